@@ -9,5 +9,19 @@ pub mod limits;
 pub mod config;
 /// A parsed line: the hand-over from parser to shard.
 pub mod sample;
+/// Names hashed, once per line.
+pub mod name;
+/// What one series gathers.
+pub mod series;
+/// One worker's part of the map, and the flip.
+pub mod shard;
+/// The open interval: accumulator and catalogue.
+pub mod interval;
+/// Derived values of timers.
+pub mod statistics;
+/// Every datagram, line and value accounted for.
+pub mod books;
 /// The rows of one interval, as columns.
 pub mod row;
+/// Atomics and cells, replaced by loom's in its tests.
+pub mod sync;

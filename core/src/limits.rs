@@ -41,3 +41,47 @@ pub const PICKLE_FRAME_BYTES_MAX: usize = 256 << 10;
 const _: () = assert!(PICKLE_FRAME_BYTES_MAX + GRAPHITE_LINE_BYTES_MAX < 1 << 20);
 const _: () = assert!(GRAPHITE_LINE_BYTES_MAX < 16_384);
 const _: () = assert!(WORKERS_DEFAULT_MAX <= WORKERS_MAX);
+
+/// Raw values a timer keeps exactly per worker and generation; 8 MiB of values.
+pub const TIMER_VALUES_EXACT_MAX: u32 = 1 << 20;
+
+/// Chunks one worker lends out per generation before timers go on in sketches: 384 MiB.
+pub const CHUNKS_PER_GENERATION_MAX: usize = 3 << 20;
+
+/// Signed gauge operations kept apart per worker and generation before they are folded.
+pub const GAUGE_OPERATIONS_MAX: u32 = 4_096;
+
+/// Members a set keeps exactly per worker and generation; 1 MiB of hashes.
+pub const SET_MEMBERS_EXACT_MAX: usize = 1 << 16;
+
+/// Largest member table kept from one generation to the next; larger ones are freed.
+pub const SET_MEMBERS_KEPT_MAX: usize = 1 << 10;
+
+/// Sub-tables of a shard: a million series make 4,000 a sub-table, so that one growth moves 256 KiB
+/// and stays far below a millisecond.
+pub const SUB_TABLES: usize = 256;
+
+/// Slots of a fresh sub-table.
+pub const SUB_TABLE_SLOTS_MIN: u32 = 16;
+
+/// Slots looked at for one key before the sub-table grows, or, if it is nearly empty and the keys
+/// must have been made to collide, the key is dropped.
+pub const PROBE_SLOTS_MAX: u32 = 128;
+
+/// Series of one shard at the most; a new one beyond it is dropped with its values, counted.
+pub const SERIES_PER_SHARD_MAX: usize = 4 << 20;
+
+/// Longest key, bytes; a longer one is dropped, counted.
+pub const KEY_BYTES_MAX: usize = 65_535;
+
+/// Samples gathered before they are applied, so that their slots are fetched while others are
+/// parsed. Half of a packed datagram.
+pub const SAMPLE_BATCH_MAX: usize = 32;
+
+/// Flips after which a slot that was not touched may leave its shard. Whether its series still
+/// exists is the catalogue's business, not the slot's.
+pub const SLOT_IDLE_FLIPS_MAX: u32 = 60;
+
+const _: () = assert!(SUB_TABLES == 1 << 8, "chosen by the top eight bits of the hash");
+const _: () = assert!(PROBE_SLOTS_MAX >= SUB_TABLE_SLOTS_MIN);
+const _: () = assert!(SLOT_IDLE_FLIPS_MAX > 2, "a slot leaves only when both generations are read");

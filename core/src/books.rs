@@ -1,0 +1,184 @@
+//! The books: every datagram, line and value is accounted for.
+//!
+//! Each worker keeps one page per generation; the coordinator adds sealed pages up over the
+//! interval, checks that they balance, and writes the differences into the segment and, where they
+//! are wanted, into points under `<prefixStats>.floe.`.
+//!
+//! Identities, per interval (reference/reliability.md 2.1):
+//!
+//! ```text
+//! values_received = values_accepted + values_rejected{reason}
+//! values_accepted = values_recorded + values_dropped{cause}
+//! ```
+
+use crate::sample::{Reason, Tally};
+
+/// Why an accepted value was dropped. A closed list: it labels counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// The shard holds as many series as it may.
+    SeriesLimit = 0,
+    /// The key is longer than any name may be.
+    KeyTooLong = 1,
+    /// Too many keys fell on one place of the table.
+    ProbeLimit = 2,
+}
+
+impl Cause {
+    /// All causes, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::SeriesLimit, Self::KeyTooLong, Self::ProbeLimit];
+
+    /// The word used in logs, points and docs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::SeriesLimit => "series_limit",
+            Self::KeyTooLong => "key_too_long",
+            Self::ProbeLimit => "probe_limit",
+        }
+    }
+}
+
+/// One worker's page of one generation, or the sum of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Datagrams received, empty ones too: the reference's `packets_received`.
+    pub datagrams_received: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Datagrams that filled their buffer and may have lost their end.
+    pub datagrams_truncated: u64,
+    /// Non-empty lines: the reference's `metrics_received`.
+    pub lines_received: u64,
+    /// Values that passed the grammar.
+    pub values_accepted: u64,
+    /// Values recorded into a series.
+    pub values_recorded: u64,
+    /// Values refused, by [`Reason`].
+    pub values_rejected: [u64; Reason::ALL.len()],
+    /// Values dropped, by [`Cause`].
+    pub values_dropped: [u64; Cause::ALL.len()],
+    /// Timers that went beyond their exact budget.
+    pub timers_sketched: u64,
+    /// Sets that went beyond their exact budget.
+    pub sets_estimated: u64,
+    /// Times the ring had no buffer left: nothing is lost by it.
+    pub buffers_exhausted: u64,
+    /// Receive calls that failed.
+    pub receive_errors: u64,
+}
+
+impl Page {
+    /// Enters what the parser counted in one datagram of `bytes` bytes.
+    #[inline]
+    pub fn enter_datagram(&mut self, bytes: usize, tally: Tally) {
+        self.datagrams_received += 1;
+        self.bytes_received += bytes as u64;
+        self.lines_received += tally.lines;
+        self.values_accepted += tally.accepted;
+    }
+
+    /// Adds another page.
+    pub fn add(&mut self, other: &Self) {
+        let mut words = self.words_mut();
+        for (word, more) in words.iter_mut().zip(other.words()) {
+            **word += more;
+        }
+    }
+
+    /// Values refused for any reason: the reference's `bad_lines_seen`.
+    #[must_use]
+    pub fn values_rejected_total(&self) -> u64 {
+        self.values_rejected.iter().sum()
+    }
+
+    /// Whether every accepted value is recorded or dropped.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.values_accepted == self.values_recorded + self.values_dropped.iter().sum::<u64>()
+    }
+
+    /// Names and numbers of the whole page, for segments and points.
+    pub fn entries(&self) -> impl Iterator<Item = (String, u64)> {
+        let plain = [
+            ("datagrams_received", self.datagrams_received),
+            ("bytes_received", self.bytes_received),
+            ("datagrams_truncated", self.datagrams_truncated),
+            ("lines_received", self.lines_received),
+            ("values_accepted", self.values_accepted),
+            ("timers_sketched", self.timers_sketched),
+            ("sets_estimated", self.sets_estimated),
+            ("buffers_exhausted", self.buffers_exhausted),
+            ("receive_errors", self.receive_errors),
+        ];
+        let rejected = Reason::ALL.iter().zip(self.values_rejected);
+        let dropped = Cause::ALL.iter().zip(self.values_dropped);
+        plain
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain(
+                rejected
+                    .map(|(reason, value)| (format!("values_rejected.{}", reason.word()), value)),
+            )
+            .chain(
+                dropped.map(|(cause, value)| (format!("values_dropped.{}", cause.word()), value)),
+            )
+    }
+
+    fn words(&self) -> impl Iterator<Item = u64> {
+        let mut copy = *self;
+        copy.words_mut().map(|word| *word).into_iter()
+    }
+
+    fn words_mut(&mut self) -> [&mut u64; 10 + Reason::ALL.len() + Cause::ALL.len()] {
+        let [syntax, value, rate, not_finite] = &mut self.values_rejected;
+        let [series_limit, key_too_long, probe_limit] = &mut self.values_dropped;
+        [
+            &mut self.datagrams_received,
+            &mut self.bytes_received,
+            &mut self.datagrams_truncated,
+            &mut self.lines_received,
+            &mut self.values_accepted,
+            &mut self.values_recorded,
+            syntax,
+            value,
+            rate,
+            not_finite,
+            series_limit,
+            key_too_long,
+            probe_limit,
+            &mut self.timers_sketched,
+            &mut self.sets_estimated,
+            &mut self.buffers_exhausted,
+            &mut self.receive_errors,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adding_pages_adds_every_word() {
+        let mut page = Page::default();
+        for (number, word) in page.words_mut().into_iter().enumerate() {
+            *word = number as u64 + 1;
+        }
+        let once = page;
+        page.add(&once);
+        for (word, before) in page.words().zip(once.words()) {
+            assert_eq!(word, before * 2);
+        }
+        assert_eq!(once.words().count() * size_of::<u64>(), size_of::<Page>());
+    }
+
+    #[test]
+    fn a_value_that_is_neither_recorded_nor_dropped_breaks_the_balance() {
+        let mut page = Page { values_accepted: 3, values_recorded: 2, ..Page::default() };
+        assert!(!page.is_balanced());
+        page.values_dropped[Cause::ProbeLimit as usize] = 1;
+        assert!(page.is_balanced());
+    }
+}

@@ -1,0 +1,234 @@
+//! The open interval: sealed generations come in, rows go out.
+//!
+//! The coordinator flips the shards at a tick, and at any other moment it likes; each sealed
+//! generation is added here. At a tick the interval closes: the reference daemon's own counters are
+//! entered, statistics are computed, rows are built, and the idle switches decide which series stay
+//! (reference/statsd-behaviour.md 6 and 8). Time is handed in.
+
+/// Which series exist.
+pub mod catalogue;
+mod rows;
+
+use self::catalogue::Catalogue;
+use self::rows::RowsBuilder;
+use crate::books::Page;
+use crate::config::settings::Settings;
+use crate::name::KeyHasher;
+use crate::row::Rows;
+use crate::series::gauge::{self, GaugeOperation};
+use crate::series::pool::{Chain, ChunkHomes, HomeQueue};
+use crate::series::set::{SetHome, SetMembers};
+use crate::shard::{SealedValue, ShardReader};
+use crate::statistics::Statistics;
+
+/// Counters that the reference daemon never deletes: their names hold one of these anywhere.
+const PROTECTED_COUNTERS: [&[u8]; 3] =
+    [b"packets_received", b"metrics_received", b"bad_lines_seen"];
+
+#[derive(Debug, Default)]
+struct GaugeState {
+    value: Option<f64>,
+    /// Flushes left before the gauge leaves; `None` = it has no time to live.
+    flushes_left: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct SetState {
+    members: Option<Box<SetMembers>>,
+    /// Worker whose table it is.
+    home: usize,
+}
+
+/// What the daemon adds to the books at a tick, below `<prefixStats>.floe.`.
+#[derive(Clone, Debug, Default)]
+pub struct BookEntries(pub Vec<(String, f64)>);
+
+/// The open interval and everything known about its series.
+#[derive(Debug)]
+pub struct Interval {
+    settings: Settings,
+    counters: Catalogue<f64>,
+    timers: Catalogue<Vec<Chain>>,
+    gauges: Catalogue<GaugeState>,
+    sets: Catalogue<SetState>,
+    /// Gauge operations of the flip that is being collected: index, operation.
+    operations: Vec<(usize, GaugeOperation)>,
+    statistics: Statistics,
+    page: Page,
+    chunk_homes: ChunkHomes,
+    set_homes: Vec<SetHome>,
+    previous_timestamp_s: Option<u64>,
+    pages_unbalanced: u64,
+}
+
+impl Interval {
+    /// An interval fed by `readers`, index = worker index.
+    #[must_use]
+    pub fn new(settings: Settings, hasher: &KeyHasher, readers: &[ShardReader]) -> Self {
+        let homes: Vec<HomeQueue> = readers.iter().map(ShardReader::chunks_home).collect();
+        let statistics = Statistics::new(&settings.thresholds, &settings.histograms);
+        Self {
+            counters: Catalogue::new(hasher.clone()),
+            timers: Catalogue::new(hasher.clone()),
+            gauges: Catalogue::new(hasher.clone()),
+            sets: Catalogue::new(hasher.clone()),
+            operations: Vec::new(),
+            statistics,
+            page: Page::default(),
+            chunk_homes: ChunkHomes::new(homes),
+            set_homes: readers.iter().map(ShardReader::sets_home).collect(),
+            previous_timestamp_s: None,
+            pages_unbalanced: 0,
+            settings,
+        }
+    }
+
+    /// Adds what the workers have sealed. Every reader must have acknowledged: gauge operations of
+    /// one flip are applied in the order of time over all workers.
+    pub fn collect(&mut self, readers: &mut [ShardReader]) {
+        for (worker, reader) in readers.iter_mut().enumerate() {
+            let page = reader.collect(|key, value| self.add(worker, key, value));
+            if let Some(page) = page {
+                // Books that do not balance are a bug: counted, never fatal.
+                self.pages_unbalanced += u64::from(!page.is_balanced());
+                self.page.add(&page);
+            }
+        }
+        self.apply_gauges();
+        self.chunk_homes.send();
+    }
+
+    fn add(&mut self, worker: usize, key: &[u8], value: SealedValue) {
+        match value {
+            SealedValue::Counter(amount) => *self.counters.state(key) += amount,
+            SealedValue::Timer(chain) => self.timers.state(key).push(chain),
+            SealedValue::Gauge(mut chain) => {
+                let index = self.gauges.index(key);
+                let operations = gauge::operations(&chain);
+                self.operations.extend(operations.into_iter().map(|each| (index, each)));
+                while let Some(chunk) = chain.pop() {
+                    self.chunk_homes.put(chunk);
+                }
+            }
+            SealedValue::Set(members) => {
+                let state = self.sets.state(key);
+                match &mut state.members {
+                    Some(known) => {
+                        known.merge(&members);
+                        self.set_homes[worker].put(members);
+                    }
+                    None => {
+                        state.home = worker;
+                        state.members = Some(members);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies the operations of one flip: per gauge in the order of time, equal times in the order
+    /// of the workers.
+    fn apply_gauges(&mut self) {
+        self.operations.sort_by_key(|(index, operation)| (*index, operation.time_ns));
+        let flushes_left =
+            self.settings.idle.delete_gauges.then_some(self.settings.idle.gauges_max_ttl);
+        for (index, operation) in self.operations.drain(..) {
+            let gauge = self.gauges.state_at(index);
+            gauge.value = Some(operation.apply(gauge.value));
+            gauge.flushes_left = flushes_left;
+        }
+    }
+
+    /// The books of the open interval so far.
+    #[must_use]
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    /// Pages that did not balance since the start; anything but 0 is a bug.
+    #[must_use]
+    pub fn pages_unbalanced(&self) -> u64 {
+        self.pages_unbalanced
+    }
+
+    /// Closes the interval at `timestamp_s` and opens the next one.
+    ///
+    /// # Shape and units
+    /// `timestamp_s`: seconds since the epoch, the end of the interval on its grid. `books`: entries
+    /// beside the page's. Returns the parts of the interval, at least one; `processing_time_ms` is
+    /// left 0 for the caller, who has a clock.
+    /// # Source
+    /// Reference semantics: `stats.js`, `flushMetrics`; `lib/process_metrics.js`.
+    pub fn close(&mut self, timestamp_s: u64, books: &BookEntries) -> Vec<Rows> {
+        self.enter_own_series(timestamp_s);
+        let mut rows = RowsBuilder::new(&self.settings, timestamp_s);
+        self.counters.for_each(|key, total| rows.push_counter(key, *total));
+        let (statistics, homes) = (&mut self.statistics, &mut self.chunk_homes);
+        self.timers.for_each(|key, chains| rows.push_timer(key, chains, statistics, homes));
+        self.gauges.for_each(|key, gauge| rows.push_gauge(key, gauge.value.unwrap_or(0.0)));
+        self.sets.for_each(|key, set| {
+            rows.push_set(key, set.members.as_ref().map_or(0, |members| members.count()));
+        });
+        let entries = self.page.entries().map(|(name, count)| {
+            #[expect(clippy::cast_precision_loss, reason = "points are doubles; exact to 2^53")]
+            (name, count as f64)
+        });
+        let parts = rows.finish(entries.chain(books.0.iter().cloned()));
+        self.reset();
+        self.previous_timestamp_s = Some(timestamp_s);
+        parts
+    }
+
+    /// The reference daemon's own series: three counters and, from the second flush on, a gauge.
+    fn enter_own_series(&mut self, timestamp_s: u64) {
+        let prefix = self.settings.prefix_stats.clone();
+        let own = [
+            ("bad_lines_seen", self.page.values_rejected_total()),
+            ("packets_received", self.page.datagrams_received),
+            ("metrics_received", self.page.lines_received),
+        ];
+        for (name, count) in own {
+            #[expect(clippy::cast_precision_loss, reason = "counters are doubles; exact to 2^53")]
+            let count = count as f64;
+            *self.counters.state(format!("{prefix}.{name}").as_bytes()) += count;
+        }
+        if let Some(previous_s) = self.previous_timestamp_s {
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let lag = timestamp_s.saturating_sub(previous_s) as f64
+                - self.settings.flush_interval_ms as f64 / 1_000.0;
+            let gauge = self.gauges.state(format!("{prefix}.timestamp_lag").as_bytes());
+            gauge.value = Some(lag);
+            gauge.flushes_left = None;
+        }
+    }
+
+    /// What the reference daemon does when its backends have taken a flush.
+    fn reset(&mut self) {
+        let idle = self.settings.idle;
+        self.page = Page::default();
+        self.counters.retain(|key, total| {
+            *total = 0.0;
+            !idle.delete_counters || is_protected(key)
+        });
+        if idle.delete_timers {
+            self.timers.retain(|_, _| false);
+        }
+        let homes = &self.set_homes;
+        self.sets.retain(|_, set| {
+            if let Some(members) = set.members.take() {
+                homes[set.home].put(members);
+            }
+            !idle.delete_sets
+        });
+        self.gauges.retain(|_, gauge| {
+            let Some(left) = &mut gauge.flushes_left else { return true };
+            *left = left.saturating_sub(1);
+            0 < *left
+        });
+        self.chunk_homes.send();
+    }
+}
+
+fn is_protected(key: &[u8]) -> bool {
+    PROTECTED_COUNTERS.iter().any(|word| memchr::memmem::find(key, word).is_some())
+}

@@ -1,0 +1,114 @@
+//! The catalogue: which series of one kind exist, and what the coordinator keeps of each.
+//!
+//! Slots of a shard come and go; a series exists from its first value until an idle switch or a
+//! time to live takes it out of here. Touched by the coordinator alone, so it is a plain table:
+//! dense entries, found through hashes that are stored and never computed again.
+
+use hashbrown::HashTable;
+
+use crate::name::KeyHasher;
+
+/// One series.
+#[derive(Debug)]
+struct Entry<S> {
+    key: Box<[u8]>,
+    hash: u64,
+    state: S,
+}
+
+/// The series of one kind, in the order in which they were first seen.
+#[derive(Debug)]
+pub struct Catalogue<S> {
+    indexes: HashTable<u32>,
+    entries: Vec<Entry<S>>,
+    hasher: KeyHasher,
+}
+
+impl<S: Default> Catalogue<S> {
+    /// An empty catalogue.
+    #[must_use]
+    pub fn new(hasher: KeyHasher) -> Self {
+        Self { indexes: HashTable::new(), entries: Vec::new(), hasher }
+    }
+
+    /// Index of a series, made with the default state if there is none.
+    ///
+    /// # Panics
+    /// Beyond 2^32 series; the shards hold fewer.
+    pub fn index(&mut self, key: &[u8]) -> usize {
+        let hash = self.hasher.key(key);
+        let entries = &mut self.entries;
+        let is_key = |&index: &u32| &*entries[index as usize].key == key;
+        if let Some(&index) = self.indexes.find(hash, is_key) {
+            return index as usize;
+        }
+        let index = u32::try_from(entries.len()).expect("shards hold fewer than 2^32 series");
+        entries.push(Entry { key: key.into(), hash, state: S::default() });
+        self.indexes.insert_unique(hash, index, |&index| entries[index as usize].hash);
+        index as usize
+    }
+
+    /// State of a series, made if there is none.
+    pub fn state(&mut self, key: &[u8]) -> &mut S {
+        let index = self.index(key);
+        &mut self.entries[index].state
+    }
+
+    /// State of the series at an index that [`Self::index`] gave.
+    pub fn state_at(&mut self, index: usize) -> &mut S {
+        &mut self.entries[index].state
+    }
+
+    /// Number of series.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no series.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Visits all series in order.
+    pub fn for_each(&mut self, mut visit: impl FnMut(&[u8], &mut S)) {
+        for entry in &mut self.entries {
+            visit(&entry.key, &mut entry.state);
+        }
+    }
+
+    /// Keeps the series that `keep` says.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut S) -> bool) {
+        let before = self.entries.len();
+        self.entries.retain_mut(|entry| keep(&entry.key, &mut entry.state));
+        if self.entries.len() == before {
+            return;
+        }
+        self.indexes.clear();
+        let entries = &self.entries;
+        for (index, entry) in (0_u32..).zip(entries) {
+            self.indexes.insert_unique(entry.hash, index, |&index| entries[index as usize].hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_keeps_its_state_through_growth_and_removal() {
+        let mut catalogue = Catalogue::<u64>::new(KeyHasher::default());
+        for number in 0..1_000_u64 {
+            *catalogue.state(number.to_string().as_bytes()) += number;
+        }
+        catalogue.retain(|_, state| *state % 3 == 0);
+        assert_eq!(catalogue.len(), 334);
+        assert_eq!(*catalogue.state(b"999"), 999);
+        assert_eq!(*catalogue.state(b"998"), 0, "removed and made anew");
+        let mut order = Vec::new();
+        catalogue.for_each(|key, _| order.push(key.to_vec()));
+        assert_eq!((order[0].as_slice(), order[1].as_slice()), (&b"0"[..], &b"3"[..]));
+    }
+}

@@ -1,0 +1,118 @@
+//! Rows are built kind by kind and cut into parts that fit a segment file.
+
+use crate::config::settings::Settings;
+use crate::limits::SEGMENT_PART_BYTES_MAX;
+use crate::row::{HistogramRule, Rows, ThresholdColumns, TimerColumns};
+use crate::series::pool::{Chain, ChunkHomes};
+use crate::statistics::Statistics;
+
+/// A part is cut when its columns pass this many bytes: what is left of the 64 MiB is room for the
+/// last row, the books and the archive's own structure.
+const PART_CUT_BYTES: usize = SEGMENT_PART_BYTES_MAX - (4 << 20);
+
+/// Builds the parts of one interval.
+#[derive(Debug)]
+pub(super) struct RowsBuilder {
+    empty: Rows,
+    current: Rows,
+    current_bytes: usize,
+    timer_row_bytes: usize,
+    parts: Vec<Rows>,
+    series_count: u64,
+    are_book_points: bool,
+}
+
+impl RowsBuilder {
+    pub(super) fn new(settings: &Settings, timestamp_s: u64) -> Self {
+        let empty = Rows {
+            timestamp_s,
+            flush_interval_ms: settings.flush_interval_ms,
+            prefix_stats: settings.prefix_stats.clone(),
+            calculated_timer_metrics: settings.calculated_timer_metrics.clone(),
+            timers: empty_timers(settings),
+            ..Rows::default()
+        };
+        let timer_row_bytes = 8 * (12 + 5 * settings.thresholds.len());
+        Self {
+            current: empty.clone(),
+            empty,
+            current_bytes: 0,
+            timer_row_bytes,
+            parts: Vec::new(),
+            series_count: 0,
+            are_book_points: settings.books,
+        }
+    }
+
+    pub(super) fn push_counter(&mut self, key: &[u8], total: f64) {
+        self.start_row(key, 8);
+        self.current.counters.push(total);
+    }
+
+    pub(super) fn push_timer(
+        &mut self,
+        key: &[u8],
+        chains: &mut Vec<Chain>,
+        statistics: &mut Statistics,
+        homes: &mut ChunkHomes,
+    ) {
+        self.start_row(key, self.timer_row_bytes);
+        statistics.load(chains, homes);
+        let bins = statistics.push_row(key, &mut self.current.timers);
+        self.current_bytes += 8 * bins;
+    }
+
+    pub(super) fn push_gauge(&mut self, key: &[u8], value: f64) {
+        self.start_row(key, 8);
+        self.current.gauges.push(value);
+    }
+
+    pub(super) fn push_set(&mut self, key: &[u8], count: u64) {
+        self.start_row(key, 8);
+        self.current.sets.push(count);
+    }
+
+    fn start_row(&mut self, key: &[u8], bytes: usize) {
+        let bytes = bytes + key.len() + size_of::<u32>();
+        if PART_CUT_BYTES < self.current_bytes + bytes {
+            self.parts.push(std::mem::replace(&mut self.current, self.empty.clone()));
+            self.current_bytes = 0;
+        }
+        self.current_bytes += bytes;
+        self.series_count += 1;
+        self.current.names.push(key);
+    }
+
+    /// The parts: numbered, part 0 with the books.
+    pub(super) fn finish(mut self, books: impl Iterator<Item = (String, f64)>) -> Vec<Rows> {
+        self.parts.push(self.current);
+        for (index, part) in (0_u32..).zip(&mut self.parts) {
+            part.part_index = index;
+            part.series_count = self.series_count;
+        }
+        if let Some(first) = self.parts.first_mut() {
+            first.books.are_points = self.are_book_points;
+            for (name, value) in books {
+                first.books.names.push(name.as_bytes());
+                first.books.values.push(value);
+            }
+        }
+        self.parts
+    }
+}
+
+fn empty_timers(settings: &Settings) -> TimerColumns {
+    let thresholds = settings.thresholds.iter().map(|threshold| ThresholdColumns {
+        suffix: threshold.suffix.clone(),
+        is_upper: 0.0 < threshold.percent,
+        ..ThresholdColumns::default()
+    });
+    let rules = settings.histograms.iter().map(|histogram| HistogramRule {
+        bin_names: histogram.bins.iter().map(|bin| bin.name.clone()).collect(),
+    });
+    TimerColumns {
+        thresholds: thresholds.collect(),
+        histogram_rules: rules.collect(),
+        ..TimerColumns::default()
+    }
+}

@@ -1,0 +1,150 @@
+//! Gauges: operations, kept in the order in which they came.
+//!
+//! A signed value changes the value carried over from earlier intervals, and only the coordinator
+//! knows that one; several workers may see operations of the same gauge. So a worker keeps
+//! operations with the time of their batch, and the coordinator applies all of them in the order of
+//! time: exact for one sender, whose datagrams all reach one worker; for several senders as exact as
+//! their clock here, which is one batch.
+//!
+//! A set makes everything older of its worker irrelevant and starts the list anew. Signed values
+//! alone would grow it: after [`GAUGE_OPERATIONS_MAX`] they are folded into the newest one, which
+//! can change the last digit of a sum of fractions and nothing else.
+
+use super::pool::{Chain, Chunk, ChunkPool};
+use crate::limits::GAUGE_OPERATIONS_MAX;
+
+/// One operation: two words of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GaugeOperation {
+    /// Time of the batch it came in, monotonic, ns.
+    pub time_ns: u64,
+    /// The number.
+    pub value: f64,
+    /// Added to a gauge that is known and not zero, else set.
+    pub is_signed: bool,
+}
+
+impl GaugeOperation {
+    fn words(self) -> [u64; 2] {
+        [self.time_ns << 1 | u64::from(self.is_signed), self.value.to_bits()]
+    }
+
+    fn of_words(head: u64, value: u64) -> Self {
+        Self { time_ns: head >> 1, value: f64::from_bits(value), is_signed: head & 1 == 1 }
+    }
+
+    /// The gauge after this operation: reference/statsd-behaviour.md 5.
+    #[must_use]
+    pub fn apply(self, before: Option<f64>) -> f64 {
+        match before {
+            Some(known) if self.is_signed && known != 0.0 && !known.is_nan() => known + self.value,
+            _ => self.value,
+        }
+    }
+}
+
+/// The first operation of a gauge in a generation.
+pub(crate) fn start(operation: GaugeOperation, pool: &mut ChunkPool) -> Box<Chunk> {
+    let mut chunk = pool.take();
+    push(&mut chunk, operation);
+    chunk
+}
+
+fn push(chunk: &mut Chunk, operation: GaugeOperation) {
+    for word in operation.words() {
+        chunk.push(word);
+    }
+}
+
+/// Records into the newest chunk; `false` if it is full and must go through [`extend`].
+#[inline]
+pub(crate) fn record(chunk: &mut Chunk, operation: GaugeOperation, pool: &mut ChunkPool) -> bool {
+    if !operation.is_signed {
+        let older = chunk.clear();
+        pool.give_back(older);
+        push(chunk, operation);
+        return true;
+    }
+    if chunk.has_room(2) {
+        push(chunk, operation);
+        return true;
+    }
+    if chunk.chain_words() < 2 * GAUGE_OPERATIONS_MAX {
+        return false;
+    }
+    if let Some(newest) = chunk.newest_mut() {
+        *newest = (f64::from_bits(*newest) + operation.value).to_bits();
+    }
+    true
+}
+
+/// Puts a fresh chunk before the full one and records there.
+pub(crate) fn extend(
+    full: Box<Chunk>,
+    operation: GaugeOperation,
+    pool: &mut ChunkPool,
+) -> Box<Chunk> {
+    let mut chunk = pool.extend(full);
+    push(&mut chunk, operation);
+    chunk
+}
+
+/// The operations of a chain, oldest first.
+#[must_use]
+pub fn operations(chain: &Chain) -> Vec<GaugeOperation> {
+    let newest_first =
+        chain.chunks().flat_map(|chunk| chunk.words().as_chunks::<2>().0.iter().rev());
+    let mut operations: Vec<_> =
+        newest_first.map(|&[head, value]| GaugeOperation::of_words(head, value)).collect();
+    operations.reverse();
+    operations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::pool::HomeQueue;
+
+    fn operation(value: f64, is_signed: bool) -> GaugeOperation {
+        GaugeOperation { time_ns: 5, value, is_signed }
+    }
+
+    #[test]
+    fn a_signed_value_adds_only_to_a_known_gauge_that_is_not_zero() {
+        assert_eq!(operation(-5.0, true).apply(None), -5.0);
+        assert_eq!(operation(-5.0, true).apply(Some(0.0)), -5.0);
+        assert_eq!(operation(-5.0, true).apply(Some(3.0)), -2.0);
+        assert_eq!(operation(-5.0, false).apply(Some(3.0)), -5.0);
+    }
+
+    #[test]
+    fn a_set_forgets_what_came_before_and_keeps_what_comes_after() {
+        let mut pool = ChunkPool::new(0, HomeQueue::default());
+        let mut chunk = start(operation(1.0, true), &mut pool);
+        for _ in 0..100 {
+            if !record(&mut chunk, operation(1.0, true), &mut pool) {
+                chunk = extend(chunk, operation(1.0, true), &mut pool);
+            }
+        }
+        assert!(record(&mut chunk, operation(7.0, false), &mut pool));
+        assert!(record(&mut chunk, operation(2.0, true), &mut pool));
+        assert_eq!((chunk.chain_words(), pool.lent()), (4, 1));
+        let kept = operations(&Chain::of(chunk));
+        assert_eq!(kept, [operation(7.0, false), operation(2.0, true)]);
+    }
+
+    #[test]
+    fn a_flood_of_signed_values_is_folded_and_keeps_its_sum() {
+        let mut pool = ChunkPool::new(0, HomeQueue::default());
+        let count = GAUGE_OPERATIONS_MAX * 3;
+        let mut chunk = start(operation(1.0, true), &mut pool);
+        for _ in 1..count {
+            if !record(&mut chunk, operation(1.0, true), &mut pool) {
+                chunk = extend(chunk, operation(1.0, true), &mut pool);
+            }
+        }
+        let kept = operations(&Chain::of(chunk));
+        assert_eq!(kept.iter().map(|each| each.value).sum::<f64>(), f64::from(count));
+        assert!(kept.len() < GAUGE_OPERATIONS_MAX as usize + 6);
+    }
+}

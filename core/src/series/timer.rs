@@ -1,0 +1,131 @@
+//! Timers: raw values in chunks, exact; beyond a budget a sketch with a stated error.
+//!
+//! Percentiles of the reference daemon are exact over the raw values, so the values are kept. A
+//! timer that passes [`TIMER_VALUES_EXACT_MAX`] in one generation of one worker, or a worker that
+//! has lent out its whole chunk budget, goes on in a DDSketch: percentiles then carry a relative
+//! error of at most 1 % of the value; count, sum, sum of squares, lower and upper stay exact. Both
+//! switches are counted by the shard.
+
+use sketches_ddsketch::{Config, DDSketch};
+
+use super::pool::{Chain, Chunk, ChunkPool};
+use crate::limits::{CHUNKS_PER_GENERATION_MAX, TIMER_VALUES_EXACT_MAX};
+
+/// What a timer keeps of the values beyond its exact budget.
+pub struct Overflow {
+    /// Distribution of the values, relative error 1 %.
+    pub sketch: DDSketch,
+    /// Values in the sketch.
+    pub count: u64,
+    /// Sum of the values.
+    pub sum: f64,
+    /// Sum of the squared values.
+    pub sum_squares: f64,
+    /// Smallest value.
+    pub lower: f64,
+    /// Largest value.
+    pub upper: f64,
+}
+
+impl std::fmt::Debug for Overflow {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Overflow").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+impl Default for Overflow {
+    fn default() -> Self {
+        Self {
+            sketch: DDSketch::new(Config::defaults()),
+            count: 0,
+            sum: 0.0,
+            sum_squares: 0.0,
+            lower: f64::INFINITY,
+            upper: f64::NEG_INFINITY,
+        }
+    }
+}
+
+impl Overflow {
+    /// Adds one value.
+    pub fn add(&mut self, value: f64) {
+        self.sketch.add(value);
+        self.count += 1;
+        self.sum += value;
+        self.sum_squares += value * value;
+        self.lower = self.lower.min(value);
+        self.upper = self.upper.max(value);
+    }
+
+    /// Adds what another worker kept of the same timer.
+    pub fn merge(&mut self, other: &Self) {
+        // Both sketches come from `Config::defaults`, the only condition of a merge.
+        if self.sketch.merge(&other.sketch).is_ok() {
+            self.count += other.count;
+            self.sum += other.sum;
+            self.sum_squares += other.sum_squares;
+            self.lower = self.lower.min(other.lower);
+            self.upper = self.upper.max(other.upper);
+        }
+    }
+}
+
+/// What became of a recorded value.
+#[derive(Debug)]
+pub(crate) enum Recorded {
+    /// It fitted into the newest chunk, in place.
+    InPlace,
+    /// The newest chunk is full: the caller hands it over to [`extend`].
+    Full,
+    /// It went into the sketch; `true` for the first of this timer and generation.
+    Sketched(bool),
+}
+
+/// Records into the newest chunk if it can.
+#[inline]
+pub(crate) fn record(chunk: &mut Chunk, value: f64, weight: f64, pool: &ChunkPool) -> Recorded {
+    if chunk.has_room(1) {
+        chunk.push(value.to_bits());
+        chunk.weight += weight;
+        return Recorded::InPlace;
+    }
+    let is_over_budget =
+        TIMER_VALUES_EXACT_MAX <= chunk.chain_words() || CHUNKS_PER_GENERATION_MAX <= pool.lent();
+    if chunk.overflow.is_none() && !is_over_budget {
+        return Recorded::Full;
+    }
+    let is_first = chunk.overflow.is_none();
+    chunk.overflow.get_or_insert_default().add(value);
+    chunk.weight += weight;
+    Recorded::Sketched(is_first)
+}
+
+/// Puts a fresh chunk before the full one and records there.
+pub(crate) fn extend(
+    full: Box<Chunk>,
+    value: f64,
+    weight: f64,
+    pool: &mut ChunkPool,
+) -> Box<Chunk> {
+    let mut chunk = pool.extend(full);
+    chunk.push(value.to_bits());
+    chunk.weight += weight;
+    chunk
+}
+
+/// The first value of a timer in a generation.
+pub(crate) fn start(value: f64, weight: f64, pool: &mut ChunkPool) -> Box<Chunk> {
+    let mut chunk = pool.take();
+    chunk.push(value.to_bits());
+    chunk.weight = weight;
+    chunk
+}
+
+/// The values of a chain, newest chunk first, and their weight. Values in a sketch are not among
+/// them.
+#[must_use]
+pub fn values(chain: &Chain) -> (Vec<f64>, f64) {
+    let words = chain.chunks().flat_map(|chunk| chunk.words());
+    let weight = chain.newest().map_or(0.0, |chunk| chunk.weight);
+    (words.map(|&bits| f64::from_bits(bits)).collect(), weight)
+}
