@@ -43,11 +43,11 @@ impl SetMembers {
         if self.exact.len() <= SET_MEMBERS_EXACT_MAX {
             return false;
         }
-        self.to_estimate();
+        self.switch_to_estimate();
         true
     }
 
-    fn to_estimate(&mut self) -> &mut Estimator {
+    fn switch_to_estimate(&mut self) -> &mut Estimator {
         let exact = std::mem::take(&mut self.exact);
         self.estimate.get_or_insert_with(|| {
             let mut estimate = Box::new(Estimator::new());
@@ -61,7 +61,7 @@ impl SetMembers {
     /// Adds the members another worker, or an earlier flip of the interval, has seen.
     pub fn merge(&mut self, other: &Self) {
         if let Some(theirs) = &other.estimate {
-            self.to_estimate().merge(theirs);
+            self.switch_to_estimate().merge(theirs);
         }
         for member in &other.exact {
             self.insert(*member);

@@ -143,10 +143,6 @@ const fn sub_table_index(hash: u64) -> usize {
 }
 
 /// Where probing for `hash` starts: its share of the capacity, without a division.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the product's high half is below the capacity"
-)]
 const fn probe_start(hash: u32, capacity: usize) -> usize {
     ((hash as u64 * capacity as u64) >> 32) as usize
 }
