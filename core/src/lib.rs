@@ -7,6 +7,8 @@
 pub mod limits;
 /// Settings: `config.js`, TOML, checks.
 pub mod config;
+/// The parser: a datagram's bytes become samples and rejects.
+pub mod line;
 /// A parsed line: the hand-over from parser to shard.
 pub mod sample;
 /// Names hashed, once per line.

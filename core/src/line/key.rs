@@ -1,0 +1,91 @@
+//! Keys that must be rewritten: cleaning, and the replacement of bytes that are no text.
+//!
+//! Called by the general path only; a key of clean bytes is borrowed from the datagram. The result
+//! goes into scratch memory that is kept from line to line. With `keyNameSanitize` every run of
+//! white space becomes one `_`, every `/` a `-`, and what is outside `A-Za-z0-9_-.;=` is left out;
+//! without it only invalid UTF-8 changes, into U+FFFD.
+
+use super::white_space;
+
+/// Appends `raw`, cleaned, to `key`. One call sees all of a run of white space.
+///
+/// # Source
+/// reference/statsd-behaviour.md 4.
+pub(super) fn append_clean(mut raw: &[u8], key: &mut Vec<u8>) {
+    let mut is_in_space = false;
+    while let [byte, rest @ ..] = raw {
+        let count = white_space::leading(raw);
+        if 0 < count {
+            if !is_in_space {
+                key.push(b'_');
+            }
+            is_in_space = true;
+            raw = raw.get(count..).unwrap_or_default();
+            continue;
+        }
+        is_in_space = false;
+        match byte {
+            b'/' => key.push(b'-'),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b';' | b'=' => {
+                key.push(*byte);
+            }
+            _ => {}
+        }
+        raw = rest;
+    }
+}
+
+/// Appends `raw` to `text`, each invalid UTF-8 sequence as one U+FFFD.
+pub(super) fn append_text(raw: &[u8], text: &mut Vec<u8>) {
+    for chunk in raw.utf8_chunks() {
+        text.extend_from_slice(chunk.valid().as_bytes());
+        if !chunk.invalid().is_empty() {
+            text.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean(raw: &[u8]) -> String {
+        let mut key = Vec::new();
+        append_clean(raw, &mut key);
+        String::from_utf8(key).unwrap()
+    }
+
+    #[test]
+    fn a_run_of_white_space_becomes_one_underscore() {
+        assert_eq!(clean(b" a \t b\x0bc\xc2\xa0\xe2\x80\x83d "), "_a_b_c_d_");
+    }
+
+    #[test]
+    fn what_is_removed_still_parts_two_runs() {
+        assert_eq!(clean(b"a ! b"), "a__b");
+        assert_eq!(clean(b"a \xff b"), "a__b");
+    }
+
+    #[test]
+    fn a_slash_becomes_a_dash() {
+        assert_eq!(clean(b"/a//b/"), "-a--b-");
+    }
+
+    #[test]
+    fn other_characters_are_removed() {
+        assert_eq!(clean(b"x!@$%^&*()+y|z\0\x1b"), "xyz");
+        assert_eq!(clean("caf\u{e9}\u{1f600}s".as_bytes()), "cafs");
+        assert_eq!(clean(b"Up.Down_0-9;t=v"), "Up.Down_0-9;t=v");
+        assert_eq!(clean(b"a\xffb\xc3("), "ab");
+        assert_eq!(clean(b"o\xc0\x80k"), "ok");
+    }
+
+    #[test]
+    fn invalid_text_is_replaced_sequence_by_sequence() {
+        for raw in [&b"a\xffb"[..], b"\xe2\x82x", b"\xc0\x80", b"\xf0\x9f\x98\x80\xf0\x9f", b"ok"] {
+            let mut text = Vec::new();
+            append_text(raw, &mut text);
+            assert_eq!(text, String::from_utf8_lossy(raw).as_bytes(), "{raw:?}");
+        }
+    }
+}
