@@ -38,6 +38,19 @@ pub const PICKLE_FRAME_POINTS_MAX: usize = 500;
 /// Bytes of one pickle frame at the most; carbon closes above 1,048,576.
 pub const PICKLE_FRAME_BYTES_MAX: usize = 256 << 10;
 
+/// Longest configuration text read, bytes: real ones are a few KiB, so that a longer one is another
+/// file given by mistake.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+
+/// Deepest nesting of a configuration, brackets: our deepest key has five; bounds the recursion of
+/// the readers.
+pub const CONFIG_DEPTH_MAX: usize = 64;
+
+/// Longest text an expression in a `config.js` may make, bytes: bounds what repeated replacing can
+/// grow to.
+pub const CONFIG_EXPRESSION_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(CONFIG_EXPRESSION_BYTES_MAX <= CONFIG_BYTES_MAX);
 const _: () = assert!(PICKLE_FRAME_BYTES_MAX + GRAPHITE_LINE_BYTES_MAX < 1 << 20);
 const _: () = assert!(GRAPHITE_LINE_BYTES_MAX < 16_384);
 const _: () = assert!(WORKERS_DEFAULT_MAX <= WORKERS_MAX);
