@@ -11,3 +11,9 @@ pub mod config;
 pub mod sample;
 /// The rows of one interval, as columns.
 pub mod row;
+/// Numbers as text, as JavaScript prints them.
+pub mod number_text;
+/// From a key to the name Graphite sees.
+pub mod namespace;
+/// From rows to points.
+pub mod point;
