@@ -7,7 +7,7 @@
 pub mod limits;
 /// Settings: `config.js`, TOML, checks.
 pub mod config;
-/// The parser: a datagram's bytes become samples and rejects.
+/// A datagram becomes samples.
 pub mod line;
 /// A parsed line: the hand-over from parser to shard.
 pub mod sample;
@@ -25,5 +25,11 @@ pub mod statistics;
 pub mod books;
 /// The rows of one interval, as columns.
 pub mod row;
+/// Graphite's names of rows.
+pub mod namespace;
+/// Numbers as the reference daemon prints them.
+pub mod number_text;
+/// Rows become points.
+pub mod point;
 /// Atomics and cells, replaced by loom's in its tests.
 pub mod sync;

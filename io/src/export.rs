@@ -1,0 +1,11 @@
+//! Exporters: segments of the spool become points at a Carbon.
+//!
+//! The last leg of the flow. Each backend has a thread of its own that reads its queue in the
+//! spool, and nothing else: worker memory is out of reach from here.
+
+/// What Carbon may see of a name.
+pub mod name_filter;
+/// Carbon's plaintext protocol.
+pub mod carbon_line;
+/// Carbon's pickle protocol.
+pub mod carbon_pickle;
