@@ -1,0 +1,287 @@
+//! What a start does about the traces of a sudden stop.
+//!
+//! `tmp/` first: a file that is whole, body included, is published as if the stop had not come; a
+//! torn one was never promised to anybody and is removed. Then headers and lengths of all links,
+//! each file once however many links it has: damaged ones go to `quarantine/`, those of unknown
+//! versions stay untouched. Bodies are checked at first use, by the reader.
+//!
+//! Every outcome is counted in [`RecoveryReport`]. One bad file never keeps the daemon from
+//! starting. An exporter may be at work meanwhile: a link that vanishes is acknowledged.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use crate::error::{SegmentError, SpoolError};
+use crate::layout::{self, FileId, Layout};
+use crate::reader::{self, Reader};
+use crate::retention::{Entry, Index};
+use crate::segment::SegmentName;
+use crate::writer;
+
+/// What the start found and did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whole files of `tmp/` that were published.
+    pub published: u64,
+    /// Torn files of `tmp/` that were removed.
+    pub torn: u64,
+    /// Segments in the archive.
+    pub archived: u64,
+    /// What each configured backend has not had yet, in configured order.
+    pub backlogs: Vec<Backlog>,
+    /// Damaged links put away.
+    pub quarantined: Vec<QuarantinedLink>,
+    /// Files of unknown format versions, left where they are.
+    pub unknown: u64,
+    /// Entries that are no segments by name, left where they are.
+    pub foreign: u64,
+    /// Directories of backends no longer configured, left where they are.
+    pub abandoned: Vec<Abandoned>,
+    /// Files that could not be read, published or put away: left, tried again at the next start.
+    pub failed: u64,
+    /// The first of those failures.
+    pub first_failure: Option<SpoolError>,
+}
+
+/// A queue as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// The backend.
+    pub backend: String,
+    /// Segments waiting.
+    pub segments: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their lengths.
+    pub bytes: u64,
+}
+
+/// A damaged link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantinedLink {
+    /// The backend that will not get it; `None` for the archive's link.
+    pub backend: Option<String>,
+    /// The segment.
+    pub name: SegmentName,
+    /// Rows lost; `None` where the header does not tell.
+    pub rows: Option<u64>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A backend's directory without a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    /// Its name.
+    pub backend: String,
+    /// Segments in it.
+    pub segments: u64,
+}
+
+/// What recovery hands to the spool.
+pub(crate) struct Recovered {
+    pub(crate) report: RecoveryReport,
+    pub(crate) archive: Index,
+    pub(crate) queues: Vec<Index>,
+    pub(crate) newest_timestamp_s: Option<u64>,
+    pub(crate) newest_run_id: Option<u64>,
+}
+
+/// Runs recovery; the caller holds the ingest lock and has made the directories.
+pub(crate) fn recover(layout: &Layout, backends: &[String]) -> Result<Recovered, SpoolError> {
+    let mut recovery = Recovery {
+        layout,
+        report: RecoveryReport::default(),
+        verdicts: HashMap::new(),
+        newest: None,
+        newest_run_id: None,
+    };
+    recovery.sweep_tmp(backends)?;
+    let archive = recovery.check_directory(&layout.archive(), None)?;
+    recovery.report.archived = archive.len() as u64;
+    let mut queues = Vec::with_capacity(backends.len());
+    for backend in backends {
+        let queue = recovery.check_directory(&layout.backend(backend), Some(backend))?;
+        recovery.report.backlogs.push(Backlog {
+            backend: backend.clone(),
+            segments: queue.len() as u64,
+            rows: queue.rows(),
+            bytes: queue.bytes(),
+        });
+        queues.push(queue);
+    }
+    recovery.find_abandoned(backends)?;
+    // A damaged segment's timestamp has been used all the same.
+    recovery.list(&layout.quarantine())?;
+    let newest_timestamp_s = recovery.newest.map(|name| name.timestamp_s());
+    let Recovery { report, newest_run_id, .. } = recovery;
+    Ok(Recovered { report, archive, queues, newest_timestamp_s, newest_run_id })
+}
+
+struct Recovery<'a> {
+    layout: &'a Layout,
+    report: RecoveryReport,
+    /// What was found out about each file.
+    verdicts: HashMap<FileId, Verdict>,
+    newest: Option<SegmentName>,
+    newest_run_id: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Verdict {
+    Good { rows: u64, bytes: u64 },
+    Damaged { rows: Option<u64>, reason: String },
+    Unknown,
+}
+
+impl Recovery<'_> {
+    /// Publishes or removes what a commit left behind.
+    fn sweep_tmp(&mut self, backends: &[String]) -> Result<(), SpoolError> {
+        let mut names = Vec::new();
+        let tmp = self.layout.tmp();
+        self.report.foreign +=
+            layout::list_segments(&tmp, &mut names).map_err(SpoolError::io("list", &tmp))?;
+        names.sort_unstable();
+        let mut directories: Vec<_> =
+            backends.iter().map(|backend| self.layout.backend(backend)).collect();
+        directories.push(self.layout.archive());
+        let mut reader = Reader::new();
+        for name in names {
+            let path = tmp.join(name.to_string());
+            let read =
+                reader.read(&path).and_then(|segment| reader::check_name(&segment.header, name));
+            match read {
+                Ok(()) => match publish(&path, &directories, name) {
+                    Ok(()) => self.report.published += 1,
+                    Err(error) => self.fail(error),
+                },
+                Err(error) if error.is_damage() => match layout::unlink(&path) {
+                    Ok(_) => self.report.torn += 1,
+                    Err(error) => self.fail(SpoolError::io("unlink", &path)(error)),
+                },
+                Err(SegmentError::Io(error)) => self.fail(SpoolError::io("read", &path)(error)),
+                Err(_) => self.report.unknown += 1,
+            }
+        }
+        if self.report.published > 0 {
+            for directory in directories.iter().chain([&tmp]) {
+                layout::sync_directory(directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks headers and lengths in one directory.
+    fn check_directory(
+        &mut self,
+        directory: &Path,
+        backend: Option<&String>,
+    ) -> Result<Index, SpoolError> {
+        let mut index = Index::new(directory.to_owned());
+        for name in self.list(directory)? {
+            let path = directory.join(name.to_string());
+            match self.verdict(&path, name) {
+                Ok(Verdict::Good { rows, bytes }) => index.insert(Entry { name, bytes, rows }),
+                Ok(Verdict::Unknown) => {}
+                Ok(Verdict::Damaged { rows, reason }) => {
+                    match layout::move_to_quarantine(&path, &self.layout.quarantine()) {
+                        Ok(_) => self.report.quarantined.push(QuarantinedLink {
+                            backend: backend.cloned(),
+                            name,
+                            rows,
+                            reason,
+                        }),
+                        Err(error) => self.fail(SpoolError::io("quarantine", &path)(error)),
+                    }
+                }
+                Err(error) if error.is_vanished() => {}
+                Err(SegmentError::Io(error)) => self.fail(SpoolError::io("read", &path)(error)),
+                Err(_) => unreachable!("verdict maps every other error"),
+            }
+        }
+        Ok(index)
+    }
+
+    /// What is to be thought of `path`; only failures to read are errors.
+    fn verdict(&mut self, path: &Path, name: SegmentName) -> Result<Verdict, SegmentError> {
+        let metadata = fs::symlink_metadata(path)?;
+        let id = FileId::of(&metadata);
+        if let Some(verdict) = self.verdicts.get(&id) {
+            return Ok(verdict.clone());
+        }
+        let checked = reader::read_header(path).and_then(|header| {
+            reader::check_name(&header, name)?;
+            Ok(header)
+        });
+        let verdict = match checked {
+            Ok(header) => {
+                Verdict::Good { rows: u64::from(header.row_count), bytes: metadata.len() }
+            }
+            Err(error @ SegmentError::Io(_)) => return Err(error),
+            Err(error) if error.is_unknown() => {
+                self.report.unknown += 1;
+                Verdict::Unknown
+            }
+            Err(error) => Verdict::Damaged {
+                rows: reader::row_count_of_damaged(path),
+                reason: error.to_string(),
+            },
+        };
+        self.verdicts.insert(id, verdict.clone());
+        Ok(verdict)
+    }
+
+    /// Counts what lies in directories of backends that are no longer configured.
+    fn find_abandoned(&mut self, backends: &[String]) -> Result<(), SpoolError> {
+        let parent = self.layout.backends();
+        let entries = fs::read_dir(&parent).map_err(SpoolError::io("list", &parent))?;
+        for entry in entries {
+            let entry = entry.map_err(SpoolError::io("list", &parent))?;
+            let backend = entry.file_name().to_string_lossy().into_owned();
+            if backends.contains(&backend) {
+                continue;
+            }
+            if !entry.path().is_dir() {
+                self.report.foreign += 1;
+                continue;
+            }
+            let segments = self.list(&entry.path())?.len() as u64;
+            self.report.abandoned.push(Abandoned { backend, segments });
+        }
+        self.report.abandoned.sort_unstable_by(|a, b| a.backend.cmp(&b.backend));
+        Ok(())
+    }
+
+    /// Names in `directory`, oldest first; remembers the newest timestamp and run.
+    fn list(&mut self, directory: &Path) -> Result<Vec<SegmentName>, SpoolError> {
+        let mut names = Vec::new();
+        self.report.foreign += layout::list_segments(directory, &mut names)
+            .map_err(SpoolError::io("list", directory))?;
+        names.sort_unstable();
+        self.newest = self.newest.max(names.last().copied());
+        let run_id = names.iter().map(|name| name.run_id()).max();
+        self.newest_run_id = self.newest_run_id.max(run_id);
+        Ok(names)
+    }
+
+    fn fail(&mut self, error: SpoolError) {
+        self.report.failed += 1;
+        self.report.first_failure.get_or_insert(error);
+    }
+}
+
+/// Finishes a commit that was cut short; `path` may never have been synced.
+fn publish(
+    path: &Path,
+    directories: &[std::path::PathBuf],
+    name: SegmentName,
+) -> Result<(), SpoolError> {
+    File::open(path).and_then(|file| file.sync_data()).map_err(SpoolError::io("sync", path))?;
+    for directory in directories {
+        writer::link_into(path, directory, name)?;
+    }
+    layout::unlink(path).map_err(SpoolError::io("unlink", path))?;
+    Ok(())
+}

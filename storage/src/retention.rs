@@ -1,0 +1,244 @@
+//! What goes when age or space say so: from the archive in the order of time, from a backend's
+//! queue as *expired*, counted row by row.
+//!
+//! Runs after each interval, in the ingest half, which alone adds segments and so knows what lies
+//! in each directory without listing it: an [`Index`] per directory. Queues shrink behind its back
+//! when exporters acknowledge; it notices when an unlink finds nothing, or lists the names once
+//! before it lets go for lack of space.
+//!
+//! The newest segment of the archive is never removed: its name remembers the last timestamp used
+//! across a restart. A segment's bytes are free when its last link is gone, so space is accounted
+//! by file, not by name. Files of unknown versions and foreign names are not in the index: they
+//! are never removed.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use crate::error::SpoolError;
+use crate::layout;
+use crate::segment::SegmentName;
+
+/// Links removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Segments.
+    pub segments: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their lengths; free once no other link is left.
+    pub bytes: u64,
+}
+
+/// What one pass removed.
+#[derive(Debug, Default)]
+pub struct Retired {
+    /// From the archive: no loss.
+    pub archive: Expired,
+    /// From queues: lost for that backend. Only backends that lost something.
+    pub backends: Vec<(String, Expired)>,
+    /// The first failure; what could not be removed is tried again at the next pass.
+    pub error: Option<SpoolError>,
+}
+
+/// Age and size a directory may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caps {
+    pub(crate) age_ms: u64,
+    pub(crate) bytes: u64,
+}
+
+/// One segment of a directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: SegmentName,
+    pub(crate) bytes: u64,
+    pub(crate) rows: u64,
+}
+
+/// What lies in one directory, oldest first.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) directory: PathBuf,
+    entries: VecDeque<Entry>,
+    bytes: u64,
+}
+
+impl Expired {
+    fn add(&mut self, entry: &Entry) {
+        self.segments += 1;
+        self.rows += entry.rows;
+        self.bytes += entry.bytes;
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.segments += other.segments;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Retired {
+    pub(crate) fn backend(&mut self, name: &str) -> &mut Expired {
+        let index = self.backends.iter().position(|(backend, _)| backend == name);
+        let index = index.unwrap_or_else(|| {
+            self.backends.push((name.to_owned(), Expired::default()));
+            self.backends.len() - 1
+        });
+        &mut self.backends[index].1
+    }
+
+    /// Segments removed, wherever.
+    #[must_use]
+    pub fn segment_count(&self) -> u64 {
+        self.archive.segments
+            + self.backends.iter().map(|(_, expired)| expired.segments).sum::<u64>()
+    }
+
+    pub(crate) fn fail(&mut self, error: SpoolError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+impl Index {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory, entries: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Adds a segment at its place: the newest, unless the clock went back.
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        let place = self.entries.partition_point(|other| other.name < entry.name);
+        self.entries.insert(place, entry);
+        self.bytes += entry.bytes;
+    }
+
+    pub(crate) fn remove(&mut self, name: SegmentName) -> Option<Entry> {
+        let place = self.entries.binary_search_by_key(&name, |entry| entry.name).ok()?;
+        let entry = self.entries.remove(place)?;
+        self.bytes -= entry.bytes;
+        Some(entry)
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Entry> {
+        self.entries.front()
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Entry> {
+        self.entries.back()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.rows).sum()
+    }
+
+    pub(crate) fn path(&self, name: SegmentName) -> PathBuf {
+        self.directory.join(name.to_string())
+    }
+
+    /// Forgets what is no longer in the directory.
+    pub(crate) fn refresh(&mut self) -> Result<(), SpoolError> {
+        let mut names = Vec::with_capacity(self.entries.len());
+        layout::list_segments(&self.directory, &mut names)
+            .map_err(SpoolError::io("list", &self.directory))?;
+        names.sort_unstable();
+        self.entries.retain(|entry| names.binary_search(&entry.name).is_ok());
+        self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
+        Ok(())
+    }
+
+    /// Removes the link `name`; counts it in `expired` if it was still there.
+    pub(crate) fn expire(
+        &mut self,
+        name: SegmentName,
+        expired: &mut Expired,
+    ) -> Result<(), SpoolError> {
+        let path = self.path(name);
+        let was_there = layout::unlink(&path).map_err(SpoolError::io("unlink", &path))?;
+        if let Some(entry) = self.remove(name).filter(|_| was_there) {
+            expired.add(&entry);
+        }
+        Ok(())
+    }
+
+    /// Removes from a queue what is over its caps.
+    pub(crate) fn cap_queue(
+        &mut self,
+        caps: Caps,
+        now_s: u64,
+        expired: &mut Expired,
+    ) -> Result<(), SpoolError> {
+        let mut is_fresh = false;
+        while let Some(oldest) = self.oldest().copied() {
+            if !is_too_old(oldest.name, caps, now_s) {
+                if self.bytes <= caps.bytes {
+                    return Ok(());
+                }
+                // Acknowledged segments still count here; only after a look may one be let go.
+                if !is_fresh {
+                    self.refresh()?;
+                    is_fresh = true;
+                    continue;
+                }
+            }
+            self.expire(oldest.name, expired)?;
+        }
+        Ok(())
+    }
+
+    /// Removes from the archive what is over its caps, except the newest segment.
+    pub(crate) fn cap_archive(
+        &mut self,
+        caps: Caps,
+        now_s: u64,
+        expired: &mut Expired,
+    ) -> Result<(), SpoolError> {
+        while self.len() > 1
+            && let Some(oldest) = self.oldest().copied()
+        {
+            if self.bytes <= caps.bytes && !is_too_old(oldest.name, caps, now_s) {
+                return Ok(());
+            }
+            self.expire(oldest.name, expired)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segments that nobody but the archive holds, until `bytes` are free;
+    /// never the newest. Returns the bytes freed.
+    pub(crate) fn relieve_archive(
+        &mut self,
+        bytes: u64,
+        expired: &mut Expired,
+    ) -> Result<u64, SpoolError> {
+        let before = expired.bytes;
+        let mut place = 0;
+        while place + 1 < self.len() && expired.bytes - before < bytes {
+            let name = self.entries[place].name;
+            if link_count(&self.path(name)).is_ok_and(|count| count > 1) {
+                place += 1;
+            } else {
+                self.expire(name, expired)?;
+            }
+        }
+        Ok(expired.bytes - before)
+    }
+}
+
+fn link_count(path: &std::path::Path) -> io::Result<u64> {
+    Ok(fs::symlink_metadata(path)?.nlink())
+}
+
+/// A timestamp in the future is never too old.
+fn is_too_old(name: SegmentName, caps: Caps, now_s: u64) -> bool {
+    now_s.saturating_sub(name.timestamp_s()).saturating_mul(1_000) > caps.age_ms
+}

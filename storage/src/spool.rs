@@ -1,0 +1,364 @@
+//! The ingest half: commits the rows of an interval, and keeps the spool within its caps.
+//!
+//! Driven by the coordinator. [`Spool::commit`] returns when every part of the interval lies on
+//! the disk under a name in every backend's queue and in the archive; after an error nothing of it
+//! is left, and the same call may be made again: it writes new files with the same timestamps.
+//!
+//! One holder per spool (`ingest.lock`). Reads no clock: the caller gives run id and time.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use floe_core::row::Rows;
+
+use crate::error::{EncodeError, SpoolError};
+use crate::layout::{self, FileId, Layout};
+use crate::lock::Lock;
+use crate::recovery::{self, RecoveryReport};
+use crate::retention::{Caps, Entry, Index, Retired};
+use crate::segment::{NameParts, RUN_ID_MAX, SegmentName};
+use crate::writer::{self, Writer};
+
+/// Tries of one commit on a full disk; each frees more of the archive.
+const FULL_RETRIES_MAX: u32 = 4;
+
+/// Freed beyond what a commit needs: names, blocks, rounding, bytes.
+const RELIEF_SLACK_BYTES: u64 = 64 << 10;
+
+/// What a spool is and may use.
+#[derive(Clone, Debug)]
+pub struct SpoolOptions {
+    /// Its directory; made if missing.
+    pub path: PathBuf,
+    /// The configured backends.
+    pub backends: Vec<BackendLimits>,
+    /// Oldest segment of the archive, ms.
+    pub archive_age_ms: u64,
+    /// Most bytes in the archive; 0 keeps only the newest segment.
+    pub archive_bytes: u64,
+    /// Start of this run, ms since the epoch.
+    pub run_id: u64,
+}
+
+/// What one backend's queue may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendLimits {
+    /// Name of the backend and of its directory: `[a-z0-9_-]+`.
+    pub name: String,
+    /// Oldest segment kept for it, ms.
+    pub backlog_age_ms: u64,
+    /// Most bytes kept for it.
+    pub backlog_bytes: u64,
+}
+
+/// The ingest half of a spool.
+#[derive(Debug)]
+pub struct Spool {
+    layout: Layout,
+    backends: Vec<BackendLimits>,
+    archive_caps: Caps,
+    archive: Index,
+    /// One per backend, same order.
+    queues: Vec<Index>,
+    run_id: u64,
+    next_sequence: u64,
+    newest_timestamp_s: Option<u64>,
+    writer: Writer,
+    _lock: Lock,
+}
+
+/// A commit that is on the disk.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Length of all files.
+    pub bytes: u64,
+    /// Files, one per part; each backend's queue got as many links.
+    pub files: u64,
+    /// Rows in them, books not counted.
+    pub rows: u64,
+    /// What had to leave the archive because the disk was full.
+    pub relieved: Retired,
+}
+
+/// What the spool occupies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Files, each counted once however many links it has.
+    pub files: u64,
+    /// Their lengths.
+    pub bytes: u64,
+}
+
+impl Spool {
+    /// Opens the spool: locks it, makes its directories (mode 0700), recovers.
+    ///
+    /// # Errors
+    /// [`SpoolError::Locked`] while another ingest half runs, [`SpoolError::Io`] where directories
+    /// cannot be made or listed. Damaged files are no errors: see the report.
+    pub fn open(options: SpoolOptions) -> Result<(Self, RecoveryReport), SpoolError> {
+        let SpoolOptions { path, backends, archive_age_ms, archive_bytes, run_id } = options;
+        let layout = Layout::new(&path);
+        layout::create_directory(&path)?;
+        let lock = Lock::acquire(&path.join("ingest.lock"))?;
+        let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+        create_directories(&layout, &names)?;
+        let recovered = recovery::recover(&layout, &names)?;
+        // The run sorts behind its predecessors even if the clock was set back meanwhile.
+        let run_id = recovered.newest_run_id.map_or(run_id, |newest| run_id.max(newest + 1));
+        let spool = Self {
+            layout,
+            backends,
+            archive_caps: Caps { age_ms: archive_age_ms, bytes: archive_bytes },
+            archive: recovered.archive,
+            queues: recovered.queues,
+            run_id: run_id.min(RUN_ID_MAX),
+            next_sequence: 0,
+            newest_timestamp_s: recovered.newest_timestamp_s,
+            writer: Writer::new(),
+            _lock: lock,
+        };
+        Ok((spool, recovered.report))
+    }
+
+    /// Highest timestamp that any segment of the spool bears or bore in this run, seconds since
+    /// the epoch. Whoever uses it again destroys a point: whisper has one slot for both.
+    #[must_use]
+    pub fn newest_timestamp_s(&self) -> Option<u64> {
+        self.newest_timestamp_s
+    }
+
+    /// The spool's directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.layout.root
+    }
+
+    /// Puts all parts of one interval on the disk and into every queue.
+    ///
+    /// On a full disk, segments that only the archive holds give way, oldest first.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] (see [`SpoolError::is_retryable`]) and [`SpoolError::Encode`]; nothing
+    /// of the interval is left then.
+    /// # Panics
+    /// If the parts are not numbered from 0 or do not bear one timestamp.
+    /// # Cost
+    /// One fdatasync per part, one fsync per directory.
+    pub fn commit(&mut self, parts: &[Rows]) -> Result<Committed, SpoolError> {
+        for (index, part) in parts.iter().enumerate() {
+            assert_eq!(part.part_index as usize, index, "parts are numbered in order");
+            assert_eq!(part.timestamp_s, parts[0].timestamp_s, "an interval has one timestamp");
+        }
+        let mut relieved = Retired::default();
+        for _ in 0..FULL_RETRIES_MAX {
+            let mut entries = Vec::with_capacity(parts.len());
+            let error = match self.publish(parts, &mut entries) {
+                Ok(()) => return Ok(self.committed(&entries, relieved)),
+                Err(error) => error,
+            };
+            self.roll_back(&entries);
+            if !error.is_full() {
+                return Err(error);
+            }
+            let needed = entries.iter().map(|entry| entry.bytes).sum::<u64>() + RELIEF_SLACK_BYTES;
+            let freed = self.archive.relieve_archive(needed, &mut relieved.archive);
+            if !freed.is_ok_and(|bytes| bytes > 0) {
+                return Err(error);
+            }
+        }
+        let path = self.layout.tmp();
+        Err(SpoolError::io("write", &path)(std::io::ErrorKind::StorageFull.into()))
+    }
+
+    /// Applies the caps on archive and queues.
+    ///
+    /// `now_s`: seconds since the epoch. Rows removed from a queue are lost for that backend and
+    /// reported as such.
+    pub fn retain(&mut self, now_s: u64) -> Retired {
+        let mut retired = Retired::default();
+        for (limits, queue) in self.backends.iter().zip(&mut self.queues) {
+            let caps = Caps { age_ms: limits.backlog_age_ms, bytes: limits.backlog_bytes };
+            let mut expired = crate::retention::Expired::default();
+            if let Err(error) = queue.cap_queue(caps, now_s, &mut expired) {
+                retired.fail(error);
+            }
+            if expired.segments > 0 {
+                *retired.backend(&limits.name) = expired;
+            }
+        }
+        let result = self.archive.cap_archive(self.archive_caps, now_s, &mut retired.archive);
+        if let Err(error) = result {
+            retired.fail(error);
+        }
+        retired
+    }
+
+    /// Frees `bytes` where the disk is full: first what only the archive holds, then the oldest
+    /// segments with all their links, which is a loss for the backends named in the result.
+    ///
+    /// The newest segment of the archive stays.
+    pub fn relieve(&mut self, bytes: u64) -> Retired {
+        let mut retired = Retired::default();
+        let mut freed = match self.archive.relieve_archive(bytes, &mut retired.archive) {
+            Ok(freed) => freed,
+            Err(error) => {
+                retired.fail(error);
+                return retired;
+            }
+        };
+        for queue in &mut self.queues {
+            if let Err(error) = queue.refresh() {
+                retired.fail(error);
+            }
+        }
+        while freed < bytes {
+            let oldest = self.queues.iter().filter_map(Index::oldest).min_by_key(|e| e.name);
+            let Some(oldest) = oldest.copied() else { break };
+            match self.remove_everywhere(oldest.name, &mut retired) {
+                Ok(true) => freed += oldest.bytes,
+                Ok(false) => {}
+                Err(error) => {
+                    retired.fail(error);
+                    break;
+                }
+            }
+        }
+        retired
+    }
+
+    /// What the spool occupies now, each file counted once. Walks all directories.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] if one of them cannot be listed.
+    pub fn usage(&self) -> Result<Usage, SpoolError> {
+        let backends = self.layout.backends();
+        let mut directories =
+            vec![self.layout.tmp(), self.layout.archive(), self.layout.quarantine()];
+        for entry in fs::read_dir(&backends).map_err(SpoolError::io("list", &backends))? {
+            directories.push(entry.map_err(SpoolError::io("list", &backends))?.path());
+        }
+        let mut usage = Usage::default();
+        let mut seen = HashSet::new();
+        for directory in directories.iter().filter(|directory| directory.is_dir()) {
+            for entry in fs::read_dir(directory).map_err(SpoolError::io("list", directory))? {
+                // Files come and go meanwhile: one that is gone occupies nothing.
+                let Ok(metadata) = entry.and_then(|entry| entry.metadata()) else { continue };
+                if metadata.is_file() && seen.insert(FileId::of(&metadata)) {
+                    usage.files += 1;
+                    usage.bytes += metadata.len();
+                }
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Writes all parts, then links all parts: a reader that sees one soon sees all. `entries`
+    /// names what may exist, also after an error.
+    fn publish(&mut self, parts: &[Rows], entries: &mut Vec<Entry>) -> Result<(), SpoolError> {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let part_count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        let tmp = self.layout.tmp();
+        for part in parts {
+            let encode_error = |source| SpoolError::Encode { part_index: part.part_index, source };
+            let name = self.name(part, sequence).map_err(encode_error)?;
+            let bytes = self.writer.encode(part, part_count).map_err(encode_error)?;
+            let entry = Entry { name, bytes: bytes.len() as u64, rows: part.row_count() as u64 };
+            entries.push(entry);
+            writer::write_file(&tmp.join(name.to_string()), bytes)?;
+        }
+        for entry in entries.iter() {
+            let source = tmp.join(entry.name.to_string());
+            for directory in self.queues.iter().chain([&self.archive]) {
+                writer::link_into(&source, &directory.directory, entry.name)?;
+            }
+        }
+        for entry in entries.iter() {
+            let source = tmp.join(entry.name.to_string());
+            layout::unlink(&source).map_err(SpoolError::io("unlink", &source))?;
+        }
+        for directory in self.queues.iter().chain([&self.archive]) {
+            layout::sync_directory(&directory.directory)?;
+        }
+        layout::sync_directory(&tmp)
+    }
+
+    fn name(&self, part: &Rows, sequence: u64) -> Result<SegmentName, EncodeError> {
+        let parts = NameParts {
+            timestamp_s: part.timestamp_s,
+            run_id: self.run_id,
+            sequence,
+            part: part.part_index,
+        };
+        SegmentName::new(parts)
+            .ok_or(EncodeError::OutOfRange { field: "timestamp", value: part.timestamp_s })
+    }
+
+    fn committed(&mut self, entries: &[Entry], relieved: Retired) -> Committed {
+        let mut committed = Committed { relieved, ..Committed::default() };
+        for entry in entries {
+            committed.files += 1;
+            committed.bytes += entry.bytes;
+            committed.rows += entry.rows;
+            self.newest_timestamp_s = self.newest_timestamp_s.max(Some(entry.name.timestamp_s()));
+            for index in self.queues.iter_mut().chain([&mut self.archive]) {
+                index.insert(*entry);
+            }
+        }
+        committed
+    }
+
+    /// Removes every trace of a failed commit. What resists is found at the next start; until then
+    /// it can only be sent twice, with the same timestamps.
+    fn roll_back(&self, entries: &[Entry]) {
+        let tmp = self.layout.tmp();
+        for entry in entries {
+            let indexes = self.queues.iter().chain([&self.archive]);
+            let links = indexes.map(|index| index.path(entry.name));
+            for path in links.chain([tmp.join(entry.name.to_string())]) {
+                if let Err(error) = layout::unlink(&path) {
+                    tracing::debug!(%error, path = %path.display(), "trace of a commit left");
+                }
+            }
+        }
+    }
+
+    /// Removes all links of a segment; whether its space is free now.
+    fn remove_everywhere(
+        &mut self,
+        name: SegmentName,
+        retired: &mut Retired,
+    ) -> Result<bool, SpoolError> {
+        for (limits, queue) in self.backends.iter().zip(&mut self.queues) {
+            let mut expired = crate::retention::Expired::default();
+            queue.expire(name, &mut expired)?;
+            if expired.segments > 0 {
+                retired.backend(&limits.name).merge(expired);
+            }
+        }
+        if self.archive.newest().is_some_and(|newest| newest.name == name) {
+            return Ok(false);
+        }
+        self.archive.expire(name, &mut retired.archive)?;
+        Ok(true)
+    }
+}
+
+/// Makes what is missing, and makes it last.
+fn create_directories(layout: &Layout, backends: &[String]) -> Result<(), SpoolError> {
+    for directory in [layout.tmp(), layout.archive(), layout.quarantine(), layout.backends()] {
+        layout::create_directory(&directory)?;
+    }
+    for backend in backends {
+        layout::create_directory(&layout.backend(backend))?;
+    }
+    layout::sync_directory(&layout.backends())?;
+    layout::sync_directory(&layout.root)?;
+    // The spool's own name. Its parent may be closed to us; then it existed before.
+    let parent = layout.root.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Err(error) = layout::sync_directory(parent.unwrap_or(Path::new("."))) {
+        tracing::debug!(%error, "parent of the spool not synced");
+    }
+    Ok(())
+}

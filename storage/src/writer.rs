@@ -1,0 +1,117 @@
+//! Rows into bytes, and bytes into a published file.
+//!
+//! The coordinator's side of a segment. [`Writer`] serialises into one buffer that is reused, the
+//! header in front: 64 bytes keep the body aligned, so file and buffer are the same bytes. Then
+//! the steps of publishing, in the order that survives a kill at any instruction: write
+//! `tmp/<name>`, fdatasync, link into each directory, unlink `tmp/<name>`, fsync the directories.
+//! Until the first link nobody sees the segment; after it, it is whole.
+//!
+//! Limits: a body of [`SEGMENT_PART_BYTES_MAX`]. Never writes to a file twice: a failed fsync says
+//! nothing about the next one, so a retry is a new file ([`crate::spool`]).
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use floe_core::limits::SEGMENT_PART_BYTES_MAX;
+use floe_core::row::{ArchivedRows, Rows};
+use rkyv::rancor;
+use rkyv::util::AlignedVec;
+
+use crate::columns;
+use crate::error::{EncodeError, SpoolError};
+use crate::format::{self, BODY_ALIGNMENT, HEADER_BYTES, Header};
+use crate::layout;
+use crate::segment::SegmentName;
+
+/// Serialises rows into a buffer that it keeps.
+pub struct Writer {
+    buffer: AlignedVec<BODY_ALIGNMENT>,
+}
+
+impl Writer {
+    /// A writer with an empty buffer; it grows to the largest part seen.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { buffer: AlignedVec::new() }
+    }
+
+    /// The whole file for `rows`, one part of `part_count`: header and body.
+    ///
+    /// # Errors
+    /// [`EncodeError::Columns`] if the columns do not fit together, [`EncodeError::TooLarge`]
+    /// above the limit of a part.
+    pub fn encode(&mut self, rows: &Rows, part_count: u32) -> Result<&[u8], EncodeError> {
+        self.buffer.clear();
+        self.buffer.resize(HEADER_BYTES, 0);
+        rkyv::api::high::to_bytes_in::<_, rancor::Error>(rows, &mut self.buffer)?;
+        let body = &self.buffer[HEADER_BYTES..];
+        if body.len() > SEGMENT_PART_BYTES_MAX {
+            return Err(EncodeError::TooLarge { bytes: body.len() });
+        }
+        columns::check(rkyv::access::<ArchivedRows, rancor::Error>(body)?)?;
+        let header = Header {
+            part_index: rows.part_index,
+            part_count,
+            timestamp_s: rows.timestamp_s,
+            flush_interval_ms: rows.flush_interval_ms,
+            row_count: u32::try_from(rows.row_count()).expect("rows of 64 MiB are below 2^32"),
+            body_bytes: u64::try_from(body.len()).expect("a body is below 64 MiB"),
+            body_crc: format::crc(body),
+        };
+        self.buffer[..HEADER_BYTES].copy_from_slice(&header.encode());
+        Ok(&self.buffer)
+    }
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Writer").field("buffer_bytes", &self.buffer.len()).finish()
+    }
+}
+
+/// Writes a new file `path` and waits until its bytes are on the disk.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SpoolError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(SpoolError::io("create", path))?;
+    file.write_all(bytes).map_err(SpoolError::io("write", path))?;
+    file.sync_data().map_err(SpoolError::io("sync", path))
+}
+
+/// Links `source` into `directory` as `name`; a directory that vanished is made again.
+///
+/// The same name there is taken for the same segment: run id and sequence never repeat.
+pub(crate) fn link_into(
+    source: &Path,
+    directory: &Path,
+    name: SegmentName,
+) -> Result<(), SpoolError> {
+    let target = directory.join(name.to_string());
+    let mut result = fs::hard_link(source, &target);
+    if is(&result, io::ErrorKind::NotFound) && !directory.exists() {
+        layout::create_directory(directory)?;
+        if let Some(parent) = directory.parent() {
+            layout::sync_directory(parent)?;
+        }
+        result = fs::hard_link(source, &target);
+    }
+    if is(&result, io::ErrorKind::AlreadyExists) {
+        return Ok(());
+    }
+    result.map_err(SpoolError::io("link", &target))
+}
+
+fn is(result: &io::Result<()>, kind: io::ErrorKind) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == kind)
+}
