@@ -9,3 +9,11 @@ pub mod name_filter;
 pub mod carbon_line;
 /// Carbon's pickle protocol.
 pub mod carbon_pickle;
+mod stop;
+/// Why a segment was not delivered.
+pub mod error;
+mod pace;
+mod connection;
+mod resolver;
+/// The accounts of one backend.
+pub mod accounts;

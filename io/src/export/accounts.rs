@@ -1,0 +1,247 @@
+//! The accounts of one backend: written by its thread, read by the console, `/metrics` and itself.
+//!
+//! A point is in exactly one place: written and acknowledged, or refused with a cause. Both are
+//! counted when the segment leaves the queue, so that a resend counts nothing twice. Every number
+//! grows only; what a reader sees of several may be one segment apart.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::name_filter::{PointTally, Refusal};
+
+/// Numbers of one backend that only grow.
+#[derive(Debug, Default)]
+pub struct BackendAccounts {
+    /// The backend's name.
+    name: String,
+    counts: [AtomicU64; Count::ALL.len()],
+    refused: [AtomicU64; Refusal::ALL.len()],
+    link: [AtomicU64; Link::COUNT],
+}
+
+/// What is counted per backend. A closed list: it names points and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Count {
+    /// Segment parts acknowledged, weakly or not.
+    SegmentsAcknowledged = 0,
+    /// Points in them.
+    PointsAcknowledged = 1,
+    /// Bytes of their payloads.
+    BytesAcknowledged = 2,
+    /// Attempts at a segment after the first one.
+    SegmentsResent = 3,
+    /// Segments taken for delivered without a clean close; part of the acknowledged.
+    SegmentsWeak = 4,
+    /// Damaged segments put into quarantine.
+    SegmentsQuarantined = 5,
+    /// Rows known to be lost with them.
+    RowsQuarantined = 6,
+    /// Segments that expired before they were delivered.
+    SegmentsExpired = 7,
+    /// Rows in them.
+    RowsExpired = 8,
+    /// Attempts that failed, for whatever cause.
+    ConnectionErrors = 9,
+    /// Points whose name had to be made harmless; part of the acknowledged.
+    PointsCleaned = 10,
+}
+
+impl Count {
+    /// All counts, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::SegmentsAcknowledged,
+        Self::PointsAcknowledged,
+        Self::BytesAcknowledged,
+        Self::SegmentsResent,
+        Self::SegmentsWeak,
+        Self::SegmentsQuarantined,
+        Self::RowsQuarantined,
+        Self::SegmentsExpired,
+        Self::RowsExpired,
+        Self::ConnectionErrors,
+        Self::PointsCleaned,
+    ];
+
+    /// The name used in points, metrics and docs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::SegmentsAcknowledged => "segments_acknowledged",
+            Self::PointsAcknowledged => "points_acknowledged",
+            Self::BytesAcknowledged => "bytes_acknowledged",
+            Self::SegmentsResent => "segments_resent",
+            Self::SegmentsWeak => "segments_weak",
+            Self::SegmentsQuarantined => "segments_quarantined",
+            Self::RowsQuarantined => "rows_quarantined",
+            Self::SegmentsExpired => "segments_expired",
+            Self::RowsExpired => "rows_expired",
+            Self::ConnectionErrors => "connection_errors",
+            Self::PointsCleaned => "points_cleaned",
+        }
+    }
+}
+
+/// What the reference daemon tells of its carbon link.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Link {
+    LastFlushS = 0,
+    LastExceptionS = 1,
+    FlushTimeMs = 2,
+    FlushLengthBytes = 3,
+}
+
+impl Link {
+    const COUNT: usize = 4;
+}
+
+/// The carbon link as the reference daemon's console and `graphiteStats` show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Last segment delivered, seconds since the epoch; the start before the first one.
+    pub last_flush_s: u64,
+    /// Last failure, seconds since the epoch; 0 = none yet.
+    pub last_exception_s: u64,
+    /// How long the last delivery took, ms.
+    pub flush_time_ms: u64,
+    /// Length of the last payload, bytes.
+    pub flush_length_bytes: u64,
+}
+
+/// All numbers of a backend at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) counts: [u64; Count::ALL.len()],
+    pub(crate) refused: [u64; Refusal::ALL.len()],
+}
+
+impl BackendAccounts {
+    pub(crate) fn new(name: &str, start_s: u64) -> Self {
+        let accounts = Self { name: name.to_owned(), ..Self::default() };
+        accounts.set(Link::LastFlushS, start_s);
+        accounts
+    }
+
+    /// The backend's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One count.
+    #[must_use]
+    pub fn count(&self, count: Count) -> u64 {
+        self.counts[count as usize].load(Ordering::Relaxed)
+    }
+
+    /// Points refused for `cause`.
+    #[must_use]
+    pub fn refused(&self, cause: Refusal) -> u64 {
+        self.refused[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// The carbon link.
+    #[must_use]
+    pub fn link(&self) -> LinkState {
+        let link = |link: Link| self.link[link as usize].load(Ordering::Relaxed);
+        LinkState {
+            last_flush_s: link(Link::LastFlushS),
+            last_exception_s: link(Link::LastExceptionS),
+            flush_time_ms: link(Link::FlushTimeMs),
+            flush_length_bytes: link(Link::FlushLengthBytes),
+        }
+    }
+
+    /// Segments and rows that left this backend's queue by age or size: told by whoever applies
+    /// the retention.
+    pub fn add_expired(&self, segments: u64, rows: u64) {
+        self.add(Count::SegmentsExpired, segments);
+        self.add(Count::RowsExpired, rows);
+    }
+
+    pub(crate) fn add(&self, count: Count, number: u64) {
+        self.counts[count as usize].fetch_add(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_tally(&self, tally: &PointTally) {
+        self.add(Count::PointsAcknowledged, tally.written);
+        self.add(Count::PointsCleaned, tally.cleaned);
+        for (total, number) in self.refused.iter().zip(tally.refused) {
+            total.fetch_add(number, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn set_delivered(&self, now_s: u64, took_ms: u64, bytes: u64) {
+        self.set(Link::LastFlushS, now_s);
+        self.set(Link::FlushTimeMs, took_ms);
+        self.set(Link::FlushLengthBytes, bytes);
+    }
+
+    pub(crate) fn set_failed(&self, now_s: u64) {
+        self.set(Link::LastExceptionS, now_s);
+        self.add(Count::ConnectionErrors, 1);
+    }
+
+    pub(crate) fn read(&self) -> Reading {
+        Reading {
+            counts: Count::ALL.map(|count| self.count(count)),
+            refused: Refusal::ALL.map(|cause| self.refused(cause)),
+        }
+    }
+
+    fn set(&self, link: Link, value: u64) {
+        self.link[link as usize].store(value, Ordering::Relaxed);
+    }
+}
+
+impl Reading {
+    /// Names below `<prefixStats>.floe.backend.<name>.` and what was added since `base`.
+    pub(crate) fn since(&self, base: &Self) -> impl Iterator<Item = (String, u64)> {
+        let counts = Count::ALL.into_iter().map(|count| count.word().to_owned());
+        let causes =
+            Refusal::ALL.into_iter().map(|cause| format!("points_refused.{}", cause.word()));
+        let differences = |now: &[u64], base: &[u64]| -> Vec<u64> {
+            now.iter().zip(base).map(|(now, base)| now.saturating_sub(*base)).collect()
+        };
+        let counted = differences(&self.counts, &base.counts);
+        let refused = differences(&self.refused, &base.refused);
+        counts.zip(counted).chain(causes.zip(refused))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stand_at_their_numbers() {
+        for (index, count) in Count::ALL.into_iter().enumerate() {
+            assert_eq!(count as usize, index);
+        }
+        for (index, cause) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+        }
+    }
+
+    #[test]
+    fn differences_are_those_since_the_base() {
+        let accounts = BackendAccounts::new("main", 5);
+        accounts.add_expired(2, 30);
+        let base = accounts.read();
+        accounts.add_expired(1, 10);
+        accounts.add_tally(&PointTally { written: 7, cleaned: 1, refused: [0, 0, 0, 4, 0] });
+        let changed: Vec<_> =
+            accounts.read().since(&base).filter(|(_, number)| *number > 0).collect();
+        assert_eq!(
+            changed,
+            [
+                ("points_acknowledged".to_owned(), 7),
+                ("segments_expired".to_owned(), 1),
+                ("rows_expired".to_owned(), 10),
+                ("points_cleaned".to_owned(), 1),
+                ("points_refused.not_finite".to_owned(), 4),
+            ]
+        );
+        assert_eq!(accounts.link().last_flush_s, 5);
+    }
+}
