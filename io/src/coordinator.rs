@@ -1,0 +1,272 @@
+//! The coordinator: flips the shards, closes intervals, spools them.
+//!
+//! One thread, between the workers and the disk. It sleeps until the next tick of its grid, asks
+//! every worker for a flip, waits for the acknowledgements, adds the sealed generations to the
+//! interval, and at a tick closes it into rows and commits them to the spool. The workers go on
+//! receiving during all of it. A drain is the same with workers that have ended.
+//!
+//! Intervals that the disk refuses wait in memory ([`INTERVALS_WAITING_MAX`]) and are committed in
+//! order when it takes them again; what does not fit is dropped, oldest first, and counted.
+
+mod grid;
+mod socket_books;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_utils::sync::Parker;
+use floe_core::config::settings::Settings;
+use floe_core::interval::{BookEntries, Interval};
+use floe_core::limits::INTERVALS_WAITING_MAX;
+use floe_core::row::Rows;
+use floe_core::shard::ShardReader;
+use floe_storage::spool::Spool;
+use tracing::{debug, error, info, warn};
+
+use self::grid::{Grid, Tick};
+pub use self::socket_books::SocketBook;
+use crate::clock::{monotonic_ns, wall_ms};
+use crate::export::accounts::AccountRegistry;
+use crate::ingest::DatagramSink;
+use crate::ingest::intake::Intake;
+use crate::ingest::worker::WorkerSignals;
+
+/// Longest sleep between two looks at the clock, ms: a step of the wall clock is seen within it.
+const SLEEP_MS_MAX: u64 = 1_000;
+
+/// Longest sleep between two looks at the acknowledgements; workers wake the coordinator earlier.
+const ACKNOWLEDGE_LOOK: Duration = Duration::from_millis(1);
+
+/// A flip that takes longer than this is said, ns.
+const FLIP_NS_LATE: u64 = 1_000_000_000;
+
+/// A worker as the coordinator sees it.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    /// Wakes and stops it.
+    pub signals: Arc<WorkerSignals>,
+    /// Its thread, which gives the shard back when it ends.
+    pub thread: JoinHandle<Intake>,
+}
+
+/// What the coordinator works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The settings.
+    pub settings: Settings,
+    /// The workers, in order of their indexes.
+    pub workers: Vec<WorkerHandle>,
+    /// Their shards, same order.
+    pub readers: Vec<ShardReader>,
+    /// The open interval.
+    pub interval: Interval,
+    /// Where segments go.
+    pub spool: Spool,
+    /// The sockets whose drops are entered into the books.
+    pub sockets: Vec<SocketBook>,
+    /// Woken by a worker that has flipped.
+    pub parker: Parker,
+    /// What each backend has had, for what expires before it is delivered.
+    pub accounts: Arc<AccountRegistry>,
+}
+
+/// What the coordinator itself counts; differences per interval become books.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    segments_spooled: u64,
+    rows_spooled: u64,
+    rows_dropped: u64,
+    spool_failures: u64,
+    ticks_merged: u64,
+    clock_steps: u64,
+}
+
+/// The coordinator; [`Coordinator::run`] is its thread.
+#[derive(Debug)]
+pub struct Coordinator {
+    parts: Parts,
+    grid: Grid,
+    /// Intervals the disk has not taken yet, oldest first.
+    waiting: VecDeque<Vec<Rows>>,
+    counts: Counts,
+    is_refused: bool,
+    pages_unbalanced: u64,
+}
+
+impl Coordinator {
+    /// A coordinator whose first tick comes after everything the spool has seen.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let interval_ms = parts.settings.flush_interval_ms;
+        let grid = Grid::new(interval_ms, parts.spool.newest_timestamp_s(), wall_ms());
+        Self {
+            parts,
+            grid,
+            waiting: VecDeque::new(),
+            counts: Counts::default(),
+            is_refused: false,
+            pages_unbalanced: 0,
+        }
+    }
+
+    /// Works until `stop` is told or closed, then drains: the workers empty their sockets and end,
+    /// the open interval is closed and spooled.
+    pub fn run(mut self, stop: &Receiver<()>) {
+        loop {
+            let wait_ms = self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX);
+            match stop.recv_timeout(Duration::from_millis(wait_ms)) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return self.drain(),
+                Err(RecvTimeoutError::Timeout) => self.look_at_clock(),
+            }
+        }
+    }
+
+    fn look_at_clock(&mut self) {
+        let now_ms = wall_ms();
+        if self.grid.is_step_back(now_ms) {
+            warn!("clock set back: intervals follow it, and timestamps are used again");
+            self.counts.clock_steps += 1;
+            self.grid.follow(now_ms);
+        }
+        if let Some(tick) = self.grid.take_due(now_ms) {
+            self.flip();
+            self.close(tick);
+        }
+    }
+
+    /// Asks every worker for a flip and adds what they seal to the interval.
+    fn flip(&mut self) {
+        for (reader, worker) in self.parts.readers.iter_mut().zip(&self.parts.workers) {
+            reader.request();
+            worker.signals.wake();
+        }
+        let asked_ns = monotonic_ns();
+        let mut is_late = false;
+        while !self.parts.readers.iter_mut().all(ShardReader::is_acknowledged) {
+            self.parts.parker.park_timeout(ACKNOWLEDGE_LOOK);
+            if !is_late && FLIP_NS_LATE < monotonic_ns() - asked_ns {
+                is_late = true;
+                warn!("flip late: a worker has not come to the head of a batch for a second");
+            }
+        }
+        self.parts.interval.collect(&mut self.parts.readers);
+    }
+
+    fn close(&mut self, tick: Tick) {
+        let started_ns = monotonic_ns();
+        self.counts.ticks_merged += tick.merged;
+        let books = self.books();
+        let mut parts = self.parts.interval.close(tick.timestamp_s, &books);
+        let elapsed_ms = (monotonic_ns() - started_ns) / 1_000_000;
+        for part in &mut parts {
+            part.processing_time_ms = elapsed_ms;
+        }
+        let unbalanced = self.parts.interval.pages_unbalanced();
+        if self.pages_unbalanced < unbalanced {
+            self.pages_unbalanced = unbalanced;
+            error!(pages = unbalanced, "books not balanced: this is a bug");
+        }
+        self.waiting.push_back(parts);
+        self.spool_waiting();
+        self.retain();
+    }
+
+    /// The coordinator's own entries of the books: what happened since the last tick.
+    fn books(&mut self) -> BookEntries {
+        let counts = std::mem::take(&mut self.counts);
+        let mut entries: Vec<(String, f64)> = Vec::new();
+        let mut enter = |name: String, count: u64| {
+            #[expect(clippy::cast_precision_loss, reason = "points are doubles; exact to 2^53")]
+            entries.push((name, count as f64));
+        };
+        let mut kernel_drops = 0;
+        for socket in &mut self.parts.sockets {
+            let drops = socket.take_drops();
+            kernel_drops += drops;
+            enter(format!("kernel_drops.{}", socket.name()), drops);
+        }
+        enter("datagrams_dropped.kernel".to_owned(), kernel_drops);
+        for backend in &self.parts.settings.backends {
+            enter(format!("segments_spooled.{}", backend.name), counts.segments_spooled);
+        }
+        enter("rows_spooled".to_owned(), counts.rows_spooled);
+        enter("rows_dropped.spool_refused".to_owned(), counts.rows_dropped);
+        enter("spool_failures".to_owned(), counts.spool_failures);
+        enter("ticks_merged".to_owned(), counts.ticks_merged);
+        enter("clock_steps".to_owned(), counts.clock_steps);
+        BookEntries(entries)
+    }
+
+    /// Commits what waits, oldest first, as far as the disk takes it.
+    fn spool_waiting(&mut self) {
+        while let Some(parts) = self.waiting.front() {
+            match self.parts.spool.commit(parts) {
+                Ok(committed) => {
+                    debug!(
+                        timestamp_s = parts.first().map_or(0, |part| part.timestamp_s),
+                        rows = committed.rows,
+                        bytes = committed.bytes,
+                        "interval spooled"
+                    );
+                    self.counts.segments_spooled += committed.files;
+                    self.counts.rows_spooled += committed.rows;
+                    self.waiting.pop_front();
+                    if std::mem::take(&mut self.is_refused) {
+                        info!("spool writable again");
+                    }
+                }
+                Err(error) => {
+                    self.counts.spool_failures += 1;
+                    if !std::mem::replace(&mut self.is_refused, true) {
+                        error!(%error, "segment refused: intervals wait in memory");
+                    }
+                    break;
+                }
+            }
+        }
+        while INTERVALS_WAITING_MAX < self.waiting.len() {
+            let dropped = self.waiting.pop_front().unwrap_or_default();
+            let rows = dropped.iter().map(|part| part.row_count() as u64).sum::<u64>();
+            self.counts.rows_dropped += rows;
+            error!(rows, "interval dropped: the spool refuses it and memory is bounded");
+        }
+    }
+
+    fn retain(&mut self) {
+        let retired = self.parts.spool.retain(wall_ms() / 1_000);
+        for (backend, expired) in &retired.backends {
+            warn!(backend, segments = expired.segments, rows = expired.rows, "backlog expired");
+            self.parts.accounts.add_expired(backend, expired.segments, expired.rows);
+        }
+        if let Some(error) = &retired.error {
+            warn!(%error, "retention incomplete");
+        }
+    }
+
+    /// The orderly end: sockets emptied, the open interval spooled under its grid end.
+    fn drain(mut self) {
+        for worker in &self.parts.workers {
+            worker.signals.stop();
+        }
+        let mut intakes = Vec::with_capacity(self.parts.workers.len());
+        for worker in self.parts.workers.drain(..) {
+            // A panic aborts the process, so a thread that ended has given its shard back.
+            intakes.extend(worker.thread.join());
+        }
+        for (reader, intake) in self.parts.readers.iter_mut().zip(&mut intakes) {
+            reader.request();
+            intake.begin_batch(monotonic_ns());
+        }
+        self.parts.interval.collect(&mut self.parts.readers);
+        let tick = self.grid.take_partial(wall_ms());
+        self.close(tick);
+        let unwritten = self.waiting.len();
+        if unwritten != 0 {
+            error!(intervals = unwritten, "intervals lost: the spool refused them until the end");
+        }
+        info!(timestamp_s = tick.timestamp_s, "open interval spooled");
+    }
+}

@@ -1,0 +1,37 @@
+//! What the kernel dropped before a worker could read it, per socket.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use crate::sys::{SocketDrops, socket_drops};
+
+/// The drops of one socket, read at every tick.
+#[derive(Debug)]
+pub struct SocketBook {
+    name: String,
+    socket: Arc<UdpSocket>,
+    drops: SocketDrops,
+}
+
+impl SocketBook {
+    /// The book of the socket that worker `worker` reads at `address`.
+    #[must_use]
+    pub fn new(socket: Arc<UdpSocket>, address: SocketAddr, worker: usize) -> Self {
+        let host = address.ip().to_string().replace(['.', ':'], "_");
+        let name = format!("udp_{host}_{}.worker_{worker}", address.port());
+        Self { name, socket, drops: SocketDrops::default() }
+    }
+
+    /// Name below `kernel_drops.`: `udp_0_0_0_0_8125.worker_0`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Datagrams dropped since the last call.
+    pub fn take_drops(&mut self) -> u64 {
+        // The option exists on every kernel with io_uring, and on those we fall back on since 4.12;
+        // elsewhere the count stays 0.
+        socket_drops(&*self.socket).map_or(0, |reading| self.drops.record(reading))
+    }
+}

@@ -1,0 +1,66 @@
+//! The accounts of all backends, as whoever is curious sees them.
+//!
+//! Cold and shared: an exporter registers itself when it starts, the coordinator enters what
+//! expired, consoles and pages read. Backends may come and go at a reload, so it is a map and not a
+//! list. Nothing on the data plane touches it.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use super::accounts::BackendAccounts;
+
+/// Locks of the map: backends are few, and their numbers are atomics beside it.
+const SHARDS: usize = 2;
+
+/// Accounts by backend name.
+#[derive(Debug)]
+pub struct AccountRegistry {
+    backends: DashMap<String, Arc<BackendAccounts>>,
+}
+
+impl Default for AccountRegistry {
+    fn default() -> Self {
+        // The default amount depends on the affinity of the thread that makes the map.
+        let backends =
+            DashMap::with_capacity_and_hasher_and_shard_amount(0, RandomState::new(), SHARDS);
+        Self { backends }
+    }
+}
+
+impl AccountRegistry {
+    /// The accounts of a backend; made at first, with `start_s` (s since the epoch) as the time of
+    /// the last flush.
+    pub fn account(&self, backend: &str, start_s: u64) -> Arc<BackendAccounts> {
+        if let Some(known) = self.backends.get(backend) {
+            return Arc::clone(&known);
+        }
+        let fresh = || Arc::new(BackendAccounts::new(backend, start_s));
+        Arc::clone(&self.backends.entry(backend.to_owned()).or_insert_with(fresh))
+    }
+
+    /// Enters what left a backend's queue by age or size.
+    pub fn add_expired(&self, backend: &str, segments: u64, rows: u64) {
+        if let Some(accounts) = self.backends.get(backend) {
+            accounts.add_expired(segments, rows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::accounts::Count;
+    use super::*;
+
+    #[test]
+    fn a_backend_has_one_account_and_strangers_have_none() {
+        let registry = AccountRegistry::default();
+        let account = registry.account("a", 7);
+        registry.add_expired("a", 2, 30);
+        registry.add_expired("b", 1, 1);
+        assert_eq!(registry.account("a", 9).count(Count::RowsExpired), 30);
+        assert_eq!(account.link().last_flush_s, 7);
+        assert_eq!(registry.account("b", 9).count(Count::RowsExpired), 0);
+    }
+}
