@@ -16,6 +16,9 @@ pub const WORKERS_MAX: usize = 64;
 /// Default number of workers at the most (DESIGN.md 2).
 pub const WORKERS_DEFAULT_MAX: usize = 8;
 
+/// UDP listeners at the most: each needs one socket per worker and one request in its ring.
+pub const LISTENERS_MAX: usize = 32;
+
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
 /// of accounting each (reference/ingest-limits.md 2).
 pub const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 8 << 20;
