@@ -1,6 +1,7 @@
 //! Claims: what is sent to a worker's sockets arrives at its sink byte for byte and once, on every
 //! receive path; a wake-up begins a batch; a stop loses nothing that was sent before.
 //! Method: real workers on loopback sockets, a sink that records into a channel, waits with a bound.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail it by panicking")]
 
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
