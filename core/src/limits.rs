@@ -16,6 +16,9 @@ pub const WORKERS_MAX: usize = 64;
 /// Default number of workers at the most (DESIGN.md 2).
 pub const WORKERS_DEFAULT_MAX: usize = 8;
 
+/// UDP listeners at the most: each needs one socket per worker and one request in its ring.
+pub const LISTENERS_MAX: usize = 32;
+
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
 /// of accounting each (reference/ingest-limits.md 2).
 pub const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 8 << 20;
@@ -98,3 +101,6 @@ pub const SLOT_IDLE_FLIPS_MAX: u32 = 60;
 const _: () = assert!(SUB_TABLES == 1 << 8, "chosen by the top eight bits of the hash");
 const _: () = assert!(PROBE_SLOTS_MAX >= SUB_TABLE_SLOTS_MIN);
 const _: () = assert!(SLOT_IDLE_FLIPS_MAX > 2, "a slot leaves only when both generations are read");
+
+/// Closed intervals that wait in memory while the disk refuses them.
+pub const INTERVALS_WAITING_MAX: usize = 64;

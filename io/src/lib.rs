@@ -1,6 +1,25 @@
 //! floe at its sockets: rings, ingestion, the coordinator, exporters.
+//!
+//! A datagram enters by a socket of [`ingest::udp`], is received by [`ring::recv`] or
+//! [`ingest::recvmmsg`], and is handed to the sink of its worker by [`ingest::worker`]. The
+//! [`coordinator`] closes intervals into segments, and [`export`] ships them. [`daemon`] starts and
+//! stops it all.
 
 /// The only place that reads clocks.
 pub mod clock;
+/// Which CPUs the workers are pinned to.
+pub mod cpu;
+/// System calls that no safe crate offers, and the wake-up of a sleeping worker.
+pub mod sys;
+/// Receiving by io_uring.
+pub mod ring;
+/// Sockets, workers, and the path without io_uring.
+pub mod ingest;
+/// Flips the shards, closes intervals, spools them.
+pub mod coordinator;
 /// Segments of the spool become points at a Carbon.
 pub mod export;
+/// The admin port.
+pub mod admin;
+/// Start and stop of the whole.
+pub mod daemon;

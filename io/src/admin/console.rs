@@ -8,10 +8,14 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::sys::WakeUp;
+
+/// Pause after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a connection is told.
 const GREETING: &[u8] = b"ERROR floe is running; this version has no admin commands\n";
@@ -95,10 +99,18 @@ fn serve(listener: &TcpListener, stop: &WakeUp) {
         if !fds[1].revents().is_empty() {
             return;
         }
-        while let Ok((mut connection, _)) = listener.accept() {
-            // One short write into an empty socket buffer; a peer that is gone already has lost
-            // nothing.
-            drop(connection.write_all(GREETING));
+        loop {
+            match listener.accept() {
+                // One short write into an empty socket buffer; a peer that is gone already has lost
+                // nothing.
+                Ok((mut connection, _)) => drop(connection.write_all(GREETING)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    // Out of descriptors, most likely: the connection stays in the backlog.
+                    stop.wait(ACCEPT_PAUSE);
+                    break;
+                }
+            }
         }
     }
 }

@@ -1,0 +1,288 @@
+//! Receiving by `recvmmsg`, where the ring is refused or not wanted.
+//!
+//! A first-class path: same loop, same wake-up, same books as [`crate::ring::recv`]. It also empties
+//! the sockets at the end of every drain. One array of [`MESSAGES`] headers and buffers serves all
+//! sockets of the worker in turn. A batch is at most [`BATCH_DATAGRAMS_MAX`] datagrams.
+//!
+//! **The wait.** After a full batch there is none. After a short one the worker sleeps 200 to
+//! 500 µs on the wake-up alone, so that the next call yields many datagrams: the rival of
+//! `min_wait`, and worth 14 % (reference/ingest-limits.md 1). After an empty one it sleeps in
+//! `ppoll` on all sockets and the wake-up, two seconds at the most, and then as after a short one.
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::pace::{Pace, PaceBounds};
+use super::{DatagramSink, Receive, ReceiveCounts};
+use crate::ring::buffers::BUFFER_STRIDE_BYTES;
+use crate::sys::{Mapping, WakeUp, timespec};
+
+/// Datagrams one call takes at the most (reference/ingest-limits.md 1).
+const MESSAGES: usize = 64;
+
+/// Longest sleep of an idle worker.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Bounds of the sleep after a short batch.
+const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 500, busy_datagrams: 48 };
+
+const _: () = assert!(MESSAGES <= BATCH_DATAGRAMS_MAX);
+
+/// How the last batch ended, which decides the next wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastBatch {
+    /// Nothing came.
+    Empty,
+    /// All sockets were emptied.
+    Short,
+    /// There may be more.
+    Full,
+}
+
+/// The receiver of one worker over `recvmmsg`.
+pub(crate) struct Recvmmsg<'s> {
+    sockets: &'s [Arc<UdpSocket>],
+    wake_up: &'s WakeUp,
+    /// The wake-up, then the sockets.
+    polled: Vec<PollFd<'s>>,
+    messages: Messages,
+    /// Socket the next batch begins with.
+    next: usize,
+    last: LastBatch,
+    pace: Pace,
+    counts: ReceiveCounts,
+}
+
+impl<'s> Recvmmsg<'s> {
+    /// Maps the buffers; nothing is received before the first batch.
+    ///
+    /// `receive_buffer_bytes`: the smallest effective one of the sockets.
+    /// # Errors
+    /// The kernel's, when memory cannot be mapped.
+    pub(crate) fn new(
+        sockets: &'s [Arc<UdpSocket>],
+        wake_up: &'s WakeUp,
+        receive_buffer_bytes: usize,
+    ) -> io::Result<Self> {
+        let mut polled = vec![PollFd::new(wake_up, PollFlags::IN)];
+        polled.extend(sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        Ok(Self {
+            sockets,
+            wake_up,
+            polled,
+            messages: Messages::new()?,
+            next: 0,
+            last: LastBatch::Empty,
+            pace: Pace::new(PACE, receive_buffer_bytes),
+            counts: ReceiveCounts::default(),
+        })
+    }
+
+    /// Sleeps until a socket has a datagram or the wake-up is set; true if it was the latter.
+    fn sleep(&mut self) -> io::Result<bool> {
+        match poll(&mut self.polled, Some(&timespec(IDLE_LIMIT))) {
+            // Kept from an earlier call, revents say nothing after an error.
+            Err(Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(self.polled[0].revents().contains(PollFlags::IN)),
+        }
+    }
+}
+
+impl Receive for Recvmmsg<'_> {
+    fn wait(&mut self, _now_ns: u64) -> io::Result<()> {
+        let pause = Duration::from_micros(self.pace.current_us().into());
+        let is_woken = match self.last {
+            LastBatch::Full => false,
+            LastBatch::Short => self.wake_up.wait(pause),
+            LastBatch::Empty => self.sleep()? || self.wake_up.wait(pause),
+        };
+        if is_woken {
+            self.wake_up.clear();
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, _now_ns: u64, sink: &mut impl DatagramSink) -> usize {
+        let (mut datagrams, mut is_full, mut has_failed) = (0, false, false);
+        for _ in 0..self.sockets.len() {
+            if BATCH_DATAGRAMS_MAX < datagrams + MESSAGES {
+                is_full = true;
+                break;
+            }
+            let socket = &self.sockets[self.next];
+            self.next = (self.next + 1) % self.sockets.len();
+            match self.messages.receive(socket.as_raw_fd()) {
+                Ok(count) => {
+                    self.messages.hand_over(count, &mut self.counts, sink);
+                    datagrams += count;
+                    is_full |= count == MESSAGES;
+                }
+                Err(Errno::AGAIN) => {}
+                Err(_) => {
+                    self.counts.receive_errors += 1;
+                    has_failed = true;
+                }
+            }
+        }
+        self.pace.record(datagrams);
+        self.last = match (is_full, has_failed || datagrams > 0) {
+            (true, _) => LastBatch::Full,
+            // A socket that fails at once is not polled at once.
+            (false, true) => LastBatch::Short,
+            (false, false) => LastBatch::Empty,
+        };
+        datagrams
+    }
+
+    fn take_counts(&mut self) -> ReceiveCounts {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+/// The headers that `recvmmsg` fills, and the buffers they point to.
+struct Messages {
+    /// Points into `vectors`; both stay where they are, being boxed.
+    headers: Box<[libc::mmsghdr]>,
+    #[expect(dead_code, reason = "owned for the pointers in `headers`")]
+    vectors: Box<[libc::iovec]>,
+    buffers: Mapping,
+}
+
+impl Messages {
+    fn new() -> io::Result<Self> {
+        let buffers = Mapping::new(MESSAGES * BUFFER_STRIDE_BYTES)?;
+        let mut vectors: Box<[libc::iovec]> = (0..MESSAGES)
+            .map(|index| libc::iovec {
+                iov_base: buffers.at(index * BUFFER_STRIDE_BYTES).as_ptr().cast(),
+                iov_len: DATAGRAM_BYTES_MAX,
+            })
+            .collect();
+        let header = |vector: &mut libc::iovec| {
+            #[expect(unsafe_code, reason = "the header has private padding on some targets")]
+            // SAFETY:
+            // - null pointers and zero lengths are valid values of every field.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_iov = &raw mut *vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        };
+        Ok(Self { headers: vectors.iter_mut().map(header).collect(), vectors, buffers })
+    }
+
+    /// Takes up to [`MESSAGES`] datagrams of the socket `fd`, without waiting.
+    fn receive(&mut self, fd: i32) -> Result<usize, Errno> {
+        let count = libc::c_uint::try_from(self.headers.len()).expect("MESSAGES is small");
+        #[expect(unsafe_code, reason = "no safe crate offers recvmmsg")]
+        // SAFETY:
+        // - `headers` is valid for reading and writing `count` elements: the boxed slice;
+        // - each header's one iovec lies in `vectors`, owned and boxed, and points to its own
+        //   DATAGRAM_BYTES_MAX bytes of `buffers`, to which no slice exists during `&mut self`;
+        // - names and control data are null with length zero; the null timeout means none.
+        let result = unsafe {
+            libc::recvmmsg(
+                fd,
+                self.headers.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        usize::try_from(result)
+            .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+    }
+
+    /// Hands the first `count` datagrams to `sink`.
+    fn hand_over(&self, count: usize, counts: &mut ReceiveCounts, sink: &mut impl DatagramSink) {
+        for (index, message) in self.headers[..count].iter().enumerate() {
+            let len = message.msg_len as usize;
+            assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
+            let is_cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            counts.truncated += u64::from(is_cut || len == DATAGRAM_BYTES_MAX);
+            #[expect(unsafe_code, reason = "slice over a kernel-filled buffer")]
+            // SAFETY:
+            // - not written while borrowed: the kernel writes only during `receive`, which takes
+            //   `&mut self`.
+            let buffer =
+                unsafe { self.buffers.slice(index * BUFFER_STRIDE_BYTES, BUFFER_STRIDE_BYTES) };
+            sink.datagram(buffer, len);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Kept {
+        lengths: Vec<usize>,
+    }
+
+    impl DatagramSink for Kept {
+        fn begin_batch(&mut self, _now_ns: u64) {}
+        fn datagram(&mut self, _buffer: &[u8], len: usize) {
+            self.lengths.push(len);
+        }
+        fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
+        fn end_batch(&mut self) {}
+    }
+
+    fn sockets(count: usize) -> Vec<Arc<UdpSocket>> {
+        (0..count).map(|_| Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap())).collect()
+    }
+
+    fn send(socket: &UdpSocket, count: usize) {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..count {
+            sender.send_to(b"a:1|c", socket.local_addr().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn batch_is_bounded_and_the_next_begins_with_the_next_socket() {
+        let (sockets, wake_up) = (sockets(5), WakeUp::new().unwrap());
+        for socket in &sockets {
+            send(socket, 70);
+        }
+        let mut receiver = Recvmmsg::new(&sockets, &wake_up, 1 << 20).unwrap();
+        let mut kept = Kept::default();
+        assert_eq!(receiver.batch(0, &mut kept), BATCH_DATAGRAMS_MAX);
+        assert_eq!((receiver.next, receiver.last), (4, LastBatch::Full));
+        // 64 of the fifth, then what the first three left, then no room for a whole array.
+        let mut total = BATCH_DATAGRAMS_MAX;
+        while receiver.last != LastBatch::Empty {
+            total += receiver.batch(0, &mut kept);
+        }
+        assert_eq!((total, kept.lengths.len()), (350, 350));
+    }
+
+    #[test]
+    fn cut_datagrams_are_counted() {
+        let mut messages = Messages::new().unwrap();
+        messages.headers[0].msg_len = 65_536;
+        messages.headers[1].msg_len = 10;
+        messages.headers[1].msg_hdr.msg_flags = libc::MSG_TRUNC;
+        messages.headers[2].msg_len = 65_535;
+        let (mut counts, mut kept) = (ReceiveCounts::default(), Kept::default());
+        messages.hand_over(3, &mut counts, &mut kept);
+        assert_eq!(counts, ReceiveCounts { truncated: 2, ..Default::default() });
+        assert_eq!(kept.lengths, [65_536, 10, 65_535]);
+    }
+
+    #[test]
+    fn failing_descriptor_is_an_error_with_its_number() {
+        let wake_up = WakeUp::new().unwrap();
+        let mut messages = Messages::new().unwrap();
+        assert_eq!(messages.receive(wake_up.as_fd().as_raw_fd()), Err(Errno::NOTSOCK));
+    }
+}

@@ -1,0 +1,192 @@
+//! The sockets of a listener, one per worker, sharing a port by `SO_REUSEPORT`.
+//!
+//! The kernel spreads flows over the sockets by a hash of their addresses, so one sender stays at
+//! one worker. The first socket is bound *without* `SO_REUSEPORT` and joins the group only then:
+//! the port must be free at that moment, so a second daemon on it is an error and not a silent half
+//! of the traffic; and a port chosen by the kernel (port 0) is nobody else's. All sockets of all
+//! listeners are bound before a worker starts; what arrives meanwhile waits in them.
+//!
+//! Limits: [`LISTENERS_MAX`] listeners. Nothing is received here, and no address is resolved again.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+
+use floe_core::config::settings::Listener;
+use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::sys;
+
+/// Why the sockets of a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another socket has the port.
+    #[error(
+        "cannot bind {address}: address in use; another statsd is running here, or set \"port\""
+    )]
+    AddressInUse {
+        /// The address and port asked for.
+        address: SocketAddr,
+    },
+    /// The kernel refuses the address: not of this host, or a port below 1,024 without the right.
+    #[error("cannot bind {address}: {source}; set \"address\" and \"port\" to what this host has")]
+    Refused {
+        /// The address and port asked for.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The text is neither an IP address nor the name of one.
+    #[error("cannot bind \"{text}\": {source}; set \"address\" to an IP address of this host")]
+    Address {
+        /// The address as configured.
+        text: String,
+        /// The resolver's answer.
+        source: io::Error,
+    },
+    /// More listeners than a worker can serve.
+    #[error("at most {LISTENERS_MAX} UDP listeners are possible, found {found}")]
+    TooManyListeners {
+        /// Listeners configured.
+        found: usize,
+    },
+}
+
+/// The open sockets of one listener.
+#[derive(Debug)]
+pub struct OpenListener {
+    /// One per worker, index = worker index, in blocking mode.
+    pub sockets: Vec<Arc<UdpSocket>>,
+    /// What they are bound to; the port is the real one.
+    pub local_address: SocketAddr,
+    /// Receive buffer asked for, bytes.
+    pub receive_buffer_bytes_asked: usize,
+    /// Smallest receive buffer among them as the kernel accounts it, bytes: twice what it granted.
+    pub receive_buffer_bytes: usize,
+}
+
+impl OpenListener {
+    /// What to tell the operator if the receive buffer is too small for bursts.
+    #[must_use]
+    pub fn receive_buffer_warning(&self) -> Option<String> {
+        let (asked, effective) = (self.receive_buffer_bytes_asked, self.receive_buffer_bytes);
+        // A small buffer that was asked for is no surprise.
+        if RECEIVE_BUFFER_BYTES_WARN <= effective || asked <= effective / 2 {
+            return None;
+        }
+        Some(format!(
+            "receive buffer of {} is {effective} bytes, {asked} asked; \
+             run: sysctl -w net.core.rmem_max={asked}",
+            self.local_address
+        ))
+    }
+}
+
+/// Opens every listener for `workers` workers.
+///
+/// `receive_buffer_bytes`: asked for each socket.
+/// # Errors
+/// [`BindError`] of the first listener that fails; the sockets opened before it are closed.
+pub fn open_all(
+    listeners: &[Listener],
+    workers: usize,
+    receive_buffer_bytes: usize,
+) -> Result<Vec<OpenListener>, BindError> {
+    if LISTENERS_MAX < listeners.len() {
+        return Err(BindError::TooManyListeners { found: listeners.len() });
+    }
+    listeners.iter().map(|listener| open(listener, workers, receive_buffer_bytes)).collect()
+}
+
+/// The sockets of worker `index`, one per listener.
+///
+/// # Panics
+/// If the listeners were opened for fewer workers.
+#[must_use]
+pub fn sockets_of(listeners: &[OpenListener], index: usize) -> Vec<Arc<UdpSocket>> {
+    listeners.iter().map(|listener| Arc::clone(&listener.sockets[index])).collect()
+}
+
+/// Opens one listener for `workers` workers; see [`open_all`].
+///
+/// # Errors
+/// [`BindError`].
+pub fn open(
+    listener: &Listener,
+    workers: usize,
+    receive_buffer_bytes: usize,
+) -> Result<OpenListener, BindError> {
+    let address = resolve(listener)?;
+    match open_at(address, workers, receive_buffer_bytes) {
+        Err(BindError::Refused { source, .. })
+            if listener.is_dual_stack_default && address.is_ipv6() && is_without_ipv6(&source) =>
+        {
+            let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, listener.port));
+            open_at(any, workers, receive_buffer_bytes)
+        }
+        result => result,
+    }
+}
+
+/// Whether an error says that this host has no IPv6.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn resolve(listener: &Listener) -> Result<SocketAddr, BindError> {
+    let text = listener.address.as_str();
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, listener.port));
+    }
+    let failed = |source| BindError::Address { text: text.to_owned(), source };
+    let found: Vec<SocketAddr> = (text, listener.port).to_socket_addrs().map_err(failed)?.collect();
+    // IPv4 first, as the reference daemon's default socket has it.
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+    first.ok_or_else(|| failed(io::Error::from(io::ErrorKind::NotFound)))
+}
+
+fn open_at(
+    address: SocketAddr,
+    workers: usize,
+    receive_buffer_bytes_asked: usize,
+) -> Result<OpenListener, BindError> {
+    assert!(0 < workers, "a listener without workers");
+    let refused = |source: io::Error| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            BindError::AddressInUse { address }
+        } else {
+            BindError::Refused { address, source }
+        }
+    };
+    let (first, mut receive_buffer_bytes) =
+        prepare(address, receive_buffer_bytes_asked).map_err(refused)?;
+    first.bind(&address.into()).map_err(refused)?;
+    first.set_reuse_port(true).map_err(refused)?;
+    let first = UdpSocket::from(first);
+    let local_address = first.local_addr().map_err(refused)?;
+    let mut sockets = vec![Arc::new(first)];
+    for _ in 1..workers {
+        let (socket, bytes) = prepare(address, receive_buffer_bytes_asked).map_err(refused)?;
+        socket.set_reuse_port(true).map_err(refused)?;
+        socket.bind(&local_address.into()).map_err(refused)?;
+        receive_buffer_bytes = receive_buffer_bytes.min(bytes);
+        sockets.push(Arc::new(UdpSocket::from(socket)));
+    }
+    Ok(OpenListener { sockets, local_address, receive_buffer_bytes_asked, receive_buffer_bytes })
+}
+
+/// A socket that is not bound yet, and its effective receive buffer, bytes.
+fn prepare(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<(Socket, usize)> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        // `::` takes IPv4 as well, whatever net.ipv6.bindv6only says: so binds the reference.
+        socket.set_only_v6(false)?;
+    }
+    let effective = sys::set_receive_buffer_bytes(&socket, receive_buffer_bytes)?;
+    Ok((socket, effective))
+}
+
+#[cfg(test)]
+mod tests;

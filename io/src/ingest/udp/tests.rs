@@ -1,0 +1,134 @@
+//! Claims: a port has one daemon, its workers share it, and both address families are taken.
+//! Method: real sockets on loopback addresses, port 0.
+
+use std::time::Duration;
+
+use super::*;
+
+fn listener(address: &str, port: u16) -> Listener {
+    Listener { address: address.into(), port, is_dual_stack_default: false }
+}
+
+#[test]
+fn taken_port_is_refused_even_if_its_owner_shares_it() {
+    for shared in [false, true] {
+        let owner = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        owner.set_reuse_port(shared).unwrap();
+        owner.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let port = owner.local_addr().unwrap().as_socket().unwrap().port();
+        let error = open(&listener("127.0.0.1", port), 2, 65_536).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot bind 127.0.0.1:{port}: address in use; \
+                 another statsd is running here, or set \"port\""
+            )
+        );
+    }
+}
+
+#[test]
+fn second_daemon_on_the_port_is_refused_and_the_first_keeps_it() {
+    let first = open(&listener("127.0.0.1", 0), 3, 65_536).unwrap();
+    let port = first.local_address.port();
+    let second = open(&listener("127.0.0.1", port), 3, 65_536);
+    assert!(matches!(second, Err(BindError::AddressInUse { .. })), "{second:?}");
+    let any = open(&listener("0.0.0.0", port), 3, 65_536);
+    assert!(matches!(any, Err(BindError::AddressInUse { .. })), "{any:?}");
+    drop(first);
+    assert!(open(&listener("127.0.0.1", port), 3, 65_536).is_ok());
+}
+
+#[test]
+fn port_0_is_one_port_for_all_workers_and_flows_spread() {
+    let opened = open(&listener("127.0.0.1", 0), 3, 1 << 20).unwrap();
+    assert_ne!(opened.local_address.port(), 0);
+    for socket in &opened.sockets {
+        assert_eq!(socket.local_addr().unwrap(), opened.local_address);
+    }
+    for _ in 0..64 {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"a:1|c", opened.local_address).unwrap();
+    }
+    let counts: Vec<usize> = opened.sockets.iter().map(|socket| drain(socket)).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 64, "{counts:?}");
+    // 64 flows miss one of three sockets once in 60,000,000,000 runs.
+    assert!(counts.iter().all(|count| 0 < *count), "{counts:?}");
+}
+
+fn drain(socket: &UdpSocket) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    std::iter::from_fn(|| socket.recv(&mut [0; 16]).ok()).count()
+}
+
+#[test]
+fn sockets_of_a_worker_are_one_per_listener() {
+    let listeners = [listener("127.0.0.1", 0), listener("127.0.0.2", 0)];
+    let opened = open_all(&listeners, 2, 65_536).unwrap();
+    let sockets = sockets_of(&opened, 1);
+    assert_eq!(sockets.len(), 2);
+    assert!(Arc::ptr_eq(&sockets[1], &opened[1].sockets[1]));
+}
+
+#[test]
+fn default_listener_takes_both_families() {
+    let settings = Listener { address: "::".into(), port: 0, is_dual_stack_default: true };
+    let opened = open(&settings, 1, 65_536).unwrap();
+    let port = opened.local_address.port();
+    let mut sent = 0;
+    for host in ["127.0.0.1", "::1"] {
+        let target = SocketAddr::new(host.parse().unwrap(), port);
+        let source = if target.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" };
+        // A host without IPv6 has no `::1` to send from.
+        if let Ok(sender) = UdpSocket::bind(source) {
+            sender.send_to(b"a:1|c", target).unwrap();
+            sent += 1;
+        }
+    }
+    opened.sockets[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for _ in 0..sent {
+        assert_eq!(opened.sockets[0].recv(&mut [0; 16]).unwrap(), 5);
+    }
+}
+
+#[test]
+fn only_the_errors_of_a_missing_family_lead_to_ipv4() {
+    assert!(is_without_ipv6(&io::Error::from_raw_os_error(libc::EAFNOSUPPORT)));
+    assert!(is_without_ipv6(&io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
+    assert!(!is_without_ipv6(&io::Error::from_raw_os_error(libc::EACCES)));
+    // An address of no interface here: the same error as IPv6 switched off.
+    let foreign = Listener { address: "2001:db8::1".into(), port: 0, is_dual_stack_default: true };
+    let opened = open(&foreign, 2, 65_536).unwrap();
+    assert_eq!(opened.local_address.ip(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let explicit = Listener { is_dual_stack_default: false, ..foreign };
+    assert!(matches!(open(&explicit, 2, 65_536), Err(BindError::Refused { .. })));
+}
+
+#[test]
+fn names_resolve_to_ipv4_first_and_nonsense_is_refused() {
+    let opened = open(&listener("localhost", 0), 1, 65_536).unwrap();
+    assert!(opened.local_address.ip().is_loopback());
+    let error = open(&listener("no address", 0), 1, 65_536).unwrap_err();
+    assert!(error.to_string().starts_with("cannot bind \"no address\": "), "{error}");
+}
+
+#[test]
+fn too_many_listeners_are_refused() {
+    let listeners = vec![listener("127.0.0.1", 0); LISTENERS_MAX + 1];
+    let error = open_all(&listeners, 1, 65_536).unwrap_err();
+    assert!(matches!(error, BindError::TooManyListeners { found: 33 }));
+}
+
+#[test]
+fn warning_names_the_sysctl_only_where_the_kernel_clamped() {
+    let mut opened = open(&listener("127.0.0.1", 0), 1, 65_536).unwrap();
+    assert_eq!(opened.receive_buffer_bytes, 131_072);
+    assert_eq!(opened.receive_buffer_warning(), None);
+    opened.receive_buffer_bytes_asked = 8 << 20;
+    opened.receive_buffer_bytes = 425_984;
+    let warning = opened.receive_buffer_warning().unwrap();
+    assert!(warning.contains("is 425984 bytes, 8388608 asked"), "{warning}");
+    assert!(warning.ends_with("run: sysctl -w net.core.rmem_max=8388608"), "{warning}");
+    opened.receive_buffer_bytes = RECEIVE_BUFFER_BYTES_WARN;
+    assert_eq!(opened.receive_buffer_warning(), None);
+}

@@ -1,0 +1,370 @@
+//! The one loop of a worker, its start and its stop.
+//!
+//! A worker is one pinned thread with the sockets given to it, one receiver and one sink. Its loop
+//! is: wait, read the clock, begin a batch, hand over what arrived, end the batch. The sink learns
+//! of a change of generation at the beginning of a batch, so [`WorkerSignals::wake`] bounds how long
+//! an idle worker takes to notice one: about 2 ms.
+//!
+//! **Drain.** After [`WorkerSignals::stop`] the worker stops its multishots, takes what they had
+//! received, empties the sockets until `EAGAIN` (one second at the most, for senders may go on), and
+//! ends with one empty batch. The sink comes back by the thread's join handle.
+//!
+//! No allocation after the start, no lock, one reading of the clock per batch, no log per datagram.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use floe_core::config::settings::IngestMode;
+use tracing::error;
+
+use super::recvmmsg::Recvmmsg;
+use super::{DatagramSink, Receive, ReceiveCounts};
+use crate::clock::{NS_PER_S, monotonic_ns};
+use crate::cpu;
+use crate::ring::probe::{Refusal, attempt};
+use crate::ring::recv::RingReceive;
+use crate::sys::WakeUp;
+
+/// Longest drain, ns.
+const DRAIN_NS_MAX: u64 = NS_PER_S;
+
+/// Failed waits in a row after which a receiver is given up.
+const WAIT_FAILURES_MAX: u32 = 16;
+
+/// Pause between two attempts to build a ring while memory is short.
+const RING_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How a worker is told to look up, and to stop.
+#[derive(Debug)]
+pub struct WorkerSignals {
+    wake_up: WakeUp,
+    is_stopping: AtomicBool,
+}
+
+impl WorkerSignals {
+    /// Signals of one worker, none given.
+    ///
+    /// # Errors
+    /// The kernel's, when the process is out of file descriptors.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { wake_up: WakeUp::new()?, is_stopping: AtomicBool::new(false) })
+    }
+
+    /// Makes the worker begin a batch, whether or not there are datagrams.
+    pub fn wake(&self) {
+        self.wake_up.wake();
+    }
+
+    /// Makes the worker drain and end.
+    pub fn stop(&self) {
+        // Release: pairs with the Acquire in `is_stopping`.
+        self.is_stopping.store(true, Ordering::Release);
+        self.wake_up.wake();
+    }
+
+    fn is_stopping(&self) -> bool {
+        // Acquire: pairs with the Release in `stop`; what its caller did before is visible.
+        self.is_stopping.load(Ordering::Acquire)
+    }
+}
+
+/// How a worker receives.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReceiveOptions {
+    /// Which path, and whether the other may stand in.
+    pub mode: IngestMode,
+    /// Wait as on a kernel without `min_wait` (before 6.12).
+    pub forgo_min_wait: bool,
+    /// Pretend that the kernel refuses the ring with this error number: for tests.
+    pub refuse_ring_with: Option<i32>,
+}
+
+/// What a worker is started with.
+#[derive(Debug)]
+pub struct WorkerPlan {
+    /// Its index, also in the name of its thread: `ingest-<index>`.
+    pub index: usize,
+    /// The CPU to pin it to.
+    pub cpu: Option<usize>,
+    /// Its sockets, at most `LISTENERS_MAX`, in blocking mode.
+    pub sockets: Vec<Arc<UdpSocket>>,
+    /// The smallest effective receive buffer among them, bytes.
+    pub receive_buffer_bytes: usize,
+    /// How it receives.
+    pub options: ReceiveOptions,
+    /// How it is woken and stopped.
+    pub signals: Arc<WorkerSignals>,
+}
+
+/// The path a worker receives by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceivePath {
+    /// Multishot receives of io_uring.
+    IoUring,
+    /// `recvmmsg` and `ppoll`.
+    Recvmmsg,
+}
+
+impl ReceivePath {
+    /// As settings and logs have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Recvmmsg => "recvmmsg",
+        }
+    }
+}
+
+/// What a worker reports once it is ready to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its index.
+    pub worker: usize,
+    /// The path taken.
+    pub path: ReceivePath,
+    /// The CPU it is pinned to; `None` if it was given none, or the kernel refused.
+    pub cpu: Option<usize>,
+    /// Why the ring was refused, if it was.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings allow io_uring alone.
+    #[error("{0}, or set ingest to \"auto\"")]
+    RingRefused(#[source] Refusal),
+    /// The memory for the buffers is not to be had.
+    #[error("cannot map receive buffers: {0}")]
+    Buffers(#[source] io::Error),
+}
+
+/// Starts a worker on a thread of its own, which returns `sink` when it ends.
+///
+/// Exactly one report is sent on `started`, before the first batch. After an error the thread ends
+/// at once.
+/// # Errors
+/// The kernel's, when it refuses a thread.
+pub fn spawn<S: DatagramSink + Send + 'static>(
+    plan: WorkerPlan,
+    mut sink: S,
+    started: Sender<Result<Started, StartError>>,
+) -> io::Result<JoinHandle<S>> {
+    std::thread::Builder::new().name(format!("ingest-{}", plan.index)).spawn(move || {
+        work(&plan, &mut sink, &started);
+        sink
+    })
+}
+
+fn work(
+    plan: &WorkerPlan,
+    sink: &mut impl DatagramSink,
+    started: &Sender<Result<Started, StartError>>,
+) {
+    let cpu = plan.cpu.filter(|cpu| cpu::pin(*cpu).is_ok());
+    // A report nobody waits for any more is no reason not to work.
+    let report = |result| drop(started.send(result));
+    let mut direct =
+        match Recvmmsg::new(&plan.sockets, &plan.signals.wake_up, plan.receive_buffer_bytes) {
+            Ok(direct) => direct,
+            Err(error) => return report(Err(StartError::Buffers(error))),
+        };
+    let started = Started { worker: plan.index, path: ReceivePath::Recvmmsg, cpu, refusal: None };
+    let is_served = match build_ring(plan) {
+        None => {
+            report(Ok(started));
+            false
+        }
+        Some(Err(refusal)) if plan.options.mode == IngestMode::IoUring => {
+            return report(Err(StartError::RingRefused(refusal)));
+        }
+        Some(Err(refusal)) => {
+            report(Ok(Started { refusal: Some(refusal), ..started }));
+            false
+        }
+        Some(Ok(mut ring)) => {
+            report(Ok(Started { path: ReceivePath::IoUring, ..started }));
+            let is_served = serve(plan, &mut ring, sink);
+            empty_ring(&mut ring, sink);
+            is_served
+        }
+    };
+    if !is_served {
+        serve(plan, &mut direct, sink);
+    }
+    empty_sockets(&mut direct, sink);
+}
+
+/// The ring of this worker; `None` where the settings do not want one.
+fn build_ring(plan: &WorkerPlan) -> Option<Result<RingReceive<'_>, Refusal>> {
+    if plan.options.mode == IngestMode::Recvmmsg {
+        return None;
+    }
+    let signals = &plan.signals;
+    let make = |flags| match plan.options.refuse_ring_with {
+        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+        None => {
+            let bytes = plan.receive_buffer_bytes;
+            RingReceive::build(flags, &plan.sockets, &signals.wake_up, bytes)
+        }
+    };
+    let pause = || {
+        // A wake-up that comes now is answered by the first batch, which follows anyway.
+        if signals.wake_up.wait(RING_RETRY_PAUSE) {
+            signals.wake_up.clear();
+        }
+        !signals.is_stopping()
+    };
+    let mut ring = attempt(make, pause);
+    if let Ok(ring) = &mut ring
+        && plan.options.forgo_min_wait
+    {
+        ring.forgo_min_wait();
+    }
+    Some(ring)
+}
+
+/// The loop; true when it ends because of a stop, false when the receiver fails.
+fn serve(plan: &WorkerPlan, receiver: &mut impl Receive, sink: &mut impl DatagramSink) -> bool {
+    // The first batch comes at once, so that a wake-up before the start is answered.
+    let mut now_ns = monotonic_ns();
+    take_batch(receiver, sink, now_ns);
+    let mut failures = 0;
+    while !plan.signals.is_stopping() {
+        match receiver.wait(now_ns) {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                let counts = ReceiveCounts { receive_errors: 1, ..Default::default() };
+                sink.receive_counts(&counts);
+                if failures == WAIT_FAILURES_MAX {
+                    error!(worker = plan.index, %error, "receiver given up");
+                    return false;
+                }
+            }
+        }
+        now_ns = monotonic_ns();
+        take_batch(receiver, sink, now_ns);
+    }
+    true
+}
+
+/// One batch from beginning to end; returns its datagrams.
+fn take_batch(receiver: &mut impl Receive, sink: &mut impl DatagramSink, now_ns: u64) -> usize {
+    sink.begin_batch(now_ns);
+    let datagrams = receiver.batch(now_ns, sink);
+    let counts = receiver.take_counts();
+    if counts != ReceiveCounts::default() {
+        sink.receive_counts(&counts);
+    }
+    sink.end_batch();
+    datagrams
+}
+
+/// Cancels the requests of `ring` and takes what it had received before.
+fn empty_ring(ring: &mut RingReceive<'_>, sink: &mut impl DatagramSink) {
+    ring.cease();
+    let mut now_ns = monotonic_ns();
+    let deadline_ns = now_ns + DRAIN_NS_MAX;
+    while !ring.is_ceased() && now_ns < deadline_ns && ring.wait(now_ns).is_ok() {
+        now_ns = monotonic_ns();
+        take_batch(ring, sink, now_ns);
+    }
+}
+
+/// Takes what the sockets still hold, and ends with an empty batch.
+fn empty_sockets(direct: &mut Recvmmsg<'_>, sink: &mut impl DatagramSink) {
+    let mut now_ns = monotonic_ns();
+    let deadline_ns = now_ns + DRAIN_NS_MAX;
+    while 0 < take_batch(direct, sink, now_ns) && now_ns < deadline_ns {
+        now_ns = monotonic_ns();
+    }
+    sink.begin_batch(monotonic_ns());
+    sink.end_batch();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Tally {
+        batches: u32,
+        receive_errors: u64,
+    }
+
+    impl DatagramSink for Tally {
+        fn begin_batch(&mut self, _now_ns: u64) {}
+        fn datagram(&mut self, _buffer: &[u8], _len: usize) {}
+        fn receive_counts(&mut self, counts: &ReceiveCounts) {
+            self.receive_errors += counts.receive_errors;
+        }
+        fn end_batch(&mut self) {
+            self.batches += 1;
+        }
+    }
+
+    /// Fails but once, and stops the worker at its thirtieth wait.
+    struct Failing {
+        signals: Arc<WorkerSignals>,
+        waits: u32,
+        succeeds_at: u32,
+    }
+
+    impl Receive for Failing {
+        fn wait(&mut self, _now_ns: u64) -> io::Result<()> {
+            self.waits += 1;
+            if self.waits == 30 {
+                self.signals.stop();
+            }
+            if self.waits == self.succeeds_at {
+                return Ok(());
+            }
+            Err(io::Error::from_raw_os_error(libc::EBADF))
+        }
+
+        fn batch(&mut self, _now_ns: u64, _sink: &mut impl DatagramSink) -> usize {
+            0
+        }
+
+        fn take_counts(&mut self) -> ReceiveCounts {
+            ReceiveCounts::default()
+        }
+    }
+
+    fn serve_failing(succeeds_at: u32) -> (bool, Tally) {
+        let signals = Arc::new(WorkerSignals::new().unwrap());
+        let plan = WorkerPlan {
+            index: 0,
+            cpu: None,
+            sockets: Vec::new(),
+            receive_buffer_bytes: 1 << 20,
+            options: ReceiveOptions::default(),
+            signals: Arc::clone(&signals),
+        };
+        let mut tally = Tally::default();
+        let mut receiver = Failing { signals, waits: 0, succeeds_at };
+        (serve(&plan, &mut receiver, &mut tally), tally)
+    }
+
+    #[test]
+    fn receiver_that_only_fails_is_given_up() {
+        let (is_served, tally) = serve_failing(0);
+        assert!(!is_served);
+        assert_eq!((tally.receive_errors, tally.batches), (16, 16));
+    }
+
+    #[test]
+    fn receiver_that_recovers_goes_on_until_the_stop() {
+        let (is_served, tally) = serve_failing(15);
+        assert!(is_served);
+        assert_eq!((tally.receive_errors, tally.batches), (29, 31));
+    }
+}

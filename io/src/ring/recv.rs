@@ -1,0 +1,323 @@
+//! Multishot receives: one request per socket that goes on yielding datagrams.
+//!
+//! [`RingReceive`] stands between the sockets and the worker's loop. `wait` re-arms what has ended,
+//! submits and sleeps in one system call; `batch` walks the completions, hands each datagram to the
+//! sink and gives its buffer back.
+//!
+//! A multishot ends whenever a completion comes without `F_MORE`, for any reason, so every
+//! completion is asked. `ENOBUFS` is normal under load: all buffers are full, the datagrams wait in
+//! the socket. An empty datagram ends the multishot too, and is a datagram. After
+//! [`ERRORS_MAX`] other errors in a row a socket rests for [`REST_NS`], so that a broken one costs
+//! a system call per second and not a core.
+//!
+//! **The wait.** `want` is more than one multishot can complete at a wake-up, so the kernel sleeps
+//! for `min_wait` and then returns with what there is; if there is nothing it goes on sleeping until
+//! the first completion or the idle limit. Where the kernel has no `min_wait` (before 6.12) the same
+//! is done in two calls: sleep until the first completion, then sleep `min_wait` more.
+//!
+//! The wake-up is a multishot poll on an eventfd. Requests, not buffers, are bounded by the
+//! submission queue: [`LISTENERS_MAX`] sockets. Sender addresses are not received.
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use floe_core::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, LISTENERS_MAX};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::buffers::{BUFFER_GROUP, BufferRing};
+use super::probe::{RingFlags, SUBMISSION_ENTRIES, build};
+use super::user_data::Request;
+use crate::clock::NS_PER_S;
+use crate::ingest::pace::{Pace, PaceBounds};
+use crate::ingest::{DatagramSink, Receive, ReceiveCounts};
+use crate::sys::WakeUp;
+
+/// Completions a wait asks for (reference/ingest-limits.md 7).
+const WANT: usize = 64;
+
+/// Longest sleep of an idle worker.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Longest wait for one step of the cancellation.
+const CEASE_LIMIT: Duration = Duration::from_millis(100);
+
+/// Bounds of `min_wait`; half the buffers is a busy batch.
+const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 2_000, busy_datagrams: 128 };
+
+/// Errors in a row after which a socket rests.
+const ERRORS_MAX: u32 = 8;
+
+/// How long it rests, ns.
+const REST_NS: u64 = NS_PER_S;
+
+/// Stands for the buffer of an empty datagram that used none.
+static EMPTY: [u8; DATAGRAM_SLACK_BYTES] = [0; DATAGRAM_SLACK_BYTES];
+
+// One request per socket, the wake-up's and the cancellation.
+const _: () = assert!(LISTENERS_MAX + 2 <= SUBMISSION_ENTRIES as usize);
+
+/// Whether the kernel holds a socket's receive request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Multishot {
+    /// It does.
+    Armed,
+    /// It does not; the next wait arms it.
+    Ended,
+    /// It does not, and shall not before this monotonic time.
+    Resting { until_ns: u64 },
+}
+
+/// One socket and its request.
+#[derive(Debug)]
+struct Source<'s> {
+    fd: BorrowedFd<'s>,
+    multishot: Multishot,
+    errors_in_a_row: u32,
+}
+
+/// The receiver of one worker over io_uring.
+pub(crate) struct RingReceive<'s> {
+    // First, hence dropped first: the kernel writes to the buffers while the ring is open.
+    ring: IoUring,
+    buffers: BufferRing,
+    sources: Vec<Source<'s>>,
+    wake_up: &'s WakeUp,
+    is_wake_up_armed: bool,
+    is_ceasing: bool,
+    has_min_wait: bool,
+    pace: Pace,
+    counts: ReceiveCounts,
+}
+
+impl<'s> RingReceive<'s> {
+    /// Builds ring and buffers on the calling thread, the only one that may use them.
+    ///
+    /// `receive_buffer_bytes`: the smallest effective one of the sockets, which must be in blocking
+    /// mode: io_uring does not wait at a non-blocking one.
+    /// # Errors
+    /// The kernel's refusal, by number.
+    pub(crate) fn build(
+        flags: RingFlags,
+        sockets: &'s [Arc<UdpSocket>],
+        wake_up: &'s WakeUp,
+        receive_buffer_bytes: usize,
+    ) -> io::Result<Self> {
+        assert!(sockets.len() <= LISTENERS_MAX, "the submission queue holds a request per socket");
+        let ring = build(flags)?;
+        let mut buffers = BufferRing::new()?;
+        buffers.register(&ring.submitter())?;
+        let source = |socket: &'s Arc<UdpSocket>| Source {
+            fd: socket.as_fd(),
+            multishot: Multishot::Ended,
+            errors_in_a_row: 0,
+        };
+        Ok(Self {
+            has_min_wait: ring.params().is_feature_min_timeout(),
+            ring,
+            buffers,
+            sources: sockets.iter().map(source).collect(),
+            wake_up,
+            is_wake_up_armed: false,
+            is_ceasing: false,
+            pace: Pace::new(PACE, receive_buffer_bytes),
+            counts: ReceiveCounts::default(),
+        })
+    }
+
+    /// Waits as on a kernel before 6.12.
+    pub(crate) fn forgo_min_wait(&mut self) {
+        self.has_min_wait = false;
+    }
+
+    /// Cancels all requests; datagrams received before that still come by `batch`.
+    pub(crate) fn cease(&mut self) {
+        self.is_ceasing = true;
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        push(&mut self.ring.submission(), &cancel.user_data(Request::Cancel.encode()));
+    }
+
+    /// Whether the kernel holds no request any more, hence no datagram that we have not seen.
+    pub(crate) fn is_ceased(&self) -> bool {
+        !self.is_wake_up_armed
+            && self.sources.iter().all(|source| source.multishot != Multishot::Armed)
+    }
+
+    /// Queues a request for everything that has none.
+    fn arm(&mut self, now_ns: u64) {
+        let mut queue = self.ring.submission();
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let is_due = match source.multishot {
+                Multishot::Armed => false,
+                Multishot::Ended => true,
+                Multishot::Resting { until_ns } => until_ns <= now_ns,
+            };
+            if is_due {
+                let index = u32::try_from(index).expect("at most LISTENERS_MAX");
+                let fd = Fd(source.fd.as_raw_fd());
+                let receive = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
+                push(&mut queue, &receive.user_data(Request::Receive(index).encode()));
+                source.multishot = Multishot::Armed;
+            }
+        }
+        if !self.is_wake_up_armed {
+            let readable = u32::try_from(libc::POLLIN).expect("a positive constant");
+            let poll = opcode::PollAdd::new(Fd(self.wake_up.as_fd().as_raw_fd()), readable);
+            push(&mut queue, &poll.multi(true).build().user_data(Request::WakeUp.encode()));
+            self.is_wake_up_armed = true;
+        }
+    }
+
+    /// Submits what is queued and sleeps until `want` completions or `limit`.
+    fn enter(&self, want: usize, limit: Duration, min_wait_us: u32) -> io::Result<()> {
+        let limit = Timespec::from(limit);
+        let arguments = SubmitArgs::new().timespec(&limit).min_wait_usec(min_wait_us);
+        match self.ring.submitter().submit_with_args(want, &arguments) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Time is up, a signal came, or there are completions to take first: all of it is
+                // answered by walking the completions.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Receive for RingReceive<'_> {
+    fn wait(&mut self, now_ns: u64) -> io::Result<()> {
+        if self.is_ceasing {
+            return self.enter(1, CEASE_LIMIT, 0);
+        }
+        self.arm(now_ns);
+        let pause_us = self.pace.current_us();
+        if self.has_min_wait {
+            return self.enter(WANT, IDLE_LIMIT, pause_us);
+        }
+        self.enter(1, IDLE_LIMIT, 0)?;
+        self.enter(WANT, Duration::from_micros(pause_us.into()), 0)
+    }
+
+    fn batch(&mut self, now_ns: u64, sink: &mut impl DatagramSink) -> usize {
+        let mut datagrams = 0;
+        for completion in self.ring.completion() {
+            match Request::decode(completion.user_data()) {
+                Some(Request::Receive(index)) => {
+                    let source = &mut self.sources[index as usize];
+                    let received = Completion::of(&completion);
+                    source.record(&received, now_ns, &mut self.counts);
+                    datagrams += hand_over(&received, &mut self.buffers, &mut self.counts, sink);
+                }
+                Some(Request::WakeUp) => {
+                    self.wake_up.clear();
+                    self.is_wake_up_armed = cqueue::more(completion.flags());
+                }
+                Some(Request::Cancel) => {}
+                None => self.counts.receive_errors += 1,
+            }
+        }
+        self.buffers.publish();
+        self.pace.record(datagrams);
+        datagrams
+    }
+
+    fn take_counts(&mut self) -> ReceiveCounts {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+impl Drop for RingReceive<'_> {
+    fn drop(&mut self) {
+        // After this the kernel knows no buffer of ours, whatever becomes of the closing ring. Both
+        // fail only where there is nothing to take back.
+        let submitter = self.ring.submitter();
+        let limit = Timespec::from(CEASE_LIMIT);
+        drop(submitter.register_sync_cancel(Some(limit), CancelBuilder::any()));
+        drop(submitter.unregister_buf_ring(BUFFER_GROUP));
+    }
+}
+
+/// What a completion of a receive says.
+#[derive(Clone, Copy, Debug)]
+struct Completion {
+    result: i32,
+    buffer: Option<u16>,
+    has_more: bool,
+}
+
+impl Completion {
+    fn of(completion: &cqueue::Entry) -> Self {
+        Self {
+            result: completion.result(),
+            buffer: cqueue::buffer_select(completion.flags()),
+            has_more: cqueue::more(completion.flags()),
+        }
+    }
+}
+
+impl Source<'_> {
+    /// Notes whether the request goes on, and counts its error.
+    fn record(&mut self, completion: &Completion, now_ns: u64, counts: &mut ReceiveCounts) {
+        match -completion.result {
+            // Cancelled: the drain asked for it.
+            libc::ECANCELED => {}
+            libc::ENOBUFS => counts.ring_nobufs += 1,
+            ..=0 => self.errors_in_a_row = 0,
+            _ => {
+                counts.receive_errors += 1;
+                self.errors_in_a_row += 1;
+            }
+        }
+        if completion.has_more {
+            return;
+        }
+        if ERRORS_MAX <= self.errors_in_a_row {
+            self.errors_in_a_row = 0;
+            self.multishot = Multishot::Resting { until_ns: now_ns + REST_NS };
+        } else {
+            self.multishot = Multishot::Ended;
+        }
+    }
+}
+
+/// Hands the datagram of a completion, if it has one, to `sink` and returns its buffer.
+fn hand_over(
+    completion: &Completion,
+    buffers: &mut BufferRing,
+    counts: &mut ReceiveCounts,
+    sink: &mut impl DatagramSink,
+) -> usize {
+    let len = usize::try_from(completion.result).ok();
+    let Some(id) = completion.buffer else {
+        // An empty datagram needs no buffer, and the kernel keeps it.
+        if len == Some(0) {
+            sink.datagram(&EMPTY, 0);
+        }
+        return usize::from(len == Some(0));
+    };
+    let lease = buffers.lease(id);
+    if let Some(len) = len {
+        assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
+        counts.truncated += u64::from(len == DATAGRAM_BYTES_MAX);
+        sink.datagram(buffers.read(&lease), len);
+    }
+    buffers.release(lease);
+    usize::from(len.is_some())
+}
+
+/// Queues one request.
+fn push(queue: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) {
+    #[expect(unsafe_code, reason = "a request refers to descriptors and memory by number")]
+    // SAFETY:
+    // - RecvMulti and PollAdd hold a file descriptor borrowed for 's, which outlives the ring; the
+    //   memory of RecvMulti is the registered buffer group, see BufferRing::register;
+    // - AsyncCancel2 refers to nothing.
+    let pushed = unsafe { queue.push(entry) };
+    pushed.expect("every wait submits the whole queue, and it holds a request of every kind");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Claims: a ring loses nothing that waits in its socket, returns every buffer, and rests at errors.
+//! Method: real rings on loopback sockets where the kernel gives one; completions made by hand.
+
+use super::*;
+
+fn source(socket: &UdpSocket) -> Source<'_> {
+    Source { fd: socket.as_fd(), multishot: Multishot::Armed, errors_in_a_row: 0 }
+}
+
+fn failed(errno: i32) -> Completion {
+    Completion { result: -errno, buffer: None, has_more: false }
+}
+
+#[test]
+fn enobufs_and_empty_datagrams_are_re_armed_without_limit() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (mut source, mut counts) = (source(&socket), ReceiveCounts::default());
+    for _ in 0..100 {
+        source.record(&failed(libc::ENOBUFS), 0, &mut counts);
+        assert_eq!(source.multishot, Multishot::Ended);
+        source.record(&failed(0), 0, &mut counts);
+        assert_eq!(source.multishot, Multishot::Ended);
+    }
+    assert_eq!(counts, ReceiveCounts { ring_nobufs: 100, ..Default::default() });
+}
+
+#[test]
+fn socket_that_only_fails_rests() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (mut source, mut counts) = (source(&socket), ReceiveCounts::default());
+    for _ in 1..ERRORS_MAX {
+        source.record(&failed(libc::EFAULT), 5, &mut counts);
+        assert_eq!(source.multishot, Multishot::Ended);
+    }
+    source.record(&failed(libc::EFAULT), 5, &mut counts);
+    assert_eq!(source.multishot, Multishot::Resting { until_ns: 5 + REST_NS });
+    assert_eq!(counts.receive_errors, u64::from(ERRORS_MAX));
+}
+
+#[test]
+fn datagram_between_errors_keeps_a_socket_awake() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (mut source, mut counts) = (source(&socket), ReceiveCounts::default());
+    for _ in 0..100 {
+        source.record(&failed(libc::ENOMEM), 0, &mut counts);
+        let datagram = Completion { result: 5, buffer: Some(0), has_more: true };
+        source.record(&datagram, 0, &mut counts);
+    }
+    assert_eq!(source.multishot, Multishot::Ended);
+    assert_eq!(counts.receive_errors, 100);
+}
+
+/// Keeps datagrams and counts.
+#[derive(Default)]
+struct Kept {
+    datagrams: Vec<Vec<u8>>,
+}
+
+impl DatagramSink for Kept {
+    fn begin_batch(&mut self, _now_ns: u64) {}
+    fn datagram(&mut self, buffer: &[u8], len: usize) {
+        self.datagrams.push(buffer[..len].to_vec());
+    }
+    fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
+    fn end_batch(&mut self) {}
+}
+
+/// Where the kernel gives no ring at all there is nothing to test; where it does, the flags
+/// asked for must be possible.
+fn with_ring(flags: RingFlags, test: impl FnOnce(&mut RingReceive<'_>, &UdpSocket)) {
+    if IoUring::new(8).is_err() {
+        return;
+    }
+    let sockets = [Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap())];
+    let bytes = crate::sys::set_receive_buffer_bytes(&sockets[0], 4 << 20).unwrap();
+    let wake_up = WakeUp::new().unwrap();
+    let mut ring = RingReceive::build(flags, &sockets, &wake_up, bytes).unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect(sockets[0].local_addr().unwrap()).unwrap();
+    test(&mut ring, &sender);
+}
+
+#[test]
+fn more_datagrams_than_buffers_end_the_multishot_and_lose_nothing() {
+    for flags in [RingFlags::DeferTaskrun, RingFlags::SingleIssuer] {
+        with_ring(flags, |ring, sender| {
+            let sent: Vec<Vec<u8>> = (0..300).map(|n| format!("k{n}:1|c").into()).collect();
+            for datagram in &sent {
+                sender.send(datagram).unwrap();
+            }
+            let mut kept = Kept::default();
+            ring.arm(0);
+            // All 256 buffers and the completion that says that there are no more.
+            ring.enter(257, Duration::from_secs(30), 0).unwrap();
+            assert_eq!(ring.batch(0, &mut kept), 256);
+            let counts = ring.take_counts();
+            assert_eq!(counts, ReceiveCounts { ring_nobufs: 1, ..Default::default() });
+            assert_eq!(ring.sources[0].multishot, Multishot::Ended);
+            while kept.datagrams.len() < sent.len() {
+                ring.wait(0).unwrap();
+                ring.batch(0, &mut kept);
+            }
+            assert_eq!(kept.datagrams, sent);
+        });
+    }
+}
+
+#[test]
+fn cancelled_ring_hands_over_what_it_has_received_and_keeps_no_request() {
+    with_ring(RingFlags::DeferTaskrun, |ring, sender| {
+        let mut kept = Kept::default();
+        sender.send(b"a:1|c").unwrap();
+        ring.arm(0);
+        ring.enter(1, Duration::from_secs(30), 0).unwrap();
+        ring.cease();
+        assert!(!ring.is_ceased());
+        while !ring.is_ceased() {
+            ring.wait(0).unwrap();
+            ring.batch(0, &mut kept);
+        }
+        assert_eq!(kept.datagrams, [b"a:1|c"]);
+        assert_eq!(ring.take_counts(), ReceiveCounts::default());
+    });
+}
+
+#[test]
+fn every_buffer_comes_back_over_many_rounds() {
+    with_ring(RingFlags::DeferTaskrun, |ring, sender| {
+        let mut kept = Kept::default();
+        for round in 1..=20 {
+            for _ in 0..100 {
+                sender.send(&[b'x'; 30]).unwrap();
+            }
+            while kept.datagrams.len() < 100 * round {
+                ring.wait(0).unwrap();
+                ring.batch(0, &mut kept);
+            }
+        }
+        assert!(kept.datagrams.iter().all(|datagram| *datagram == [b'x'; 30]));
+    });
+}
+
+fn lent_buffers() -> BufferRing {
+    let mut buffers = BufferRing::new().unwrap();
+    buffers.lend_all();
+    buffers
+}
+
+#[test]
+fn datagram_as_long_as_its_buffer_counts_as_truncated() {
+    let (mut buffers, mut counts, mut kept) =
+        (lent_buffers(), ReceiveCounts::default(), Kept::default());
+    for (len, truncated) in [(65_535, 0), (65_536, 1)] {
+        let completion = Completion { result: len, buffer: Some(0), has_more: true };
+        assert_eq!(hand_over(&completion, &mut buffers, &mut counts, &mut kept), 1);
+        assert_eq!(counts.truncated, truncated);
+    }
+    assert_eq!(kept.datagrams[1].len(), 65_536);
+}
+
+#[test]
+fn empty_datagram_counts_with_and_without_a_buffer() {
+    let (mut buffers, mut counts, mut kept) =
+        (lent_buffers(), ReceiveCounts::default(), Kept::default());
+    for buffer in [None, Some(7), Some(7)] {
+        let completion = Completion { result: 0, buffer, has_more: false };
+        assert_eq!(hand_over(&completion, &mut buffers, &mut counts, &mut kept), 1);
+    }
+    assert_eq!(kept.datagrams, [b"", b"", b""]);
+    assert_eq!(counts, ReceiveCounts::default());
+}
+
+#[test]
+fn buffer_of_a_failed_receive_comes_back_and_is_no_datagram() {
+    let (mut buffers, mut counts, mut kept) =
+        (lent_buffers(), ReceiveCounts::default(), Kept::default());
+    for _ in 0..2 {
+        let completion = Completion { buffer: Some(3), ..failed(libc::EFAULT) };
+        assert_eq!(hand_over(&completion, &mut buffers, &mut counts, &mut kept), 0);
+    }
+    assert_eq!(hand_over(&failed(libc::ENOBUFS), &mut buffers, &mut counts, &mut kept), 0);
+    assert_eq!(kept.datagrams, Vec::<Vec<u8>>::new());
+}

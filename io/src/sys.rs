@@ -1,0 +1,302 @@
+//! System calls that no safe crate offers, and the wake-up of a sleeping worker.
+//!
+//! The home of `unsafe` for memory mappings and socket options; what it exports is safe but for
+//! [`Mapping::slice`], whose obligation only the owner of the mapping can meet.
+//! Nothing here decides anything: policies live in [`crate::ingest`] and [`crate::ring`].
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+/// `SO_MEMINFO` of asm-generic/socket.h; the libc crate has no name for it.
+const SO_MEMINFO: libc::c_int = 55;
+
+/// Values that `SO_MEMINFO` returns (`SK_MEMINFO_VARS`).
+const MEMINFO_COUNT: usize = 9;
+
+/// Index of the drops among them (`SK_MEMINFO_DROPS`).
+const MEMINFO_DROPS: usize = 8;
+
+/// An event that wakes one sleeping worker: an eventfd.
+///
+/// Set from any thread; seen by the worker's ring or `ppoll`. Wake-ups that come before the worker
+/// looks are one wake-up.
+#[derive(Debug)]
+pub struct WakeUp {
+    event: OwnedFd,
+}
+
+impl WakeUp {
+    /// A wake-up that is not set.
+    ///
+    /// # Errors
+    /// The kernel's, when the process is out of file descriptors.
+    pub fn new() -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { event })
+    }
+
+    /// Sets it: the worker begins a batch within about 2 ms.
+    pub fn wake(&self) {
+        // EAGAIN means that the counter is full, hence set; an eventfd knows no other error.
+        rustix::io::write(&self.event, &1_u64.to_ne_bytes()).ok();
+    }
+
+    /// Clears it; true if it was set.
+    pub fn clear(&self) -> bool {
+        let mut count = [0; 8];
+        rustix::io::read(&self.event, &mut count).is_ok()
+    }
+
+    /// Waits until it is set or `limit` has passed; true if it is set. Does not clear it.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let mut fds = [PollFd::new(&self.event, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&timespec(limit))), Ok(1))
+    }
+}
+
+impl AsFd for WakeUp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+/// A duration as `ppoll` takes it.
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+/// Asks for a receive buffer of `bytes`, over `net.core.rmem_max` where we may; returns what the
+/// kernel reports then, bytes of accounting (twice what it granted).
+///
+/// # Errors
+/// The kernel's, when the descriptor is not a socket.
+pub fn set_receive_buffer_bytes(socket: impl AsFd, bytes: usize) -> io::Result<usize> {
+    use rustix::net::sockopt;
+    let socket = socket.as_fd();
+    // The kernel doubles the value in 31 bits.
+    let bytes = bytes.min(1 << 30);
+    match sockopt::set_socket_recv_buffer_size_force(socket, bytes) {
+        Ok(()) => {}
+        // Without CAP_NET_ADMIN the request is clamped in silence, which the reading shows.
+        Err(Errno::PERM) => sockopt::set_socket_recv_buffer_size(socket, bytes)?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(sockopt::socket_recv_buffer_size(socket)?)
+}
+
+/// Datagrams the kernel has dropped at this socket since it was made, modulo 2^32
+/// (`SO_MEMINFO`, `sk_drops`).
+///
+/// # Errors
+/// The kernel's: not a socket, or a kernel before 4.12.
+pub fn socket_drops(socket: impl AsFd) -> io::Result<u32> {
+    let mut values = [0_u32; MEMINFO_COUNT];
+    let mut bytes = libc::socklen_t::try_from(size_of_val(&values)).expect("36 bytes fit");
+    #[expect(unsafe_code, reason = "no safe crate offers SO_MEMINFO")]
+    // SAFETY:
+    // - the value pointer is valid for `bytes` bytes of writing: it is `values`, of that size;
+    // - the length pointer is valid for reading and writing: it is the local `bytes`;
+    // - any bit pattern the kernel writes is a valid u32.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if (bytes as usize) < size_of_val(&values) {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    Ok(values[MEMINFO_DROPS])
+}
+
+/// The drops of one socket as a count that does not wrap.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketDrops {
+    seen: u32,
+    total: u64,
+}
+
+impl SocketDrops {
+    /// Takes a reading of [`socket_drops`]; returns the drops since the previous one.
+    ///
+    /// Correct as long as fewer than 2^32 datagrams are dropped between two readings.
+    pub fn record(&mut self, reading: u32) -> u64 {
+        let new = u64::from(reading.wrapping_sub(self.seen));
+        self.seen = reading;
+        self.total += new;
+        new
+    }
+
+    /// All drops recorded.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+/// Anonymous zeroed memory, page-aligned; pages never touched cost nothing.
+///
+/// The kernel writes into it behind the compiler's back, so it is reached by pointer, and by slice
+/// only where the owner knows that a part is at rest.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Mapping {
+    /// Maps `bytes`, rounded up to pages by the kernel.
+    pub(crate) fn new(bytes: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        #[expect(unsafe_code, reason = "a mapping is the only page-aligned lazily backed memory")]
+        // SAFETY:
+        // - no existing memory is affected: the address is null and MAP_FIXED is not given, so the
+        //   kernel chooses free addresses.
+        let start = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags)
+        }?;
+        let start = NonNull::new(start.cast()).expect("the kernel never maps page 0 unasked");
+        let mapping = Self { start, bytes };
+        // With huge pages the first touch of each buffer would back 31 of its neighbours. Kernels
+        // built without them answer EINVAL, and then there is nothing to turn off.
+        #[expect(unsafe_code, reason = "madvise is unsafe for advices that discard memory")]
+        // SAFETY:
+        // - the range is exactly the mapping made above, owned by `mapping`;
+        // - MADV_NOHUGEPAGE changes how pages are backed, never their content.
+        let advised = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) };
+        advised.ok();
+        Ok(mapping)
+    }
+
+    /// Address of the byte at `offset`.
+    pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
+        assert!(offset < self.bytes, "offset {offset} beyond a mapping of {} bytes", self.bytes);
+        #[expect(unsafe_code, reason = "an address inside a mapping")]
+        // SAFETY:
+        // - the result lies inside the mapping, asserted above;
+        // - a mapping is smaller than isize::MAX, or mmap would have failed.
+        unsafe {
+            self.start.add(offset)
+        }
+    }
+
+    /// The `len` bytes at `offset`.
+    ///
+    /// # Safety
+    /// Neither the kernel nor any thread may write these bytes while the borrow lives.
+    #[expect(unsafe_code, reason = "a slice over memory the kernel fills")]
+    pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(len <= self.bytes && offset <= self.bytes - len, "slice beyond the mapping");
+        let start = self.at(offset).as_ptr();
+        // SAFETY:
+        // - in bounds: asserted above;
+        // - initialised: anonymous memory is zeroed, and whatever was written since is bytes;
+        // - alive: the mapping is owned by `self`, which the result borrows;
+        // - not written meanwhile: passed on to the caller.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "munmap ends the mapping")]
+        // SAFETY:
+        // - the range is exactly the one mapped in `new`;
+        // - nothing refers to it: slices borrow `self`, and owners that gave addresses to the
+        //   kernel take them back before they drop the mapping.
+        let result = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+        debug_assert!(result.is_ok(), "munmap of our own mapping failed: {result:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn wake_up_is_seen_once_after_any_number_of_wakes() {
+        let wake_up = WakeUp::new().unwrap();
+        assert!(!wake_up.clear());
+        assert!(!wake_up.wait(Duration::ZERO));
+        wake_up.wake();
+        wake_up.wake();
+        assert!(wake_up.wait(Duration::from_secs(10)));
+        assert!(wake_up.clear());
+        assert!(!wake_up.clear());
+    }
+
+    #[test]
+    fn socket_drops_count_an_overflow_exactly() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // The kernel's minimum: a few datagrams.
+        let effective = set_receive_buffer_bytes(&receiver, 1).unwrap();
+        assert!(effective < 10_000, "{effective}");
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..100 {
+            sender.send_to(b"a:1|c", receiver.local_addr().unwrap()).unwrap();
+        }
+        // Loopback delivers or drops within the send call.
+        receiver.set_nonblocking(true).unwrap();
+        let mut received = 0;
+        while receiver.recv(&mut [0; 16]).is_ok() {
+            received += 1;
+        }
+        assert!(received < 100);
+        assert_eq!(socket_drops(&receiver).unwrap(), 100 - received);
+    }
+
+    #[test]
+    fn socket_drops_of_something_else_is_an_error() {
+        assert!(socket_drops(WakeUp::new().unwrap()).is_err());
+        assert!(set_receive_buffer_bytes(WakeUp::new().unwrap(), 4096).is_err());
+    }
+
+    #[test]
+    fn receive_buffer_is_reported_as_the_kernel_accounts_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(set_receive_buffer_bytes(&socket, 65_536).unwrap(), 131_072);
+        assert!(set_receive_buffer_bytes(&socket, usize::MAX).is_ok());
+    }
+
+    #[test]
+    fn drops_add_up_across_the_wrap_of_the_kernel_counter() {
+        let mut drops = SocketDrops::default();
+        assert_eq!(drops.record(u32::MAX - 1), u64::from(u32::MAX - 1));
+        assert_eq!(drops.record(3), 5);
+        assert_eq!(drops.total(), (1 << 32) + 3);
+    }
+
+    #[test]
+    fn mapping_is_zeroed_and_page_aligned() {
+        let mapping = Mapping::new(3 * 4096).unwrap();
+        assert_eq!(mapping.at(0).as_ptr().align_offset(4096), 0);
+        #[expect(unsafe_code, reason = "reads a mapping nobody writes")]
+        // SAFETY:
+        // - nobody has the address of this mapping but this test.
+        let bytes = unsafe { mapping.slice(0, 3 * 4096) };
+        assert!(bytes.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond a mapping")]
+    fn address_beyond_the_mapping_is_refused() {
+        Mapping::new(4096).unwrap().at(4096);
+    }
+}
