@@ -56,9 +56,13 @@ impl Written {
 
     /// An error of JSON5, placed in the file.
     fn fault(&self, error: &json5::Error) -> Fault {
-        let problem = match error.code() {
-            Some(code) => format!("cannot read config.js: {code}"),
-            None => format!("cannot read config.js: {error}"),
+        let problem = match (error.code().map(|code| code.to_string()), error.position()) {
+            (Some(code), None) if code.starts_with("EOF") => "config.js holds no settings".into(),
+            (Some(code), _) if code.starts_with("EOF") => {
+                "config.js ends too early, close the bracket that opens here".into()
+            }
+            (Some(code), _) => format!("cannot read config.js as data, {code}"),
+            (None, _) => format!("cannot read config.js as data, {error}"),
         };
         // The written text has one line unless a string holds U+2028, which is escaped.
         let column = error.position().map_or(usize::MAX, |position| position.column);
