@@ -44,13 +44,8 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The outermost table.
-    pub(super) fn root(node: &'a Node, rules: Rules) -> Result<Self, ConfigError> {
-        match &node.value {
-            Value::Table(nodes) => {
-                Ok(Self { path: String::new(), nodes, line: node.line, rules, known: Vec::new() })
-            }
-            other => Err(ConfigError::NotATable { found: other.excerpt() }),
-        }
+    pub(super) fn root(nodes: &'a BTreeMap<String, Node>, rules: Rules) -> Self {
+        Self { path: String::new(), nodes, line: None, rules, known: Vec::new() }
     }
 
     /// The value of `key`; `None` where it is absent or `null`.

@@ -174,3 +174,17 @@ fn every_key_of_the_reference_keeps_its_name() {
     assert_eq!(settings.backends.len(), 1);
     assert!(settings.debug && !settings.books && !settings.key_name_sanitize);
 }
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_no_matter() {
+    let plain = toml("port = 1\ndebug = true\n");
+    assert_eq!(toml("\u{feff}port = 1\r\ndebug = true\r\n"), plain);
+}
+
+#[test]
+fn keys_of_a_later_version_are_named_in_toml_too() {
+    let loaded = toml("title = \"x\"\n[[servers]]\n[[servers]]\nserver = \"./servers/tcp\"");
+    let warning = "not honoured by this version and left out: servers[1] (./servers/tcp), title";
+    assert_eq!(loaded.warnings, [warning]);
+    assert_eq!(loaded.settings.listeners.len(), 1);
+}

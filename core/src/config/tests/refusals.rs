@@ -2,106 +2,106 @@
 
 use super::*;
 
+/// A TOML text and the whole sentence that refuses it.
+const WRONG_VALUES: &[(&str, &str)] = &[
+    (
+        "\npercentThreshold = [90, 120]",
+        "percentThreshold[1] must be a percentage within -100..=100 and not 0, found 120 (line 2)",
+    ),
+    (
+        "percentThreshold = 0",
+        "percentThreshold must be a percentage within -100..=100 and not 0, found 0 (line 1)",
+    ),
+    (
+        "percentThreshold = \"90\"",
+        "percentThreshold must be a percentage within -100..=100 and not 0, found \"90\" (line 1)",
+    ),
+    (
+        "percentThreshold = nan",
+        "percentThreshold must be a percentage within -100..=100 and not 0, found NaN (line 1)",
+    ),
+    ("port = 65536", "port must be a whole number within 0..=65535, found 65536 (line 1)"),
+    ("port = -1", "port must be a whole number within 0..=65535, found -1 (line 1)"),
+    ("port = \"8125\"", "port must be a whole number within 0..=65535, found \"8125\" (line 1)"),
+    (
+        "flushInterval = 0",
+        "flushInterval must be a whole number within 1..=2147483647, found 0 (line 1)",
+    ),
+    (
+        "flushInterval = 1.5",
+        "flushInterval must be a whole number within 1..=2147483647, found 1.5 (line 1)",
+    ),
+    ("debug = 1", "debug must be true or false, found 1 (line 1)"),
+    ("debug = 2020-01-01", "debug must be true or false, found the date 2020-01-01 (line 1)"),
+    ("prefixStats = 1", "prefixStats must be a text in quotes, found 1 (line 1)"),
+    (
+        "address = \"example.org\"",
+        "address must be an IP address like \"127.0.0.1\" or \"::\", found \"example.org\" (line 1)",
+    ),
+    (
+        "gaugesMaxTTL = 0",
+        "gaugesMaxTTL must be a whole number within 1..=4294967295, found 0 (line 1)",
+    ),
+    ("graphite = 1", "graphite must be a table of keys, found 1 (line 1)"),
+    (
+        "[graphite]\nlegacyNamespace = \"false\"",
+        "graphite.legacyNamespace must be true or false, found \"false\" (line 2)",
+    ),
+    (
+        "graphiteProtocol = \"udp\"",
+        "graphiteProtocol must be \"text\" or \"pickle\", found \"udp\" (line 1)",
+    ),
+    (
+        "graphiteHost = \"a:2003\"",
+        "graphiteHost must be a host name or an IP address without a port, found \"a:2003\" (line 1)",
+    ),
+    (
+        "histogram = [{ metric = \"a\", bins = [\"x\"] }]",
+        "histogram[0].bins[0] must be a number or \"inf\", found \"x\" (line 1)",
+    ),
+    (
+        "histogram = [{ bins = [1] }]",
+        "histogram[0] needs the key metric, for example metric = \"\" for every key (line 1)",
+    ),
+    (
+        "calculatedTimerMetrics = \"mean\"",
+        "calculatedTimerMetrics must be a list of names like \"mean\" or \"upper_percent\", found \"mean\" (line 1)",
+    ),
+    (
+        "[ingest]\nworkers = 65",
+        "ingest.workers must be a whole number within 1..=64, found 65 (line 2)",
+    ),
+    (
+        "[ingest]\ncpus = []",
+        "ingest.cpus must be CPU numbers within 0..=1023 like [0, 1] or \"0-3,5\", found a list (line 2)",
+    ),
+    (
+        "[ingest]\nmode = \"uring\"",
+        "ingest.mode must be \"auto\" or \"io_uring\" or \"recvmmsg\", found \"uring\" (line 2)",
+    ),
+    (
+        "[ingest]\nreceive_buffer = 1",
+        "ingest.receive_buffer must be bytes or a size like \"64MiB\" or \"1GiB\" within 4KiB..=1048572KiB, found 1 (line 2)",
+    ),
+    (
+        "workers = 1\n[ingest]\nworkers = 1",
+        "workers and ingest.workers set the same thing, keep one of them (line 3)",
+    ),
+    (
+        "[spool]\narchive_age = 6",
+        "spool.archive_age must be a duration with its unit like \"30s\" or \"6h\", found 6 (line 2)",
+    ),
+    (
+        "[spool]\narchive_age = \"6x\"",
+        "spool.archive_age must be a whole number with a unit of ms, s, m, h, d, found \"6x\" (line 2)",
+    ),
+    ("[spool]\npath = \"\"", "spool.path must be the path of a directory, found \"\" (line 2)"),
+];
+
 #[test]
 fn toml_refuses_wrong_values_with_their_range() {
-    for (text, message) in [
-        (
-            "\npercentThreshold = [90, 120]",
-            "percentThreshold[1] must be a percentage within -100..=100 and not 0, found 120 (line 2)",
-        ),
-        (
-            "percentThreshold = 0",
-            "percentThreshold must be a percentage within -100..=100 and not 0, found 0 (line 1)",
-        ),
-        (
-            "percentThreshold = \"90\"",
-            "percentThreshold must be a percentage within -100..=100 and not 0, found \"90\" (line 1)",
-        ),
-        (
-            "percentThreshold = nan",
-            "percentThreshold must be a percentage within -100..=100 and not 0, found NaN (line 1)",
-        ),
-        ("port = 65536", "port must be a whole number within 0..=65535, found 65536 (line 1)"),
-        ("port = -1", "port must be a whole number within 0..=65535, found -1 (line 1)"),
-        (
-            "port = \"8125\"",
-            "port must be a whole number within 0..=65535, found \"8125\" (line 1)",
-        ),
-        (
-            "flushInterval = 0",
-            "flushInterval must be a whole number within 1..=2147483647, found 0 (line 1)",
-        ),
-        (
-            "flushInterval = 1.5",
-            "flushInterval must be a whole number within 1..=2147483647, found 1.5 (line 1)",
-        ),
-        ("debug = 1", "debug must be true or false, found 1 (line 1)"),
-        ("debug = 2020-01-01", "debug must be true or false, found the date 2020-01-01 (line 1)"),
-        ("prefixStats = 1", "prefixStats must be a text in quotes, found 1 (line 1)"),
-        (
-            "address = \"example.org\"",
-            "address must be an IP address like \"127.0.0.1\" or \"::\", found \"example.org\" (line 1)",
-        ),
-        (
-            "gaugesMaxTTL = 0",
-            "gaugesMaxTTL must be a whole number within 1..=4294967295, found 0 (line 1)",
-        ),
-        ("graphite = 1", "graphite must be a table of keys, found 1 (line 1)"),
-        (
-            "[graphite]\nlegacyNamespace = \"false\"",
-            "graphite.legacyNamespace must be true or false, found \"false\" (line 2)",
-        ),
-        (
-            "graphiteProtocol = \"udp\"",
-            "graphiteProtocol must be \"text\" or \"pickle\", found \"udp\" (line 1)",
-        ),
-        (
-            "graphiteHost = \"a:2003\"",
-            "graphiteHost must be a host name or an IP address without a port, found \"a:2003\" (line 1)",
-        ),
-        (
-            "histogram = [{ metric = \"a\", bins = [\"x\"] }]",
-            "histogram[0].bins[0] must be a number or \"inf\", found \"x\" (line 1)",
-        ),
-        (
-            "histogram = [{ bins = [1] }]",
-            "histogram[0] needs the key metric, for example metric = \"\" for every key (line 1)",
-        ),
-        (
-            "calculatedTimerMetrics = \"mean\"",
-            "calculatedTimerMetrics must be a list of names like \"mean\" or \"upper_percent\", found \"mean\" (line 1)",
-        ),
-        (
-            "[ingest]\nworkers = 65",
-            "ingest.workers must be a whole number within 1..=64, found 65 (line 2)",
-        ),
-        (
-            "[ingest]\ncpus = []",
-            "ingest.cpus must be CPU numbers within 0..=1023 like [0, 1] or \"0-3,5\", found a list (line 2)",
-        ),
-        (
-            "[ingest]\nmode = \"uring\"",
-            "ingest.mode must be \"auto\" or \"io_uring\" or \"recvmmsg\", found \"uring\" (line 2)",
-        ),
-        (
-            "[ingest]\nreceive_buffer = 1",
-            "ingest.receive_buffer must be bytes or a size like \"64MiB\" or \"1GiB\" within 4KiB..=1048572KiB, found 1 (line 2)",
-        ),
-        (
-            "workers = 1\n[ingest]\nworkers = 1",
-            "workers and ingest.workers set the same thing, keep one of them (line 3)",
-        ),
-        (
-            "[spool]\narchive_age = 6",
-            "spool.archive_age must be a duration with its unit like \"30s\" or \"6h\", found 6 (line 2)",
-        ),
-        (
-            "[spool]\narchive_age = \"6x\"",
-            "spool.archive_age must be a whole number with a unit of ms, s, m, h, d, found \"6x\" (line 2)",
-        ),
-        ("[spool]\npath = \"\"", "spool.path must be the path of a directory, found \"\" (line 2)"),
-    ] {
-        assert_eq!(refusal(text, Source::Toml), message, "{text}");
+    for (text, message) in WRONG_VALUES {
+        assert_eq!(refusal(text, Source::Toml), *message, "{text}");
     }
 }
 
@@ -181,8 +181,6 @@ fn config_js_refuses_what_the_reference_could_not_use() {
         ),
         ("{ floe: { books: 'yes' } }", "floe.books must be true or false, found \"yes\" (line 1)"),
         ("{ floe: 1 }", "floe must be a table of keys, found 1 (line 1)"),
-        ("[1]", "configuration must be a set of keys like { port: 8125 }, found a list"),
-        ("'x'", "configuration must be a set of keys like { port: 8125 }, found \"x\""),
     ] {
         assert_eq!(refusal(text, Source::ConfigJs), message, "{text}");
     }
@@ -211,6 +209,14 @@ fn broken_files_are_refused_where_they_break() {
     {
         let message = refusal(text, Source::Toml);
         assert!(message.ends_with(place), "{text}: {message}");
+    }
+}
+
+#[test]
+fn another_kind_of_file_is_told_from_a_config_js() {
+    for text in ["port = 8125\nmgmt_port = 1", "[spool]\npath = 'x'", "[1]", "'x'", "<html>"] {
+        let message = refusal(text, Source::ConfigJs);
+        assert!(message.starts_with("config.js must be one object"), "{text}: {message}");
     }
 }
 
