@@ -238,6 +238,14 @@ fn unknown_keys_are_one_warning_each_and_change_nothing() {
 }
 
 #[test]
+fn very_many_unknown_keys_are_summed_up() {
+    let keys: String = (0..1_000).map(|key| format!("unheard{key}: 1,")).collect();
+    let warnings = config_js(&format!("{{ {keys} }}")).warnings;
+    assert_eq!(warnings.len(), 51);
+    assert_eq!(warnings[50], "950 more unknown keys ignored");
+}
+
+#[test]
 fn graphite_needs_its_host_and_its_place_among_the_backends() {
     let backends = |text| config_js(text).settings.backends;
     assert!(backends("{ graphitePort: 2003 }").is_empty());

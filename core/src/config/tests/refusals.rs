@@ -231,6 +231,25 @@ fn long_texts_are_refused_before_they_are_read() {
 }
 
 #[test]
+fn lists_have_a_longest_length() {
+    let thresholds = |count: usize| {
+        let percents: Vec<_> = (1..=count).map(|index| format!("{}", index as f64 / 8.0)).collect();
+        format!("percentThreshold = [{}]", percents.join(", "))
+    };
+    assert_eq!(toml(&thresholds(256)).settings.thresholds.len(), 256);
+    let message = refusal(&thresholds(257), Source::Toml);
+    assert!(message.contains("must be a list of at most 256 percentages"), "{message}");
+
+    let backends = |count: usize| {
+        let table = |index| format!("[[backends]]\nname = \"b{index}\"\naddress = \"h:1\"\n");
+        (0..count).map(table).collect::<String>()
+    };
+    assert_eq!(toml(&backends(64)).settings.backends.len(), 64);
+    let message = refusal(&backends(65), Source::Toml);
+    assert!(message.contains("backends[64] must be one of at most 64 backends"), "{message}");
+}
+
+#[test]
 fn long_values_are_shortened_in_messages() {
     let message = refusal(&format!("{{ port: '{}' }}", "x".repeat(10_000)), Source::ConfigJs);
     assert!(message.len() < 200, "{message}");
