@@ -116,7 +116,7 @@ pub fn read(text: &str, source: Source, environment: &Environment) -> Result<Loa
     if CONFIG_BYTES_MAX < text.len() {
         return Err(ConfigError::TooLong { bytes: text.len() });
     }
-    let (node, rules) = match source {
+    let (nodes, rules) = match source {
         Source::ConfigJs => {
             let rules = Rules { coerces: true, refuses_unknown: false };
             (javascript::read(text, environment)?, rules)
@@ -124,7 +124,7 @@ pub fn read(text: &str, source: Source, environment: &Environment) -> Result<Loa
         Source::Toml => (own_toml::read(text)?, Rules { coerces: false, refuses_unknown: true }),
     };
     let mut notes = Notes::default();
-    let mut root = Table::root(&node, rules)?;
+    let mut root = Table::root(&nodes, rules);
     let settings = settings_of(&mut root, source, &mut notes)?;
     left_out::read(&mut root, &mut notes)?;
     root.finish(&mut notes)?;
@@ -179,7 +179,7 @@ fn settings_of(
     settings.idle = idle(root, is_lenient, notes)?;
     settings.debug = root.flag("debug", false)?;
     namespace::read_flush_counts(root, &mut settings.namespace)?;
-    if let Some(field) = root.take("graphite") {
+    if let Some(field) = root.take_truthy("graphite") {
         let mut block = field.table()?;
         settings.namespace = namespace::read(&mut block, &settings.namespace, notes)?;
         if !is_lenient {

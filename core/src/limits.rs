@@ -53,6 +53,12 @@ pub const CONFIG_DEPTH_MAX: usize = 64;
 /// grow to.
 pub const CONFIG_EXPRESSION_BYTES_MAX: usize = 64 << 10;
 
+/// Entries of `percentThreshold` at the most: each is five points of every timer.
+pub const THRESHOLDS_MAX: usize = 256;
+
+/// Backends at the most: each is a thread and a link of every segment.
+pub const BACKENDS_MAX: usize = 64;
+
 const _: () = assert!(CONFIG_EXPRESSION_BYTES_MAX <= CONFIG_BYTES_MAX);
 const _: () = assert!(PICKLE_FRAME_BYTES_MAX + GRAPHITE_LINE_BYTES_MAX < 1 << 20);
 const _: () = assert!(GRAPHITE_LINE_BYTES_MAX < 16_384);

@@ -1,5 +1,7 @@
 //! Where points go: `graphiteHost` and its family, and our own `[[backends]]`.
 
+use crate::limits::BACKENDS_MAX;
+
 use super::listeners::module_name;
 use super::namespace;
 use super::settings::{Acknowledgement, BackendSettings, NamespaceSettings, Protocol};
@@ -69,6 +71,9 @@ pub(super) fn append_own(
         if backends.iter().any(|earlier| earlier.name == backend.name) {
             let (name, line) = (backend.name, member.line());
             return Err(ConfigError::DuplicateBackend { name, line });
+        }
+        if BACKENDS_MAX <= backends.len() {
+            return Err(member.refused(format!("one of at most {BACKENDS_MAX} backends")));
         }
         backends.push(backend);
     }

@@ -3,6 +3,8 @@
 //! The name of a threshold or bin is made of its text as JavaScript prints it, so that 90, `90.0` and
 //! the reference's 90 are one name. Reference: statsd-behaviour.md section 6.
 
+use crate::limits::THRESHOLDS_MAX;
+
 use super::ConfigError;
 use super::settings::{Bin, Histogram, Threshold};
 use super::value::{Value, number_text};
@@ -26,6 +28,9 @@ pub(super) fn thresholds(
         return Ok(default_thresholds());
     };
     let members = match field.value() {
+        Value::List(members) if THRESHOLDS_MAX < members.len() => {
+            return Err(field.refused(format!("a list of at most {THRESHOLDS_MAX} percentages")));
+        }
         Value::List(_) => field.list("numbers")?,
         _ => vec![field],
     };

@@ -40,12 +40,6 @@ pub enum ConfigError {
         /// Column in characters, 1-based.
         column: usize,
     },
-    /// The text is one value, but not a set of keys.
-    #[error("configuration must be a set of keys like {{ port: 8125 }}, found {found}")]
-    NotATable {
-        /// The value instead.
-        found: String,
-    },
     /// A key nobody reads.
     #[error("unknown key {key}{hint}{line}")]
     UnknownKey {

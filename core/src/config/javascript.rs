@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use json5::ErrorCode;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::limits::CONFIG_DEPTH_MAX;
@@ -18,8 +19,15 @@ use super::token::{Fault, Placed, Token, fault, tokens};
 use super::value::{Node, Value, number_text};
 use super::{ConfigError, Environment};
 
+/// Said of a text that is no object: most likely another file.
+const NOT_AN_OBJECT: &str =
+    "config.js must be one object like { port: 8125 }; a TOML file needs a name ending in .toml";
+
 /// Reads the text of a `config.js`.
-pub(super) fn read(text: &str, environment: &Environment) -> Result<Node, ConfigError> {
+pub(super) fn read(
+    text: &str,
+    environment: &Environment,
+) -> Result<BTreeMap<String, Node>, ConfigError> {
     let written = rewrite(text, environment).map_err(|fault| at_offset(text, fault))?;
     let line_ends: Vec<usize> = memchr::memchr_iter(b'\n', text.as_bytes()).collect();
     let line_of_offset = |at: &usize| line_ends.partition_point(|end| end < at) + 1;
@@ -29,9 +37,10 @@ pub(super) fn read(text: &str, environment: &Environment) -> Result<Node, Config
     let node = Seed { lines: &lines, next: &next }
         .deserialize(&mut json5)
         .map_err(|error| at_offset(text, written.fault(&error)))?;
-    match written.behind_value {
-        Some(at) => Err(at_offset(text, fault("expected the end of the file", at))),
-        None => Ok(node),
+    match (node.value, written.behind_value) {
+        (_, Some(at)) => Err(at_offset(text, fault("expected the end of the file", at))),
+        (Value::Table(nodes), None) => Ok(nodes),
+        (_, None) => Err(at_offset(text, fault(NOT_AN_OBJECT, 0))),
     }
 }
 
@@ -56,9 +65,17 @@ impl Written {
 
     /// An error of JSON5, placed in the file.
     fn fault(&self, error: &json5::Error) -> Fault {
-        let problem = match error.code() {
-            Some(code) => format!("cannot read config.js: {code}"),
-            None => format!("cannot read config.js: {error}"),
+        let is_early_end = error.code().is_some_and(|code| code.to_string().starts_with("EOF"));
+        let problem = match (error.code(), error.position()) {
+            (Some(_), None) if is_early_end => "config.js holds no settings".to_owned(),
+            (Some(_), _) if is_early_end => {
+                "config.js ends too early, close the bracket that opens here".to_owned()
+            }
+            (Some(ErrorCode::ExpectedClosingBrace | ErrorCode::ExpectedClosingBracket), _) => {
+                "expected a comma or a closing bracket".to_owned()
+            }
+            (Some(code), _) => format!("cannot read config.js as data, {code}"),
+            (None, _) => format!("cannot read config.js as data, {error}"),
         };
         // The written text has one line unless a string holds U+2028, which is escaped.
         let column = error.position().map_or(usize::MAX, |position| position.column);
@@ -76,6 +93,9 @@ impl Written {
 fn rewrite(text: &str, environment: &Environment) -> Result<Written, Fault> {
     let tokens = tokens(text)?;
     let tokens = without_frame(&tokens);
+    if let Some(first) = tokens.first().filter(|first| first.token != Token::Open('{')) {
+        return Err(fault(NOT_AN_OBJECT, first.at));
+    }
     let mut written = Written {
         text: String::with_capacity(text.len()),
         words: Vec::new(),

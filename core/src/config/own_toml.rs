@@ -1,5 +1,7 @@
 //! floe's own TOML file as data, each value with its line.
 
+use std::collections::BTreeMap;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -9,13 +11,13 @@ use super::token::fault;
 use super::value::{Node, Value};
 
 /// Reads the text of a TOML file. The crate bounds the nesting.
-pub(super) fn read(text: &str) -> Result<Node, ConfigError> {
+pub(super) fn read(text: &str) -> Result<BTreeMap<String, Node>, ConfigError> {
     let table = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(text.len(), |span| span.start);
         at_offset(text, fault(format!("cannot read the TOML file: {}", error.message()), at))
     })?;
     let line_ends = memchr::memchr_iter(b'\n', text.as_bytes()).collect();
-    Ok(Reader { line_ends }.table(table.get_ref(), None))
+    Ok(Reader { line_ends }.nodes(table.get_ref()))
 }
 
 struct Reader {
@@ -23,10 +25,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn table(&self, table: &DeTable<'_>, line: Option<usize>) -> Node {
-        let node = |value| self.node(value);
-        let nodes = table.iter().map(|(key, value)| (key.get_ref().to_string(), node(value)));
-        Node { value: Value::Table(nodes.collect()), line }
+    fn nodes(&self, table: &DeTable<'_>) -> BTreeMap<String, Node> {
+        let nodes = table.iter().map(|(key, value)| (key.get_ref().to_string(), self.node(value)));
+        nodes.collect()
     }
 
     fn node(&self, spanned: &Spanned<DeValue<'_>>) -> Node {
@@ -45,7 +46,7 @@ impl Reader {
             DeValue::Array(list) => {
                 Value::List(list.iter().map(|value| self.node(value)).collect())
             }
-            DeValue::Table(table) => return self.table(table, line),
+            DeValue::Table(table) => Value::Table(self.nodes(table)),
         };
         Node { value, line }
     }

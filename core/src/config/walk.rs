@@ -14,6 +14,9 @@ use super::{ConfigError, quantity};
 /// Longest unknown key that is compared with the known ones, bytes.
 const COMPARED_KEY_BYTES_MAX: usize = 64;
 
+/// Unknown keys of one table that are named one by one; the rest is summed up.
+const UNKNOWN_KEYS_NAMED_MAX: usize = 50;
+
 /// How strictly a table is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
@@ -44,13 +47,8 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The outermost table.
-    pub(super) fn root(node: &'a Node, rules: Rules) -> Result<Self, ConfigError> {
-        match &node.value {
-            Value::Table(nodes) => {
-                Ok(Self { path: String::new(), nodes, line: node.line, rules, known: Vec::new() })
-            }
-            other => Err(ConfigError::NotATable { found: other.excerpt() }),
-        }
+    pub(super) fn root(nodes: &'a BTreeMap<String, Node>, rules: Rules) -> Self {
+        Self { path: String::new(), nodes, line: None, rules, known: Vec::new() }
     }
 
     /// The value of `key`; `None` where it is absent or `null`.
@@ -88,13 +86,17 @@ impl<'a> Table<'a> {
         let is_known = |key: &str| self.known.contains(&key);
         let mut unknown: Vec<_> = self.nodes.iter().filter(|(key, _)| !is_known(key)).collect();
         unknown.sort_by_key(|(_, node)| node.line);
-        for (key, node) in unknown {
+        let unnamed = unknown.len().saturating_sub(UNKNOWN_KEYS_NAMED_MAX);
+        for (key, node) in unknown.into_iter().take(UNKNOWN_KEYS_NAMED_MAX) {
             let (hint, line) = (self.hint(key), Line(node.line));
             let key = self.path_of(&shortened(key));
             if self.rules.refuses_unknown {
                 return Err(ConfigError::UnknownKey { key, hint, line });
             }
             notes.warnings.push(format!("unknown key {key} ignored{hint}{line}"));
+        }
+        if unnamed != 0 {
+            notes.warnings.push(format!("{unnamed} more unknown keys ignored"));
         }
         Ok(())
     }

@@ -1,0 +1,352 @@
+//! The reference daemon's own file: every key, with JavaScript's leniency.
+
+use super::super::settings::{
+    Acknowledgement, Bin, Histogram, IngestMode, LegacyNamespace, Listener, Protocol,
+};
+use super::*;
+
+/// In the manner of the reference's example: comments, bare keys, leading commas, a trailing one.
+const FULL: &str = r#"/*
+Keys of a large site.  { not: "a config" }
+*/
+{
+  graphitePort: 2003 // 'plaintext'
+, graphiteHost: "graphite.example.com"
+, port: '8130'
+, address: "10.1.2.3"
+, mgmt_port: "8131", mgmt_address: '10.1.2.3'
+, backends: [ "./backends/graphite" ]
+, flushInterval: "2500"   /* ms */
+, percentThreshold: [90, "99.9", -12.5,]
+, flush_counts: false
+, deleteIdleStats: true, deleteGauges: false, deleteSets: 0
+, gaugesMaxTTL: 3
+, prefixStats: 'sd'
+, keyNameSanitize: false
+, calculatedTimerMetrics: ['count', "upper_percent"]
+, histogram: [ { metric: 'render', bins: [ 0.01, 10, '100', 'inf' ] }
+             , { metric: '', bins: [] } ]
+, graphite: {
+    legacyNamespace: false
+  , globalPrefix: ""
+  , prefixCounter: "c", prefixTimer: "t", prefixGauge: "g", prefixSet: "s"
+  , globalSuffix: "web01",
+  }
+, debug: true,
+}
+"#;
+
+#[test]
+fn every_key_of_the_reference_is_honoured() {
+    let loaded = config_js(FULL);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let settings = loaded.settings;
+    let listener =
+        Listener { address: "10.1.2.3".into(), port: 8130, is_dual_stack_default: false };
+    assert_eq!(settings.listeners, [listener]);
+    assert_eq!(settings.mgmt_address.as_deref(), Some("10.1.2.3"));
+    assert_eq!(settings.mgmt_port, 8131);
+    assert_eq!(settings.flush_interval_ms, 2_500);
+    let percents: Vec<_> = settings.thresholds.iter().map(|threshold| threshold.percent).collect();
+    assert_eq!(percents, [90.0, 99.9, -12.5]);
+    assert_eq!(settings.prefix_stats, "sd");
+    assert!(!settings.key_name_sanitize);
+    assert!(settings.debug);
+    assert!(!settings.books);
+    assert_eq!(settings.calculated_timer_metrics, ["count", "upper_percent"]);
+    let idle = settings.idle;
+    assert!(idle.delete_counters && idle.delete_timers && !idle.delete_sets && !idle.delete_gauges);
+    assert_eq!(idle.gauges_max_ttl, 3);
+    assert_eq!(settings.backends.len(), 1);
+    let backend = &settings.backends[0];
+    assert_eq!(
+        (backend.name.as_str(), backend.address.as_str()),
+        ("graphite", "graphite.example.com:2003")
+    );
+    assert_eq!(backend.protocol, Protocol::Text);
+    assert_eq!(backend.acknowledgement, Acknowledgement::Fin);
+    assert_eq!(backend.namespace, settings.namespace);
+    let namespace = &settings.namespace;
+    assert_eq!(namespace.legacy, LegacyNamespace::New);
+    assert_eq!(namespace.global_prefix, "");
+    assert_eq!(namespace.prefix_counter, "c");
+    assert_eq!(namespace.prefix_timer, "t");
+    assert_eq!(namespace.prefix_gauge, "g");
+    assert_eq!(namespace.prefix_set, "s");
+    assert_eq!(namespace.global_suffix, "web01");
+    assert!(!namespace.flush_counts);
+}
+
+#[test]
+fn histogram_bins_bear_their_text() {
+    let bin = |limit, name: &str| Bin { limit, name: name.into() };
+    let bins = vec![
+        bin(0.01, "bin_0_01"),
+        bin(10.0, "bin_10"),
+        bin(100.0, "bin_100"),
+        bin(f64::INFINITY, "bin_inf"),
+    ];
+    let expected = [
+        Histogram { metric: "render".into(), bins },
+        Histogram { metric: String::new(), bins: Vec::new() },
+    ];
+    assert_eq!(config_js(FULL).settings.histograms, expected);
+}
+
+#[test]
+fn an_empty_file_is_the_reference_without_configuration() {
+    let loaded = config_js("{}");
+    let expected = Settings {
+        listeners: vec![Listener {
+            address: "0.0.0.0".into(),
+            port: 8125,
+            is_dual_stack_default: false,
+        }],
+        mgmt_address: None,
+        books: false,
+        ..without_file().settings
+    };
+    assert_eq!(loaded, Loaded { settings: expected, warnings: Vec::new() });
+}
+
+#[test]
+fn values_that_are_false_count_as_absent_where_the_reference_says_or() {
+    let text = "{ port: 0, mgmt_port: 0, mgmt_address: '', address: '', flushInterval: 0,
+        percentThreshold: 0, graphiteHost: '', graphitePort: null, histogram: false }";
+    assert_eq!(config_js(text), config_js("{}"));
+}
+
+#[test]
+fn thresholds_are_named_by_their_text() {
+    let of = |value: &str| {
+        let loaded = config_js(&format!("{{ percentThreshold: {value} }}"));
+        suffixes(&loaded).join(" ")
+    };
+    assert_eq!(of("75"), "75");
+    assert_eq!(of("'95'"), "95");
+    assert_eq!(of("90.0"), "90");
+    assert_eq!(of("'90.0'"), "90_0");
+    assert_eq!(of("[99.9, 50.5, -90, -12.5, 1e2]"), "99_9 50_5 top90 top12_5 100");
+    assert_eq!(of("[150, 0, -200]"), "150 0 top200");
+    assert_eq!(of("[]"), "");
+}
+
+#[test]
+fn a_threshold_given_twice_counts_once_and_is_named() {
+    let loaded = config_js("{ percentThreshold: [90, 99, 90.0] }");
+    assert_eq!(suffixes(&loaded), ["90", "99"]);
+    let warning = "percentThreshold[2] is a threshold given before, ignored (line 1)";
+    assert_eq!(loaded.warnings, [warning]);
+}
+
+#[test]
+fn the_last_of_equal_keys_wins() {
+    let loaded = config_js(
+        "{ port: 1, 'port': 2\n, \"port\": 3, graphite: {globalSuffix: 'a'},
+        graphite: {legacyNamespace: false} }",
+    );
+    assert_eq!(loaded.settings.listeners[0].port, 3);
+    assert_eq!(loaded.settings.namespace.legacy, LegacyNamespace::New);
+    assert_eq!(loaded.settings.namespace.global_suffix, "");
+}
+
+#[test]
+fn several_servers_listen_and_other_kinds_are_left_out_by_name() {
+    let loaded = config_js(
+        "{ servers: [
+            { server: './servers/udp', address: '127.0.0.1', port: '8125' },
+            { server: './servers/tcp', address: '127.0.0.1', port: 8126 },
+            { server: 'statsd/servers/udp.js', address_ipv6: true, port: 8127 },
+            { address: '::1' },
+            { server: './servers/unix', socket: '/tmp/s', socket_mod: '0777' },
+        ] }",
+    );
+    let listener = |address: &str, port| Listener {
+        address: address.into(),
+        port,
+        is_dual_stack_default: false,
+    };
+    let expected = [listener("127.0.0.1", 8125), listener("::", 8127), listener("::1", 8125)];
+    assert_eq!(loaded.settings.listeners, expected);
+    let warning = "not honoured by this version and left out: \
+        servers[1] (./servers/tcp), servers[4] (./servers/unix)";
+    assert_eq!(loaded.warnings, [warning]);
+}
+
+#[test]
+fn top_level_keys_beside_servers_are_named() {
+    let loaded = config_js("{ servers: [{}], port: 9999 }");
+    assert_eq!(loaded.settings.listeners[0].port, 8125);
+    assert_eq!(loaded.warnings, ["port has no effect beside servers"]);
+}
+
+#[test]
+fn the_unspecified_address_follows_address_ipv6() {
+    for (text, address) in [
+        ("{ address_ipv6: true }", "::"),
+        ("{ address_ipv6: false }", "0.0.0.0"),
+        ("{ address: '::1', address_ipv6: true }", "::1"),
+        ("{ address: 'localhost' }", "127.0.0.1"),
+        ("{ address: 'localhost', address_ipv6: 1 }", "::1"),
+    ] {
+        let listener = &config_js(text).settings.listeners[0];
+        assert_eq!(listener.address, address, "{text}");
+        assert!(!listener.is_dual_stack_default, "{text}");
+    }
+}
+
+#[test]
+fn later_keys_are_named_in_one_warning() {
+    let loaded = config_js(
+        "{ backends: ['./backends/graphite', './backends/console', './backends/repeater']
+         , repeater: [ { host: '10.8.3.214', port: 8125 } ], repeaterProtocol: 'udp6'
+         , keyFlush: { interval: 1000, percent: 100, log: '/tmp/x' }
+         , log: { backend: 'syslog', application: 'sd', level: 'LOG_ERR' }
+         , console: { prettyprint: true }, dumpMessages: true, title: 'statsd-1'
+         , automaticConfigReload: false, healthStatus: 'down' }",
+    );
+    let warning = "not honoured by this version and left out: backends (./backends/console), \
+        backends (./backends/repeater), keyFlush, console.prettyprint, log.backend, \
+        log.application, log.level, repeater, repeaterProtocol, dumpMessages, \
+        automaticConfigReload, healthStatus, title";
+    assert_eq!(loaded.warnings, [warning]);
+}
+
+#[test]
+fn later_keys_at_their_defaults_need_no_word() {
+    let loaded = config_js(
+        "{ repeater: [], repeaterProtocol: 'udp4', keyFlush: { interval: 0, percent: 100 }
+         , log: { backend: 'stdout', application: 'statsd', level: 'LOG_INFO' }
+         , console: { prettyprint: false }, dumpMessages: false
+         , automaticConfigReload: true, healthStatus: 'up' }",
+    );
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn unknown_keys_are_one_warning_each_and_change_nothing() {
+    let loaded = config_js(
+        "{ somethingElse: { x: [1, null, 'y'] }\n, flushinterval: 5\n, graphite: { globalsuffix: 1 } }",
+    );
+    let warnings = [
+        "unknown key graphite.globalsuffix ignored, did you mean graphite.globalSuffix? (line 3)",
+        "unknown key somethingElse ignored (line 1)",
+        "unknown key flushinterval ignored, did you mean flushInterval? (line 2)",
+    ];
+    assert_eq!(loaded.warnings, warnings);
+    assert_eq!(loaded.settings, config_js("{}").settings);
+}
+
+#[test]
+fn very_many_unknown_keys_are_summed_up() {
+    let keys: String = (0..1_000).map(|key| format!("unheard{key}: 1,")).collect();
+    let warnings = config_js(&format!("{{ {keys} }}")).warnings;
+    assert_eq!(warnings.len(), 51);
+    assert_eq!(warnings[50], "950 more unknown keys ignored");
+}
+
+#[test]
+fn graphite_needs_its_host_and_its_place_among_the_backends() {
+    let backends = |text| config_js(text).settings.backends;
+    assert!(backends("{ graphitePort: 2003 }").is_empty());
+    assert!(backends("{ graphiteHost: 'g', backends: ['./backends/console'] }").is_empty());
+    assert!(backends("{ graphiteHost: 'g', backends: [] }").is_empty());
+    assert_eq!(backends("{ graphiteHost: 'g' }")[0].address, "g:2003");
+    let pickle = &backends("{ graphiteHost: '::1', graphiteProtocol: 'pickle' }")[0];
+    assert_eq!((pickle.protocol, pickle.address.as_str()), (Protocol::Pickle, "[::1]:2004"));
+    let both = &backends(
+        "{ graphiteHost: 'g', graphiteProtocol: 'pickle', graphitePicklePort: '24', graphitePort: 23 }",
+    )[0];
+    assert_eq!(both.address, "g:24");
+}
+
+#[test]
+fn an_unknown_graphite_protocol_is_text_as_in_the_reference() {
+    let loaded = config_js("{ graphiteHost: 'g', graphiteProtocol: 'Pickle' }");
+    assert_eq!(loaded.settings.backends[0].protocol, Protocol::Text);
+    assert!(loaded.warnings[0].contains("must be \"text\" or \"pickle\", found \"Pickle\""));
+}
+
+#[test]
+fn a_lifetime_that_is_not_whole_counts_as_one() {
+    for value in ["2.5", "'x'", "0", "-1", "true"] {
+        let loaded = config_js(&format!("{{ gaugesMaxTTL: {value} }}"));
+        assert_eq!(loaded.settings.idle.gauges_max_ttl, 1, "{value}");
+        assert_eq!(loaded.warnings.len(), 1, "{value}");
+    }
+    assert_eq!(config_js("{ gaugesMaxTTL: 1 }"), config_js("{}"));
+}
+
+#[test]
+fn a_legacy_namespace_that_is_no_boolean_is_judged_and_named() {
+    for (value, legacy) in [
+        ("1", LegacyNamespace::Legacy),
+        ("'true'", LegacyNamespace::Legacy),
+        ("0", LegacyNamespace::New),
+        ("'false'", LegacyNamespace::New),
+    ] {
+        let loaded = config_js(&format!("{{ graphite: {{ legacyNamespace: {value} }} }}"));
+        assert_eq!(loaded.settings.namespace.legacy, legacy, "{value}");
+        assert!(loaded.warnings[0].starts_with("graphite.legacyNamespace must be true or false"));
+    }
+}
+
+#[test]
+fn our_own_block_takes_our_own_keys() {
+    let loaded = config_js(
+        "{ graphiteHost: 'g', floe: { books: true, workers: 2, cpus: '0-1', ingest: 'recvmmsg'
+         , spool: { path: 'spool', archive_age: '30m', archive_bytes: '64MiB' }
+         , backends: [{ name: 'b', address: '[::1]:2104', protocol: 'pickle', acknowledge: 'written'
+                      , backlog_age: '1h', backlog_bytes: '1GiB'
+                      , graphite: { legacyNamespace: false, flush_counts: false } }] } }",
+    );
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let settings = loaded.settings;
+    assert!(settings.books);
+    assert_eq!(settings.ingest.mode, IngestMode::Recvmmsg);
+    assert_eq!(settings.ingest.workers, Some(2));
+    assert_eq!(settings.ingest.cpus, Some(vec![0, 1]));
+    assert_eq!(settings.spool.path.as_deref(), Some(Path::new("spool")));
+    assert_eq!(settings.spool.archive_age_ms, 1_800_000);
+    assert_eq!(settings.spool.archive_bytes, 64 << 20);
+    let names: Vec<_> = settings.backends.iter().map(|backend| backend.name.as_str()).collect();
+    assert_eq!(names, ["graphite", "b"]);
+    let own = &settings.backends[1];
+    assert_eq!(own.acknowledgement, Acknowledgement::Written);
+    assert_eq!((own.backlog_age_ms, own.backlog_bytes), (3_600_000, 1 << 30));
+    assert_eq!(own.namespace.legacy, LegacyNamespace::New);
+    assert!(!own.namespace.flush_counts && settings.namespace.flush_counts);
+}
+
+#[test]
+fn an_unknown_key_of_our_own_block_is_a_warning_too() {
+    let loaded = config_js("{ floe: { boks: true, spool: { pth: 'x' } } }");
+    let warnings = [
+        "unknown key floe.spool.pth ignored, did you mean floe.spool.path? (line 1)",
+        "unknown key floe.boks ignored, did you mean floe.books? (line 1)",
+    ];
+    assert_eq!(loaded.warnings, warnings);
+}
+
+#[test]
+fn without_a_file_we_listen_on_both_families_and_keep_books() {
+    let Loaded { settings, warnings } = without_file();
+    let listener = Listener { address: "::".into(), port: 8125, is_dual_stack_default: true };
+    assert_eq!(settings.listeners, [listener]);
+    assert_eq!(settings.mgmt_address.as_deref(), Some("127.0.0.1"));
+    assert!(settings.books && settings.backends.is_empty() && warnings.is_empty());
+    assert_eq!(toml("").settings, settings);
+}
+
+#[test]
+fn the_language_goes_by_the_name_of_the_file() {
+    for (path, source) in [
+        ("config.js", Source::ConfigJs),
+        ("/etc/statsd/localConfig.json5", Source::ConfigJs),
+        ("config", Source::ConfigJs),
+        ("floe.toml", Source::Toml),
+        ("FLOE.TOML", Source::Toml),
+    ] {
+        assert_eq!(Source::of(Path::new(path)), source, "{path}");
+    }
+}
