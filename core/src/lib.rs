@@ -29,6 +29,8 @@ pub mod row;
 pub mod namespace;
 /// Numbers as the reference daemon prints them.
 pub mod number_text;
+/// Globs over Graphite names.
+pub mod glob;
 /// Rows become points.
 pub mod point;
 /// Atomics and cells, replaced by loom's in its tests.

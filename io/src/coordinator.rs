@@ -29,7 +29,7 @@ use tracing::{debug, error, info, warn};
 use self::grid::{Grid, Tick};
 pub use self::socket_books::SocketBook;
 use crate::clock::{monotonic_ns, wall_ms};
-use crate::export::accounts::AccountRegistry;
+use crate::export::registry::AccountRegistry;
 use crate::ingest::DatagramSink;
 use crate::ingest::intake::Intake;
 use crate::ingest::worker::WorkerSignals;

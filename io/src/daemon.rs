@@ -33,9 +33,7 @@ use crate::export::exporter::{self, Exporter};
 use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::Intake;
 use crate::ingest::udp::{self, BindError, OpenListener};
-use crate::ingest::worker::{
-    self, ReceiveOptions, Started, WorkerPlan, WorkerSignals,
-};
+use crate::ingest::worker::{self, ReceiveOptions, Started, WorkerPlan, WorkerSignals};
 
 /// How long exporters may go on delivering after the open interval was spooled.
 const EXPORT_DRAIN: Duration = Duration::from_secs(2);
@@ -132,12 +130,8 @@ impl Daemon {
     /// [`StartError`]; nothing runs then.
     pub fn start(settings: &Settings, spool: &Path, halves: Halves) -> Result<Self, StartError> {
         let accounts = Arc::new(AccountRegistry::default());
-        let mut daemon = Self {
-            addresses: Addresses::default(),
-            console: None,
-            ingest: None,
-            exporter: None,
-        };
+        let mut daemon =
+            Self { addresses: Addresses::default(), console: None, ingest: None, exporter: None };
         let opened = match halves {
             Halves::Export => None,
             Halves::Both | Halves::Ingest => Some(open_ingest(settings, spool)?),
@@ -318,16 +312,14 @@ fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {
 }
 
 /// Waits until every worker receives, and says how.
-fn tell_started(
-    started: &Receiver<Result<Started, worker::StartError>>,
-) -> Result<(), StartError> {
+fn tell_started(started: &Receiver<Result<Started, worker::StartError>>) -> Result<(), StartError> {
     let mut is_refusal_told = false;
     for report in started {
         let started = report?;
         if let Some(refusal) = started.refusal
             && !std::mem::replace(&mut is_refusal_told, true)
         {
-            warn!("{refusal}");
+            warn!("{}", refusal.fallback_message());
         }
         info!(
             worker = started.worker,

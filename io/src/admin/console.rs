@@ -45,10 +45,8 @@ impl Console {
     /// # Errors
     /// [`ConsoleError`] if the port cannot be bound or its thread not started.
     pub fn open(address: Option<&str>, port: u16) -> Result<Self, ConsoleError> {
-        let failed = |source| ConsoleError {
-            address: format!("{}:{port}", address.unwrap_or("*")),
-            source,
-        };
+        let failed =
+            |source| ConsoleError { address: format!("{}:{port}", address.unwrap_or("*")), source };
         let listener = bind(address, port).map_err(failed)?;
         let local_address = listener.local_addr().map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -80,14 +78,16 @@ fn bind(address: Option<&str>, port: u16) -> io::Result<TcpListener> {
             let addresses: Vec<SocketAddr> = (address, port).to_socket_addrs()?.collect();
             TcpListener::bind(&addresses[..])
         }
-        None => TcpListener::bind((IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)).or_else(|error| {
-            match error.raw_os_error() {
-                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
-                    TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
-                }
-                _ => Err(error),
-            }
-        }),
+        None => {
+            TcpListener::bind((IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)).or_else(
+                |error| match error.raw_os_error() {
+                    Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
+                        TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+                    }
+                    _ => Err(error),
+                },
+            )
+        }
     }
 }
 

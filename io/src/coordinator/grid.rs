@@ -158,8 +158,10 @@ mod tests {
     #[test]
     fn short_intervals_tick_on_though_they_share_seconds() {
         let mut grid = Grid::new(500, Some(20), 19_900);
-        let ticks: Vec<u64> =
-            (19_900..=21_000).filter_map(|now_ms| grid.take_due(now_ms)).map(|tick| tick.timestamp_s).collect();
+        let ticks: Vec<u64> = (19_900..=21_000)
+            .filter_map(|now_ms| grid.take_due(now_ms))
+            .map(|tick| tick.timestamp_s)
+            .collect();
         assert_eq!(ticks, [20, 21, 21]);
     }
 

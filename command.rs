@@ -1,0 +1,75 @@
+//! The commands of the `floe` binary, one file each.
+//!
+//! Everything here is wiring: arguments and files in, calls into the crates, text out.
+
+/// What may be said on the command line.
+pub mod arguments;
+mod check;
+mod configuration;
+mod daemon;
+mod query;
+mod segment;
+mod spool_place;
+
+use std::io::{self, Write};
+
+use floe_io::daemon::Halves;
+
+use self::arguments::{Arguments, Command, SegmentCommand};
+
+/// An error and the exit code it ends with.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is said, in one line.
+    pub error: anyhow::Error,
+    /// 1 failed, 2 wrong usage or settings.
+    pub code: u8,
+}
+
+impl Failure {
+    /// Something failed that was asked for rightly.
+    fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), code: 1 }
+    }
+
+    /// What was asked for cannot be done: usage or settings.
+    fn refused(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), code: 2 }
+    }
+}
+
+/// Runs what the arguments ask for.
+///
+/// # Errors
+/// [`Failure`] with the exit code.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Some(command) = arguments.command else {
+        return daemon::run(&arguments.daemon, Halves::Both);
+    };
+    match command {
+        Command::Ingest(daemon) => daemon::run(&daemon, Halves::Ingest),
+        Command::Export(daemon) => daemon::run(&daemon, Halves::Export),
+        Command::Query(query) => to_stdout(|out| query::run(&query, out)),
+        Command::Check(check) => to_stdout(|out| check::run(&check, out)),
+        Command::Segment { command: SegmentCommand::Show { files } } => {
+            to_stdout(|out| segment::show(&files, out))
+        }
+        Command::Segment { command: SegmentCommand::Verify { files } } => {
+            to_stdout(|out| segment::verify(&files, out))
+        }
+    }
+}
+
+/// Runs a command that prints. A reader that has seen enough (`| head`) is no failure.
+fn to_stdout(print: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let result = print(&mut out).and_then(|()| out.flush().map_err(Failure::failed));
+    let is_closed = |failure: &Failure| {
+        let cause = failure.error.downcast_ref::<io::Error>();
+        cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    match result {
+        Err(failure) if is_closed(&failure) => Ok(()),
+        result => result,
+    }
+}

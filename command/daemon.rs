@@ -1,0 +1,97 @@
+//! `floe`, `floe ingest`, `floe export`: start, say where, wait for the signal, drain.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use floe_core::config::Loaded;
+use floe_core::config::quantity::{duration_text, size_text};
+use floe_core::config::settings::Settings;
+use floe_io::daemon::{Daemon, Halves};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::arguments::DaemonArguments;
+use super::{Failure, configuration, spool_place};
+
+pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Failure> {
+    // First of all, so that a signal during the start drains as well.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .context("cannot register signals")
+        .map_err(Failure::failed)?;
+    let Loaded { settings, warnings } = configuration::with_flags(arguments)?;
+    start_log(&settings);
+    for warning in &warnings {
+        warn!("{warning}");
+    }
+    let configured = settings.spool.path.as_deref();
+    let spool = spool_place::to_write(arguments.spool.as_deref(), configured)?;
+    let daemon = Daemon::start(&settings, &spool, halves).map_err(Failure::failed)?;
+    tell_start(&settings, &spool, &daemon);
+    if let Some(path) = &arguments.ready_file {
+        write_ready_file(path, &spool, &daemon).map_err(Failure::failed)?;
+    }
+    if let Some(signal) = signals.forever().next() {
+        info!(signal, "drain started");
+    }
+    // Whoever asks twice does not want to wait.
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            std::process::exit(128 + signal);
+        }
+    });
+    daemon.stop();
+    info!("daemon stopped");
+    Ok(())
+}
+
+fn start_log(settings: &Settings) {
+    let level = if settings.debug { "debug" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
+fn tell_start(settings: &Settings, spool: &Path, daemon: &Daemon) {
+    let addresses = daemon.addresses();
+    let udp: Vec<String> = addresses.udp.iter().map(ToString::to_string).collect();
+    let backends: Vec<String> = settings
+        .backends
+        .iter()
+        .map(|backend| format!("{} at {}", backend.name, backend.address))
+        .collect();
+    let backlog_bytes: u64 = settings.backends.iter().map(|backend| backend.backlog_bytes).sum();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        udp = udp.join(" "),
+        mgmt = addresses.mgmt.map(|address| address.to_string()),
+        spool = %spool.display(),
+        archive_age = duration_text(settings.spool.archive_age_ms),
+        archive_bytes = size_text(settings.spool.archive_bytes),
+        backlog_bytes = size_text(backlog_bytes),
+        backends = if backends.is_empty() { "none".to_owned() } else { backends.join(", ") },
+        "daemon started"
+    );
+}
+
+/// Writes the real addresses, whole or not at all.
+fn write_ready_file(path: &Path, spool: &Path, daemon: &Daemon) -> anyhow::Result<()> {
+    let addresses = daemon.addresses();
+    let spool = spool.canonicalize().unwrap_or_else(|_| spool.to_owned());
+    let ready = serde_json::json!({
+        "pid": std::process::id(),
+        "udp": addresses.udp.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "mgmt": addresses.mgmt.map(|address| address.to_string()),
+        "spool": spool,
+    });
+    let unfinished = path.with_extension("tmp");
+    std::fs::write(&unfinished, format!("{ready}\n"))
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .with_context(|| format!("cannot write the ready file {}", path.display()))
+}
