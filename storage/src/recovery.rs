@@ -10,7 +10,8 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::error::{SegmentError, SpoolError};
 use crate::layout::{self, FileId, Layout};
@@ -196,16 +197,15 @@ impl Recovery<'_> {
                         Err(error) => self.fail(SpoolError::io("quarantine", &path)(error)),
                     }
                 }
-                Err(error) if error.is_vanished() => {}
-                Err(SegmentError::Io(error)) => self.fail(SpoolError::io("read", &path)(error)),
-                Err(_) => unreachable!("verdict maps every other error"),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.fail(SpoolError::io("read", &path)(error)),
             }
         }
         Ok(index)
     }
 
     /// What is to be thought of `path`; only failures to read are errors.
-    fn verdict(&mut self, path: &Path, name: SegmentName) -> Result<Verdict, SegmentError> {
+    fn verdict(&mut self, path: &Path, name: SegmentName) -> io::Result<Verdict> {
         let metadata = fs::symlink_metadata(path)?;
         let id = FileId::of(&metadata);
         if let Some(verdict) = self.verdicts.get(&id) {
@@ -219,7 +219,7 @@ impl Recovery<'_> {
             Ok(header) => {
                 Verdict::Good { rows: u64::from(header.row_count), bytes: metadata.len() }
             }
-            Err(error @ SegmentError::Io(_)) => return Err(error),
+            Err(SegmentError::Io(error)) => return Err(error),
             Err(error) if error.is_unknown() => {
                 self.report.unknown += 1;
                 Verdict::Unknown
@@ -273,11 +273,7 @@ impl Recovery<'_> {
 }
 
 /// Finishes a commit that was cut short; `path` may never have been synced.
-fn publish(
-    path: &Path,
-    directories: &[std::path::PathBuf],
-    name: SegmentName,
-) -> Result<(), SpoolError> {
+fn publish(path: &Path, directories: &[PathBuf], name: SegmentName) -> Result<(), SpoolError> {
     File::open(path).and_then(|file| file.sync_data()).map_err(SpoolError::io("sync", path))?;
     for directory in directories {
         writer::link_into(path, directory, name)?;

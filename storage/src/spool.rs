@@ -16,11 +16,11 @@ use crate::error::{EncodeError, SpoolError};
 use crate::layout::{self, FileId, Layout};
 use crate::lock::Lock;
 use crate::recovery::{self, RecoveryReport};
-use crate::retention::{Caps, Entry, Index, Retired};
+use crate::retention::{Caps, Entry, Expired, Index, Retired};
 use crate::segment::{NameParts, RUN_ID_MAX, SegmentName};
 use crate::writer::{self, Writer};
 
-/// Tries of one commit on a full disk; each frees more of the archive.
+/// Further tries of one commit on a full disk; each frees more of the archive.
 const FULL_RETRIES_MAX: u32 = 4;
 
 /// Freed beyond what a commit needs: names, blocks, rounding, bytes.
@@ -151,24 +151,24 @@ impl Spool {
             assert_eq!(part.timestamp_s, parts[0].timestamp_s, "an interval has one timestamp");
         }
         let mut relieved = Retired::default();
-        for _ in 0..FULL_RETRIES_MAX {
+        let mut retry_count = 0;
+        loop {
             let mut entries = Vec::with_capacity(parts.len());
             let error = match self.publish(parts, &mut entries) {
                 Ok(()) => return Ok(self.committed(&entries, relieved)),
                 Err(error) => error,
             };
             self.roll_back(&entries);
-            if !error.is_full() {
+            if !error.is_full() || retry_count == FULL_RETRIES_MAX {
                 return Err(error);
             }
+            retry_count += 1;
             let needed = entries.iter().map(|entry| entry.bytes).sum::<u64>() + RELIEF_SLACK_BYTES;
             let freed = self.archive.relieve_archive(needed, &mut relieved.archive);
             if !freed.is_ok_and(|bytes| bytes > 0) {
                 return Err(error);
             }
         }
-        let path = self.layout.tmp();
-        Err(SpoolError::io("write", &path)(std::io::ErrorKind::StorageFull.into()))
     }
 
     /// Applies the caps on archive and queues.
@@ -179,7 +179,7 @@ impl Spool {
         let mut retired = Retired::default();
         for (limits, queue) in self.backends.iter().zip(&mut self.queues) {
             let caps = Caps { age_ms: limits.backlog_age_ms, bytes: limits.backlog_bytes };
-            let mut expired = crate::retention::Expired::default();
+            let mut expired = Expired::default();
             if let Err(error) = queue.cap_queue(caps, now_s, &mut expired) {
                 retired.fail(error);
             }
@@ -331,7 +331,7 @@ impl Spool {
         retired: &mut Retired,
     ) -> Result<bool, SpoolError> {
         for (limits, queue) in self.backends.iter().zip(&mut self.queues) {
-            let mut expired = crate::retention::Expired::default();
+            let mut expired = Expired::default();
             queue.expire(name, &mut expired)?;
             if expired.segments > 0 {
                 retired.backend(&limits.name).merge(expired);

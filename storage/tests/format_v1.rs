@@ -62,7 +62,7 @@ fn header_of_the_golden_segment_tells_its_numbers() {
     assert_eq!(header.flush_interval_ms, 10_000);
     assert_eq!((header.part_index, header.part_count), (0, 1));
     assert_eq!(header.row_count, 5);
-    assert_eq!(header.body_bytes as usize, GOLDEN.len() - HEADER_BYTES);
+    assert_eq!(header.body_bytes, (GOLDEN.len() - HEADER_BYTES) as u64);
     assert_eq!(header.body_crc, format::crc(&GOLDEN[HEADER_BYTES..]));
 }
 
