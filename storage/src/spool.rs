@@ -15,7 +15,7 @@ use floe_core::row::Rows;
 use crate::error::{EncodeError, SpoolError};
 use crate::layout::{self, FileId, Layout};
 use crate::lock::Lock;
-use crate::recovery::{self, RecoveryReport};
+use crate::recovery::{self, Commit, RecoveryReport};
 use crate::retention::{Caps, Entry, Expired, Index, Retired};
 use crate::segment::{NameParts, RUN_ID_MAX, SegmentName};
 use crate::writer::{self, Writer};
@@ -104,16 +104,15 @@ impl Spool {
         let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
         create_directories(&layout, &names)?;
         let recovered = recovery::recover(&layout, &names)?;
-        // The run sorts behind its predecessors even if the clock was set back meanwhile.
-        let run_id = recovered.newest_run_id.map_or(run_id, |newest| run_id.max(newest + 1));
+        let first = first_commit(run_id, recovered.newest_commit);
         let spool = Self {
             layout,
             backends,
             archive_caps: Caps { age_ms: archive_age_ms, bytes: archive_bytes },
             archive: recovered.archive,
             queues: recovered.queues,
-            run_id: run_id.min(RUN_ID_MAX),
-            next_sequence: 0,
+            run_id: first.run_id,
+            next_sequence: first.sequence,
             newest_timestamp_s: recovered.newest_timestamp_s,
             writer: Writer::new(),
             _lock: lock,
@@ -342,6 +341,19 @@ impl Spool {
         }
         self.archive.expire(name, &mut retired.archive)?;
         Ok(true)
+    }
+}
+
+/// Run id and sequence of a new run: behind every commit in the spool, even if the clock was set
+/// back meanwhile, so that no name is ever used twice.
+fn first_commit(run_id: u64, newest: Option<Commit>) -> Commit {
+    let run_id = run_id.min(RUN_ID_MAX);
+    match newest {
+        Some(newest) if newest.run_id == RUN_ID_MAX => {
+            Commit { run_id: RUN_ID_MAX, sequence: newest.sequence + 1 }
+        }
+        Some(newest) => Commit { run_id: run_id.max(newest.run_id + 1), sequence: 0 },
+        None => Commit { run_id, sequence: 0 },
     }
 }
 

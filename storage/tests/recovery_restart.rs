@@ -75,6 +75,19 @@ fn names_of_a_later_run_sort_behind_even_if_the_clock_went_back() {
 }
 
 #[test]
+fn names_never_repeat_even_at_the_greatest_run_id() {
+    let spool = tempfile::tempdir().unwrap();
+    let options = SpoolOptions { run_id: u64::MAX, ..options(spool.path(), &["a"]) };
+    for run in 1..=3 {
+        let (mut half, _) = Spool::open(options.clone()).unwrap();
+        half.commit(&[rows(1_700_000_000)]).unwrap();
+        let names = segments(&spool.path().join("backends/a"));
+        assert_eq!(names.len(), run);
+        assert_eq!(names[run - 1].sequence(), run as u64 - 1);
+    }
+}
+
+#[test]
 fn abandoned_backend_is_reported_and_left() {
     let spool = tempfile::tempdir().unwrap();
     let (mut half, _) = open(spool.path(), &["a", "b"]);
