@@ -6,7 +6,7 @@
 //! `tmp/<name>`, fdatasync, link into each directory, unlink `tmp/<name>`, fsync the directories.
 //! Until the first link nobody sees the segment; after it, it is whole.
 //!
-//! Limits: a body of [`SEGMENT_PART_BYTES_MAX`]. Never writes to a file twice: a failed fsync says
+//! Limits: a body of `SEGMENT_PART_BYTES_MAX`. Never writes to a file twice: a failed fsync says
 //! nothing about the next one, so a retry is a new file ([`crate::spool`]).
 
 use std::fs::{self, OpenOptions};
