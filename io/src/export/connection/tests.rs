@@ -61,7 +61,9 @@ fn held_peer() -> (SocketAddr, bounded_let_go::LetGo, JoinHandle<()>) {
 mod bounded_let_go {
     use super::{Receiver, bounded};
 
-    pub(super) struct LetGo(#[expect(dead_code, reason = "dropped to let go")] crossbeam_channel::Sender<()>);
+    pub(super) struct LetGo(
+        #[expect(dead_code, reason = "dropped to let go")] crossbeam_channel::Sender<()>,
+    );
     pub(super) struct Held(Receiver<()>);
 
     pub(super) fn pair() -> (LetGo, Held) {
@@ -169,8 +171,7 @@ fn reset_while_writing_breaks_the_connection() {
         stream.read_exact(&mut [0; 1_000]).unwrap();
         reset(stream);
     });
-    let error =
-        send(address, &vec![b'x'; LARGE], Awaited::Close, Patience::default()).unwrap_err();
+    let error = send(address, &vec![b'x'; LARGE], Awaited::Close, Patience::default()).unwrap_err();
     assert!(matches!(error, ExportError::Broken { .. }), "{error}");
     peer.join().unwrap();
 }
