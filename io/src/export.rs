@@ -17,3 +17,11 @@ mod connection;
 mod resolver;
 /// The accounts of one backend.
 pub mod accounts;
+mod delivery;
+mod backend;
+/// All backends of a spool.
+pub mod exporter;
+
+pub use accounts::BackendAccounts;
+pub use error::{ExportError, Fault};
+pub use exporter::{Exporter, StartError};

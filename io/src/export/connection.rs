@@ -204,7 +204,7 @@ impl<'s> Connection<'s> {
     fn wait(&self, flags: PollFlags) -> Result<(), ExportError> {
         let look = LOOK.min(self.patience.stall).min(self.patience.weak_close);
         let until_ns = monotonic_ns().saturating_add(ns(look));
-        match self.stop.wait(self.socket.as_fd(), flags, until_ns) {
+        match self.stop.wait(Some(self.socket.as_fd()), flags, until_ns) {
             Ok(Waited::StopOver) => Err(ExportError::Stopped),
             Ok(_) => Ok(()),
             Err(source) => Err(ExportError::Socket { operation: "wait for a socket", source }),
@@ -285,7 +285,7 @@ fn connect(peer: SocketAddr, patience: Patience, stop: &Stop) -> Result<Socket, 
     }
     let until_ns = monotonic_ns().saturating_add(ns(patience.connect));
     loop {
-        match stop.wait(socket.as_fd(), PollFlags::OUT, until_ns) {
+        match stop.wait(Some(socket.as_fd()), PollFlags::OUT, until_ns) {
             Ok(Waited::Ready) => break,
             Ok(Waited::StopRequested) => {}
             Ok(Waited::StopOver) => return Err(ExportError::Stopped),

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn literal_addresses_need_no_name_server() {
         let mut resolver = Resolver::new("[::1]:2003");
-        assert_eq!(resolve(&mut resolver).unwrap(), ["[::1]:2003".parse().unwrap()]);
+        assert_eq!(resolve(&mut resolver).unwrap(), ["[::1]:2003".parse::<SocketAddr>().unwrap()]);
         assert!(resolver.running.is_none());
     }
 

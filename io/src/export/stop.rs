@@ -47,7 +47,7 @@ impl Stop {
         // Release: pairs with the Acquire in `deadline_ns`. The event below orders it for waiters.
         self.deadline_ns.store(deadline_ns.min(NEVER - 1), Ordering::Release);
         // EAGAIN means that the counter is full, hence set; an eventfd knows no other error.
-        drop(rustix::io::write(&self.event, &1_u64.to_ne_bytes()));
+        rustix::io::write(&self.event, &1_u64.to_ne_bytes()).ok();
     }
 
     pub(crate) fn is_requested(&self) -> bool {
@@ -64,10 +64,10 @@ impl Stop {
         until_ns.min(self.deadline_ns())
     }
 
-    /// Waits until `fd` is ready for `flags`, `until_ns` has come or the stop interferes.
+    /// Waits until `fd`, if given, is ready for `flags`, `until_ns` has come or the stop interferes.
     pub(crate) fn wait(
         &self,
-        fd: BorrowedFd<'_>,
+        fd: Option<BorrowedFd<'_>>,
         flags: PollFlags,
         until_ns: u64,
     ) -> io::Result<Waited> {
@@ -78,16 +78,19 @@ impl Stop {
                 return Ok(Waited::StopOver);
             }
             let left_ns = self.bound(until_ns).saturating_sub(now_ns);
-            let mut fds =
-                [PollFd::from_borrowed_fd(fd, flags), PollFd::new(&self.event, PollFlags::IN)];
-            // The event stays set: a requested stop would end every wait at once.
-            let watched = if is_requested { 1 } else { 2 };
-            match poll(&mut fds[..watched], Some(&timespec(left_ns))) {
+            let event = self.event.as_fd();
+            let mut fds = [
+                PollFd::from_borrowed_fd(event, PollFlags::IN),
+                PollFd::from_borrowed_fd(fd.unwrap_or(event), flags),
+            ];
+            // The event stays set: after the request it would end every wait at once.
+            let watched = usize::from(is_requested)..1 + usize::from(fd.is_some());
+            match poll(&mut fds[watched], Some(&timespec(left_ns))) {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
             }
-            if !fds[0].revents().is_empty() {
+            if !fds[1].revents().is_empty() {
                 return Ok(Waited::Ready);
             }
             if !is_requested && self.is_requested() {
@@ -102,12 +105,6 @@ impl Stop {
     fn deadline_ns(&self) -> u64 {
         // Acquire: pairs with the Release in `request`.
         self.deadline_ns.load(Ordering::Acquire)
-    }
-}
-
-impl AsFd for Stop {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
     }
 }
 
@@ -131,7 +128,7 @@ mod tests {
     fn wait_ends_at_its_time_when_nothing_happens() {
         let stop = Stop::new().unwrap();
         let until_ns = monotonic_ns() + 1_000_000;
-        let waited = stop.wait(silent().as_fd(), PollFlags::IN, until_ns).unwrap();
+        let waited = stop.wait(Some(silent().as_fd()), PollFlags::IN, until_ns).unwrap();
         assert_eq!(waited, Waited::TimeOver);
         assert!(monotonic_ns() >= until_ns);
     }
@@ -141,15 +138,24 @@ mod tests {
         let stop = Stop::new().unwrap();
         let hour_ns = monotonic_ns() + 3_600 * NS_PER_S;
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| stop.wait(silent().as_fd(), PollFlags::IN, hour_ns));
+            let waiting = scope.spawn(|| stop.wait(Some(silent().as_fd()), PollFlags::IN, hour_ns));
             stop.request(monotonic_ns() + 50_000_000);
             let waited = waiting.join().unwrap().unwrap();
             // The wait may have begun after the request: then it lasts to the deadline.
             assert!(matches!(waited, Waited::StopRequested | Waited::StopOver));
         });
-        let waited = stop.wait(silent().as_fd(), PollFlags::IN, hour_ns).unwrap();
+        let waited = stop.wait(Some(silent().as_fd()), PollFlags::IN, hour_ns).unwrap();
         assert_eq!(waited, Waited::StopOver);
         assert!(stop.is_over());
+    }
+
+    #[test]
+    fn wait_for_time_alone_is_no_spin_during_a_stop() {
+        let stop = Stop::new().unwrap();
+        stop.request(monotonic_ns() + 3_600 * NS_PER_S);
+        let until_ns = monotonic_ns() + 5_000_000;
+        assert_eq!(stop.wait(None, PollFlags::IN, until_ns).unwrap(), Waited::TimeOver);
+        assert!(monotonic_ns() >= until_ns);
     }
 
     #[test]
@@ -157,7 +163,7 @@ mod tests {
         let stop = Stop::new().unwrap();
         stop.request(monotonic_ns() + 3_600 * NS_PER_S);
         let ready = eventfd(1, EventfdFlags::NONBLOCK).unwrap();
-        let waited = stop.wait(ready.as_fd(), PollFlags::IN, u64::MAX).unwrap();
+        let waited = stop.wait(Some(ready.as_fd()), PollFlags::IN, u64::MAX).unwrap();
         assert_eq!(waited, Waited::Ready);
     }
 }

@@ -1,0 +1,380 @@
+//! The thread of one backend: takes segments from its queue until it is stopped.
+//!
+//! Order: the newest interval first, so that dashboards live; then the backlog, oldest first, at a
+//! pace. A segment is acknowledged, which removes it from the queue, when the peer has read all of
+//! it; after any other end it is sent again on a new connection, bytes, timestamps and all.
+//! Backends share nothing but the spool and the stop: one that hangs holds up no other.
+//!
+//! A peer that is silent after its kernel has taken everything, three times in a row for one
+//! segment, is taken for one that never closes: that segment is acknowledged *weakly*, and the next
+//! ones wait only briefly for a close, until there is one again. A reset is never taken for an
+//! acknowledgement: it says that bytes were left unread.
+//!
+//! New segments are noticed by inotify, and by a look each second should a notification be missed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use floe_core::config::settings::{Acknowledgement, BackendSettings};
+use floe_storage::{Queue, Reader, SegmentName, SpoolError};
+use rustix::event::PollFlags;
+use rustix::fs::inotify;
+
+use super::accounts::{BackendAccounts, Count, Reading};
+use super::connection::{Awaited, Connection, Delivery, Patience, ns};
+use super::delivery::{Delivered, Failed, Format, OwnPoints};
+use super::error::ExportError;
+use super::pace::{Backoff, Pace};
+use super::resolver::Resolver;
+use super::stop::{Stop, Waited};
+use crate::clock::{monotonic_ns, wall_ms};
+
+/// Attempts that must end with a silent peer before a segment counts as weakly acknowledged.
+const SILENT_ATTEMPTS_MAX: u32 = 3;
+
+/// One backend and what its thread knows.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    queue: Queue,
+    notifications: Option<OwnedFd>,
+    format: Format,
+    acknowledgement: Acknowledgement,
+    resolver: Resolver,
+    accounts: Arc<BackendAccounts>,
+    stop: Arc<Stop>,
+    patience: Patience,
+    backoff: Backoff,
+    pace: Pace,
+    /// Not before this, ns: the back-off after a failure.
+    retry_ns: u64,
+    /// Of the newest interval ever listed: what bears it is live.
+    newest_timestamp_s: u64,
+    /// Payload bytes of the live interval so far.
+    live_bytes: u64,
+    attempts: BTreeMap<SegmentName, Attempts>,
+    /// Files that stay but cannot be sent: other versions, or a quarantine that failed.
+    passed_over: BTreeSet<SegmentName>,
+    is_close_expected: bool,
+    is_weakness_told: bool,
+    is_failing: bool,
+    is_stop_seen: bool,
+    /// The accounts as they were when points were last made of them.
+    told: Reading,
+}
+
+/// What became of one segment so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempts {
+    sent: u32,
+    silent: u32,
+}
+
+/// What to do next.
+enum Step {
+    Send(SegmentName),
+    /// Nothing before this time, ns; there is more to send then.
+    WaitUntil(u64),
+    /// Nothing to send.
+    Idle,
+}
+
+impl Backend {
+    pub(crate) fn new(
+        spool: &Path,
+        settings: &BackendSettings,
+        accounts: Arc<BackendAccounts>,
+        stop: Arc<Stop>,
+        patience: Patience,
+    ) -> Result<Self, SpoolError> {
+        let queue = Queue::open(spool, &settings.name)?;
+        let notifications = watch(queue.directory())
+            .inspect_err(|error| {
+                tracing::warn!(backend = settings.name, %error, "inotify refused, scanning only");
+            })
+            .ok();
+        let seed = settings
+            .name
+            .bytes()
+            .fold(monotonic_ns(), |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
+        let told = accounts.read();
+        Ok(Self {
+            queue,
+            notifications,
+            format: Format::new(&settings.name, settings.protocol, &settings.namespace),
+            acknowledgement: settings.acknowledgement,
+            resolver: Resolver::new(&settings.address),
+            accounts,
+            stop,
+            patience,
+            backoff: Backoff::new(ns(patience.backoff_first), ns(patience.backoff_last), seed),
+            pace: Pace::new(),
+            retry_ns: 0,
+            newest_timestamp_s: 0,
+            live_bytes: 0,
+            attempts: BTreeMap::new(),
+            passed_over: BTreeSet::new(),
+            is_close_expected: true,
+            is_weakness_told: false,
+            is_failing: false,
+            is_stop_seen: false,
+            told,
+        })
+    }
+
+    /// Works until the stop: then until the queue is empty or the stop's deadline has come.
+    pub(crate) fn run(mut self) {
+        let mut reader = Reader::new();
+        let mut names = Vec::new();
+        loop {
+            let step = match self.queue.list(&mut names) {
+                Ok(()) => self.next_step(&names),
+                Err(source) => {
+                    self.fail(&self.spool_error("list", self.queue.directory(), source));
+                    Step::WaitUntil(self.retry_ns)
+                }
+            };
+            let is_stopping = self.stop.is_requested();
+            if self.stop.is_over() {
+                return;
+            }
+            match step {
+                Step::Send(name) => self.send(&mut reader, name),
+                Step::Idle if is_stopping => return,
+                Step::Idle => self.wait(u64::MAX),
+                Step::WaitUntil(until_ns) => self.wait(until_ns),
+            }
+        }
+    }
+
+    /// Which segment is due; `names` is in queue order.
+    fn next_step(&mut self, names: &[SegmentName]) -> Step {
+        if self.stop.is_requested() && !self.is_stop_seen {
+            // The last chance of what is queued: a long delay would waste it.
+            self.is_stop_seen = true;
+            self.backoff.reset();
+            self.retry_ns = 0;
+        }
+        self.passed_over.retain(|name| names.binary_search(name).is_ok());
+        self.attempts.retain(|name, _| names.binary_search(name).is_ok());
+        let mut sendable = names.iter().filter(|name| !self.passed_over.contains(name));
+        let Some(oldest) = sendable.next() else { return Step::Idle };
+        let newest = sendable.next_back().unwrap_or(oldest);
+        if newest.timestamp_s() > self.newest_timestamp_s {
+            self.newest_timestamp_s = newest.timestamp_s();
+            self.live_bytes = 0;
+        }
+        let now_ns = monotonic_ns();
+        if now_ns < self.retry_ns {
+            return Step::WaitUntil(self.retry_ns);
+        }
+        let live = names
+            .iter()
+            .filter(|name| self.is_live(name))
+            .find(|name| !self.passed_over.contains(name));
+        if let Some(live) = live {
+            return Step::Send(*live);
+        }
+        let ready_ns = self.pace.ready_ns();
+        if now_ns < ready_ns && !self.is_stop_seen {
+            return Step::WaitUntil(ready_ns);
+        }
+        Step::Send(*oldest)
+    }
+
+    fn is_live(&self, name: &SegmentName) -> bool {
+        name.timestamp_s() == self.newest_timestamp_s
+    }
+
+    /// One attempt at `name`, with all consequences.
+    fn send(&mut self, reader: &mut Reader, name: SegmentName) {
+        let segment = match reader.read(&self.queue.path(&name)) {
+            Ok(segment) => segment,
+            Err(error) if error.is_vanished() => return,
+            Err(error) if error.is_unknown() => {
+                tracing::warn!(segment = %name, %error, "segment of another version passed over");
+                self.passed_over.insert(name);
+                return;
+            }
+            Err(error) if error.is_damage() => return self.quarantine(name, &error),
+            Err(source) => {
+                return self.fail(&ExportError::Read { segment: name.to_string(), source });
+            }
+        };
+        let stop = Arc::clone(&self.stop);
+        let now = self.accounts.read();
+        let start_ns = monotonic_ns();
+        let outcome = match self.connect(name, &stop) {
+            Ok((connection, awaited)) => {
+                let own = OwnPoints { link: self.accounts.link(), books: (&now, &self.told) };
+                self.format.deliver(segment.rows, &own, connection, awaited)
+            }
+            Err(error) => Err(Failed { error, tally: Default::default(), bytes: 0 }),
+        };
+        let interval_ms = segment.header.flush_interval_ms;
+        let took_ms = (monotonic_ns() - start_ns) / 1_000_000;
+        let Some(delivered) = self.judge(name, outcome) else { return };
+        if name.part() == 0 {
+            self.told = now;
+        }
+        self.accounts.set_delivered(wall_ms() / 1_000, took_ms, delivered.bytes);
+        if self.is_live(&name) {
+            self.live_bytes += delivered.bytes;
+            self.pace.observe_live(self.live_bytes, interval_ms);
+        } else {
+            self.pace.spend(delivered.bytes, monotonic_ns());
+        }
+    }
+
+    fn connect<'s>(
+        &mut self,
+        name: SegmentName,
+        stop: &'s Stop,
+    ) -> Result<(Connection<'s>, Awaited), ExportError> {
+        let addresses = self.resolver.addresses(self.patience.connect, stop)?;
+        let connection = Connection::open(addresses, self.patience, stop)?;
+        let attempts = self.attempts.entry(name).or_default();
+        if attempts.sent > 0 {
+            self.accounts.add(Count::SegmentsResent, 1);
+        }
+        attempts.sent += 1;
+        let awaited = match self.acknowledgement {
+            Acknowledgement::Written => Awaited::Kernel,
+            Acknowledgement::Fin if self.is_close_expected => Awaited::Close,
+            Acknowledgement::Fin => Awaited::BriefClose,
+        };
+        Ok((connection, awaited))
+    }
+
+    /// Acknowledges what was delivered, weakly where that is all there is to have; `None` if the
+    /// segment has to be sent again.
+    fn judge(
+        &mut self,
+        name: SegmentName,
+        outcome: Result<Delivered, Failed>,
+    ) -> Option<Delivered> {
+        let (delivered, is_weak) = match outcome {
+            Ok(delivered) => (delivered, false),
+            Err(Failed { error: ExportError::NotClosed { .. }, tally, bytes })
+                if self.is_silence_enough(name) =>
+            {
+                (Delivered { delivery: Delivery::Written, tally, bytes }, true)
+            }
+            Err(failed) => {
+                self.fail(&failed.error);
+                return None;
+            }
+        };
+        match self.queue.acknowledge(&name) {
+            // It expired meanwhile: whoever removed it has it in the books as that.
+            Ok(false) => {}
+            Ok(true) => {
+                self.accounts.add(Count::SegmentsAcknowledged, 1);
+                self.accounts.add(Count::BytesAcknowledged, delivered.bytes);
+                self.accounts.add_tally(&delivered.tally);
+            }
+            Err(source) => {
+                self.fail(&self.spool_error("remove", &self.queue.path(&name), source));
+                return None;
+            }
+        }
+        if is_weak {
+            self.accounts.add(Count::SegmentsWeak, 1);
+            self.tell_weakness();
+        } else if delivered.delivery == Delivery::Closed {
+            self.is_close_expected = true;
+        }
+        self.succeed();
+        Some(delivered)
+    }
+
+    /// Counts an attempt that ended in silence, and says whether it was one too many.
+    fn is_silence_enough(&mut self, name: SegmentName) -> bool {
+        let attempts = self.attempts.entry(name).or_default();
+        attempts.silent += 1;
+        !self.is_close_expected || attempts.silent >= SILENT_ATTEMPTS_MAX
+    }
+
+    fn tell_weakness(&mut self) {
+        self.is_close_expected = false;
+        if !std::mem::replace(&mut self.is_weakness_told, true) {
+            tracing::warn!(
+                backend = self.accounts.name(),
+                "peer never closes, segments acknowledged weakly; if it is a relay that keeps \
+                 connections open, set acknowledgement \"written\""
+            );
+        }
+    }
+
+    fn quarantine(&mut self, name: SegmentName, error: &floe_storage::SegmentError) {
+        let backend = self.accounts.name();
+        match self.queue.quarantine(&name) {
+            Ok(put_away) => {
+                self.accounts.add(Count::SegmentsQuarantined, 1);
+                self.accounts.add(Count::RowsQuarantined, put_away.rows.unwrap_or(0));
+                let path = put_away.path.display();
+                tracing::error!(backend, %error, %path, rows = put_away.rows, "damaged segment quarantined");
+            }
+            Err(cause) => {
+                tracing::error!(backend, segment = %name, %error, %cause, "damaged segment passed over");
+                self.passed_over.insert(name);
+            }
+        }
+    }
+
+    fn succeed(&mut self) {
+        self.backoff.reset();
+        if std::mem::replace(&mut self.is_failing, false) {
+            tracing::info!(backend = self.accounts.name(), "backend reached again");
+        }
+    }
+
+    /// Counts a failure and sets the time of the next attempt; told once per row of failures.
+    fn fail(&mut self, error: &ExportError) {
+        if matches!(error, ExportError::Stopped) {
+            return;
+        }
+        self.accounts.set_failed(wall_ms() / 1_000);
+        let delay_ns = self.backoff.delay_ns();
+        self.retry_ns = monotonic_ns() + delay_ns;
+        let (backend, fault) = (self.accounts.name(), error.fault());
+        let retry_ms = delay_ns / 1_000_000;
+        if std::mem::replace(&mut self.is_failing, true) {
+            tracing::debug!(backend, %error, ?fault, retry_ms, "segment not delivered");
+        } else {
+            let is_retryable = error.is_retryable();
+            tracing::warn!(backend, %error, ?fault, is_retryable, retry_ms, "segment not delivered");
+        }
+    }
+
+    fn spool_error(&self, operation: &'static str, path: &Path, source: io::Error) -> ExportError {
+        ExportError::Spool { operation, path: path.display().to_string(), source }
+    }
+
+    /// Waits for a new segment, `until_ns`, the next look or the stop.
+    fn wait(&self, until_ns: u64) {
+        let until_ns = until_ns.min(monotonic_ns().saturating_add(ns(self.patience.scan)));
+        let fd = self.notifications.as_ref().map(AsFd::as_fd);
+        let waited = self.stop.wait(fd, PollFlags::IN, until_ns);
+        if let (Ok(Waited::Ready), Some(notifications)) = (waited, &self.notifications) {
+            // What they say is of no interest: the directory is listed anew.
+            let mut buffer = [MaybeUninit::uninit(); 4_096];
+            while rustix::io::read(notifications, &mut buffer).is_ok() {}
+        }
+    }
+}
+
+/// Notifications of names that appear in `directory`.
+fn watch(directory: &Path) -> io::Result<OwnedFd> {
+    let notifications =
+        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let flags = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&notifications, directory, flags)?;
+    Ok(notifications)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! One attempt at one segment: its points, formatted and sent over one connection.
+//!
+//! The payload is never in memory as a whole: it is formatted in chunks, each written before the
+//! next is made. Nothing here decides about retries; that is [`super::backend`].
+
+use floe_core::config::settings::{NamespaceSettings, Protocol};
+use floe_core::namespace::Namespace;
+use floe_core::point::for_each_point;
+use floe_core::row::ArchivedRows;
+
+use super::accounts::{LinkState, Reading};
+use super::carbon_line::LineBuffer;
+use super::carbon_pickle::FrameBuffer;
+use super::connection::{Awaited, Connection, Delivery};
+use super::error::ExportError;
+use super::name_filter::PointTally;
+use crate::clock::monotonic_ns;
+
+/// Bytes formatted between two writes.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// How points are written for one backend.
+#[derive(Debug)]
+pub(crate) struct Format {
+    /// Word in `<prefixStats>.floe.backend.<name>.`.
+    pub(crate) backend: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) namespace: Namespace,
+}
+
+/// What the exporter itself has to say in a segment's name: its link and its books.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnPoints<'a> {
+    pub(crate) link: LinkState,
+    /// The accounts now, and as they were when points were last made of them.
+    pub(crate) books: (&'a Reading, &'a Reading),
+}
+
+/// A delivery that ended well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered {
+    pub(crate) delivery: Delivery,
+    pub(crate) tally: PointTally,
+    pub(crate) bytes: u64,
+}
+
+/// An attempt that did not.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: ExportError,
+    /// What the attempt had written, for a segment that is taken for delivered all the same.
+    pub(crate) tally: PointTally,
+    pub(crate) bytes: u64,
+}
+
+/// Either output buffer.
+enum Payload {
+    Text(LineBuffer),
+    Pickle(FrameBuffer),
+}
+
+impl Payload {
+    fn new(protocol: Protocol, timestamp_s: u64) -> Self {
+        match protocol {
+            Protocol::Text => Self::Text(LineBuffer::new(timestamp_s)),
+            Protocol::Pickle => Self::Pickle(FrameBuffer::new(timestamp_s)),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, name: &[u8], value: f64) {
+        match self {
+            Self::Text(lines) => lines.push(name, value),
+            Self::Pickle(frames) => frames.push(name, value),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Self::Pickle(frames) = self {
+            frames.close_frame();
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(lines) => lines.as_bytes(),
+            Self::Pickle(frames) => frames.as_bytes(),
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Text(lines) => lines.clear(),
+            Self::Pickle(frames) => frames.clear(),
+        }
+    }
+
+    fn tally(&self) -> PointTally {
+        match self {
+            Self::Text(lines) => lines.tally(),
+            Self::Pickle(frames) => frames.tally(),
+        }
+    }
+}
+
+impl Format {
+    pub(crate) fn new(backend: &str, protocol: Protocol, namespace: &NamespaceSettings) -> Self {
+        Self { backend: backend.to_owned(), protocol, namespace: Namespace::new(namespace) }
+    }
+
+    /// Sends all points of `rows` and waits for what `awaited` says.
+    ///
+    /// Part 0 carries the exporter's own points behind those of the segment, with its timestamp.
+    pub(crate) fn deliver(
+        &self,
+        rows: &ArchivedRows,
+        own: &OwnPoints<'_>,
+        mut connection: Connection<'_>,
+        awaited: Awaited,
+    ) -> Result<Delivered, Failed> {
+        let mut payload = Payload::new(self.protocol, rows.timestamp_s.to_native());
+        let start_ns = monotonic_ns();
+        let mut written_ns = 0;
+        let mut result = Ok(());
+        for_each_point(rows, &self.namespace, |name, value| {
+            // After a failure the rest of the walk is skipped: the segment is sent again as a whole.
+            if result.is_err() {
+                return;
+            }
+            payload.push(name, value);
+            if payload.as_bytes().len() >= CHUNK_BYTES {
+                let write_ns = monotonic_ns();
+                result = connection.write_all(payload.as_bytes());
+                payload.clear();
+                written_ns += monotonic_ns() - write_ns;
+            }
+        });
+        if result.is_ok() && rows.part_index == 0 {
+            let formatting_ns = (monotonic_ns() - start_ns).saturating_sub(written_ns);
+            self.push_own(rows, own, formatting_ns / 1_000_000, &mut payload);
+        }
+        payload.close();
+        let result = result.and_then(|()| connection.write_all(payload.as_bytes()));
+        let (tally, bytes) = (payload.tally(), connection.sent_bytes());
+        match result.and_then(|()| connection.finish(awaited)) {
+            Ok(delivery) => Ok(Delivered { delivery, tally, bytes }),
+            Err(error) => Err(Failed { error, tally, bytes }),
+        }
+    }
+
+    /// `graphiteStats`, and the accounts where books are points.
+    #[expect(clippy::cast_precision_loss, reason = "Graphite's values are doubles")]
+    fn push_own(
+        &self,
+        rows: &ArchivedRows,
+        own: &OwnPoints<'_>,
+        formatting_ms: u64,
+        payload: &mut Payload,
+    ) {
+        let prefix_stats = rows.prefix_stats.as_str();
+        let names = self.namespace.graphite_stats_names(prefix_stats);
+        for (name, value) in [
+            (names.calculation_time, formatting_ms),
+            (names.last_exception, own.link.last_exception_s),
+            (names.last_flush, own.link.last_flush_s),
+            (names.flush_time, own.link.flush_time_ms),
+            (names.flush_length, own.link.flush_length_bytes),
+        ] {
+            payload.push(&name, value as f64);
+        }
+        if !rows.books.are_points {
+            return;
+        }
+        let mut name = Vec::new();
+        for (word, difference) in own.books.0.since(own.books.1) {
+            let book = format!("floe.backend.{}.{word}", self.backend);
+            self.namespace.internal_name(prefix_stats, book.as_bytes(), &mut name);
+            payload.push(&name, difference as f64);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! All backends of a spool: started together, stopped together, otherwise on their own.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use floe_core::config::settings::BackendSettings;
+use floe_storage::{ExportLock, SpoolError};
+
+use super::accounts::BackendAccounts;
+use super::backend::Backend;
+use super::connection::{Patience, ns};
+use super::stop::Stop;
+use crate::clock::{monotonic_ns, wall_ms};
+
+/// The exporters could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Another exporter has the spool, or it cannot be written to.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// No event or thread could be made.
+    #[error("cannot start the exporter of {backend}: {source}")]
+    Thread {
+        /// Which one.
+        backend: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The export half: one thread per backend, named `export-<backend>`.
+#[derive(Debug)]
+pub struct Exporter {
+    stop: Arc<Stop>,
+    threads: Vec<JoinHandle<()>>,
+    accounts: Vec<Arc<BackendAccounts>>,
+    _lock: ExportLock,
+}
+
+impl Exporter {
+    /// Starts a thread for each of `backends` on the spool at `spool`.
+    ///
+    /// # Errors
+    /// [`StartError::Spool`] while another exporter has the spool; no thread runs then.
+    pub fn start(spool: &Path, backends: &[BackendSettings]) -> Result<Self, StartError> {
+        Self::start_with(spool, backends, Patience::default())
+    }
+
+    pub(crate) fn start_with(
+        spool: &Path,
+        backends: &[BackendSettings],
+        patience: Patience,
+    ) -> Result<Self, StartError> {
+        let lock = ExportLock::acquire(spool)?;
+        let thread_error = |backend: &str| {
+            let backend = backend.to_owned();
+            move |source| StartError::Thread { backend, source }
+        };
+        let stop = Stop::new().map_err(thread_error("all backends"))?;
+        let mut exporter = Self {
+            stop: Arc::new(stop),
+            threads: Vec::with_capacity(backends.len()),
+            accounts: Vec::with_capacity(backends.len()),
+            _lock: lock,
+        };
+        for settings in backends {
+            let accounts = Arc::new(BackendAccounts::new(&settings.name, wall_ms() / 1_000));
+            let stop = Arc::clone(&exporter.stop);
+            let backend = Backend::new(spool, settings, Arc::clone(&accounts), stop, patience)?;
+            // An error from here on drops `exporter`, which ends the threads already running.
+            let thread = std::thread::Builder::new()
+                .name(format!("export-{}", settings.name))
+                .spawn(move || backend.run())
+                .map_err(thread_error(&settings.name))?;
+            exporter.threads.push(thread);
+            exporter.accounts.push(accounts);
+        }
+        Ok(exporter)
+    }
+
+    /// The accounts, one per backend, in configured order.
+    #[must_use]
+    pub fn accounts(&self) -> &[Arc<BackendAccounts>] {
+        &self.accounts
+    }
+
+    /// Delivers what is queued within `patience`, then ends the threads; what is left stays in the
+    /// spool. To be called when the last interval has been committed.
+    pub fn stop(mut self, patience: Duration) {
+        self.end(patience);
+    }
+
+    fn end(&mut self, patience: Duration) {
+        self.stop.request(monotonic_ns().saturating_add(ns(patience)));
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("exporter thread panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Exporter {
+    /// Ends the threads without further deliveries.
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
