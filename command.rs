@@ -3,7 +3,7 @@
 //! Everything here is wiring: arguments and files in, calls into the crates, text out.
 
 /// What may be said on the command line.
-pub mod arguments;
+pub(crate) mod arguments;
 mod check;
 mod configuration;
 mod daemon;
@@ -19,11 +19,11 @@ use self::arguments::{Arguments, Command, SegmentCommand};
 
 /// An error and the exit code it ends with.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What is said, in one line.
-    pub error: anyhow::Error,
+    pub(crate) error: anyhow::Error,
     /// 1 failed, 2 wrong usage or settings.
-    pub code: u8,
+    pub(crate) code: u8,
 }
 
 impl Failure {
@@ -42,7 +42,7 @@ impl Failure {
 ///
 /// # Errors
 /// [`Failure`] with the exit code.
-pub fn run(arguments: Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Some(command) = arguments.command else {
         return daemon::run(&arguments.daemon, Halves::Both);
     };

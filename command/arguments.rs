@@ -9,40 +9,40 @@ use clap::{Args, Parser, Subcommand};
 /// Without CONFIG: listens on UDP 8125, keeps an archive in its spool, needs nothing else.
 #[derive(Debug, Parser)]
 #[command(name = "floe", version, args_conflicts_with_subcommands = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The daemon itself.
     #[command(flatten)]
-    pub daemon: DaemonArguments,
+    pub(crate) daemon: DaemonArguments,
     /// Anything else.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
 }
 
 /// How the daemon is started.
 #[derive(Debug, Args)]
-pub struct DaemonArguments {
+pub(crate) struct DaemonArguments {
     /// A statsd config.js, or floe's own TOML
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Directory of segments: archive and queues of the backends
     #[arg(long, value_name = "DIR", env = "FLOE_SPOOL")]
-    pub spool: Option<PathBuf>,
+    pub(crate) spool: Option<PathBuf>,
     /// Receive path: auto, `io_uring` or recvmmsg
     #[arg(long, value_name = "PATH", env = "FLOE_INGEST")]
-    pub ingest: Option<String>,
+    pub(crate) ingest: Option<String>,
     /// Number of workers [default: one per CPU, at most 8]
     #[arg(long, value_name = "N", env = "FLOE_WORKERS")]
-    pub workers: Option<usize>,
+    pub(crate) workers: Option<usize>,
     /// CPUs to pin workers to: 0-3,5
     #[arg(long, value_name = "LIST", env = "FLOE_CPUS")]
-    pub cpus: Option<String>,
+    pub(crate) cpus: Option<String>,
     /// File to write the real addresses to, as JSON, once everything listens
     #[arg(long, value_name = "FILE")]
-    pub ready_file: Option<PathBuf>,
+    pub(crate) ready_file: Option<PathBuf>,
 }
 
 /// The other commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print points of the archive: name, value, time
     Query(QueryArguments),
     /// Say what a configuration means; exit 0 or 2
@@ -61,33 +61,33 @@ pub enum Command {
 
 /// What to query.
 #[derive(Debug, Args)]
-pub struct QueryArguments {
+pub(crate) struct QueryArguments {
     /// Names: `*` within a component, `**` across, as in 'stats.**'
-    pub glob: String,
+    pub(crate) glob: String,
     /// Only points of this long ago and younger: 30s, 5m, 6h
     #[arg(long, value_name = "DURATION")]
-    pub since: Option<String>,
+    pub(crate) since: Option<String>,
     /// One JSON object per line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Configuration that names the spool and the namespace
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Directory of segments
     #[arg(long, value_name = "DIR", env = "FLOE_SPOOL")]
-    pub spool: Option<PathBuf>,
+    pub(crate) spool: Option<PathBuf>,
 }
 
 /// What to check.
 #[derive(Debug, Args)]
-pub struct CheckArguments {
+pub(crate) struct CheckArguments {
     /// A statsd config.js, or floe's own TOML
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 /// What to do with segment files.
 #[derive(Debug, Subcommand)]
-pub enum SegmentCommand {
+pub(crate) enum SegmentCommand {
     /// Print header and rows
     Show {
         /// Segment files.

@@ -110,7 +110,7 @@ struct IngestHalf {
 impl IngestHalf {
     fn end(&mut self) {
         // A coordinator that has ended needs no telling.
-        drop(self.stop.try_send(()));
+        self.stop.try_send(()).ok();
         if let Some(thread) = self.coordinator.take() {
             drop(thread.join());
         }
@@ -252,6 +252,7 @@ impl OpenedIngest {
             readers.push(reader);
         }
         drop(reports);
+        let workers_started = workers.len();
         let interval = Interval::new(settings.clone(), &hasher, &readers);
         let parts = Parts {
             settings: settings.clone(),
@@ -270,7 +271,7 @@ impl OpenedIngest {
             .spawn(move || coordinator.run(&stopped))
             .map_err(|source| StartError::Kernel { what: "the coordinator", source })?;
         let half = IngestHalf { stop, coordinator: Some(thread) };
-        tell_started(&started)?;
+        tell_started(&started, workers_started)?;
         Ok(half)
     }
 
@@ -314,7 +315,8 @@ fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {
 /// Waits until every worker receives, and says how.
 fn tell_started(started: &Receiver<Result<Started, worker::StartError>>) -> Result<(), StartError> {
     let mut is_refusal_told = false;
-    for report in started {
+    // One report per worker: each keeps its sender for as long as it lives.
+    for report in started.iter().take(workers) {
         let started = report?;
         if let Some(refusal) = started.refusal
             && !std::mem::replace(&mut is_refusal_told, true)

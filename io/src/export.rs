@@ -17,6 +17,8 @@ mod connection;
 mod resolver;
 /// The accounts of one backend.
 pub mod accounts;
+/// The accounts of all backends.
+pub mod registry;
 mod delivery;
 mod backend;
 /// All backends of a spool.

@@ -12,6 +12,7 @@ use floe_storage::{ExportLock, SpoolError};
 use super::accounts::BackendAccounts;
 use super::backend::Backend;
 use super::connection::{Patience, ns};
+use super::registry::AccountRegistry;
 use super::stop::Stop;
 use crate::clock::{monotonic_ns, wall_ms};
 
@@ -42,17 +43,23 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Starts a thread for each of `backends` on the spool at `spool`.
+    /// Starts a thread for each of `backends` on the spool at `spool`; their accounts are
+    /// registered with `registry`.
     ///
     /// # Errors
     /// [`StartError::Spool`] while another exporter has the spool; no thread runs then.
-    pub fn start(spool: &Path, backends: &[BackendSettings]) -> Result<Self, StartError> {
-        Self::start_with(spool, backends, Patience::default())
+    pub fn start(
+        spool: &Path,
+        backends: &[BackendSettings],
+        registry: &AccountRegistry,
+    ) -> Result<Self, StartError> {
+        Self::start_with(spool, backends, registry, Patience::default())
     }
 
     pub(crate) fn start_with(
         spool: &Path,
         backends: &[BackendSettings],
+        registry: &AccountRegistry,
         patience: Patience,
     ) -> Result<Self, StartError> {
         let lock = ExportLock::acquire(spool)?;
@@ -68,7 +75,7 @@ impl Exporter {
             _lock: lock,
         };
         for settings in backends {
-            let accounts = Arc::new(BackendAccounts::new(&settings.name, wall_ms() / 1_000));
+            let accounts = registry.account(&settings.name, wall_ms() / 1_000);
             let stop = Arc::clone(&exporter.stop);
             let backend = Backend::new(spool, settings, Arc::clone(&accounts), stop, patience)?;
             // An error from here on drops `exporter`, which ends the threads already running.

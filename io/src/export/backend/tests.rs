@@ -131,7 +131,13 @@ impl Store {
     }
 
     fn export(&self, backends: &[BackendSettings]) -> Exporter {
-        Exporter::start_with(self.directory.path(), backends, impatient()).unwrap()
+        Exporter::start_with(
+            self.directory.path(),
+            backends,
+            &AccountRegistry::default(),
+            impatient(),
+        )
+        .unwrap()
     }
 }
 
@@ -299,7 +305,13 @@ fn backend_that_hangs_delays_no_other() {
     let carbon = Carbon::start(&[]);
     let backends = [backend("hung", hung.address), backend("main", carbon.address)];
     let patience = Patience { stall: Duration::from_secs(3_600), ..impatient() };
-    let exporter = Exporter::start_with(store.directory.path(), &backends, patience).unwrap();
+    let exporter = Exporter::start_with(
+        store.directory.path(),
+        &backends,
+        &AccountRegistry::default(),
+        patience,
+    )
+    .unwrap();
     for timestamp_s in [100, 110, 120] {
         store.commit(timestamp_s);
         assert_eq!(carbon.timestamp(), timestamp_s);
@@ -338,7 +350,13 @@ fn stop_leaves_what_cannot_be_delivered_within_its_deadline() {
         backoff_last: Duration::from_secs(3_600),
         ..impatient()
     };
-    let exporter = Exporter::start_with(store.directory.path(), &backends, patience).unwrap();
+    let exporter = Exporter::start_with(
+        store.directory.path(),
+        &backends,
+        &AccountRegistry::default(),
+        patience,
+    )
+    .unwrap();
     let start_ns = monotonic_ns();
     exporter.stop(Duration::from_millis(100));
     let took_ms = (monotonic_ns() - start_ns) / 1_000_000;
@@ -438,7 +456,11 @@ fn second_exporter_on_one_spool_is_refused() {
     let carbon = Carbon::start(&[]);
     let backends = [backend("main", carbon.address)];
     let first = store.export(&backends);
-    assert!(Exporter::start(store.directory.path(), &backends).is_err());
+    assert!(
+        Exporter::start(store.directory.path(), &backends, &AccountRegistry::default()).is_err()
+    );
     drop(first);
-    assert!(Exporter::start(store.directory.path(), &backends).is_ok());
+    assert!(
+        Exporter::start(store.directory.path(), &backends, &AccountRegistry::default()).is_ok()
+    );
 }
