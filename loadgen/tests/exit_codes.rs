@@ -1,10 +1,12 @@
 //! The exit status of the built binary is 0 only for explained books (or none to check), 1 for a run that
 //! failed or has something left to explain, 2 for wrong usage. Method: run it, and play the daemon by hand.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 fn loadgen(arguments: &[&str]) -> Command {
@@ -28,33 +30,24 @@ fn frozone() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/packets/frozone.pcap")
 }
 
-/// Starts a run of one counter with a text sink, and waits for the sink's address.
-fn start_one_counter(target: &str, ready: &Path, settle: &str) -> (Child, String) {
-    let ready_file = ready.to_str().unwrap();
-    let fixed = ["--lines", "1", "--names", "1", "--mix", "c=1", "--seed", "9", "--json"];
-    let mut arguments = vec!["--target", target, "--sink", "text=127.0.0.1:0", "--settle", settle];
-    arguments.extend(["--sink-ready-file", ready_file]);
-    arguments.extend(fixed);
-    let child = loadgen(&arguments).spawn().unwrap();
-    let mut looks = 0u64;
-    loop {
-        if let Ok(text) = std::fs::read_to_string(ready) {
-            return (child, text.trim().strip_prefix("text=").unwrap().to_owned());
-        }
-        looks += 1;
-        assert!(looks < 100_000_000, "no sink came up");
-        std::thread::yield_now();
-    }
-}
+/// Runs one counter line against a text sink, and delivers what a daemon would for the one datagram,
+/// the counter changed by `off_by`.
+fn run_one_counter(settle: &str, off_by: i64) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let ready = directory.path().join("ready");
+    let (socket, target) = receiver();
+    let mut command = loadgen(&["--lines", "1", "--names", "1", "--mix", "c=1", "--json"]);
+    command.args(["--target", &target, "--settle", settle, "--sink", "text=127.0.0.1:0"]);
+    let child = command.arg("--sink-ready-file").arg(&ready).spawn().unwrap();
 
-/// Delivers what a daemon would for the one datagram, the counter changed by `off_by`.
-fn play_daemon(socket: &UdpSocket, sink: &str, off_by: i64) {
     let mut buffer = [0; 2_000];
     let length = socket.recv(&mut buffer).unwrap();
     let line = std::str::from_utf8(&buffer[..length]).unwrap();
     let (key, value) = line.split_once(':').unwrap();
     let amount: i64 = value.strip_suffix("|c").unwrap().parse().unwrap();
-    let mut stream = TcpStream::connect(sink).unwrap();
+    // The sink was announced before the first datagram left.
+    let ready = std::fs::read_to_string(&ready).unwrap();
+    let mut stream = TcpStream::connect(ready.trim().strip_prefix("text=").unwrap()).unwrap();
     writeln!(stream, "stats_counts.{key} {} 1000", amount + off_by).unwrap();
     for (counter, value) in
         [("metrics_received", 1), ("packets_received", 1), ("bad_lines_seen", 0)]
@@ -63,6 +56,7 @@ fn play_daemon(socket: &UdpSocket, sink: &str, off_by: i64) {
     }
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -83,6 +77,22 @@ fn help_and_version_are_status_0() {
 }
 
 #[test]
+fn a_run_begins_once_the_start_file_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = directory.path().join("start");
+    let (socket, target) = receiver();
+    let mut command = loadgen(&["--lines", "1", "--target", &target]);
+    let mut child = command.arg("--start-file").arg(&start).spawn().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(socket.recv(&mut [0; 2_000]).is_err(), "it sent before the start");
+    assert!(child.try_wait().unwrap().is_none());
+    std::fs::write(&start, "").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert!(0 < socket.recv(&mut [0; 2_000]).unwrap());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_run_without_a_witness_is_status_0_and_says_it_was_not_checked() {
     let (_socket, target) = receiver();
     let output = output(&["--target", &target, "--lines", "10", "--bad", "100"]);
@@ -94,11 +104,7 @@ fn a_run_without_a_witness_is_status_0_and_says_it_was_not_checked() {
 
 #[test]
 fn explained_books_are_status_0_and_end_the_wait() {
-    let directory = tempfile::tempdir().unwrap();
-    let (socket, target) = receiver();
-    let (child, sink) = start_one_counter(&target, &directory.path().join("ready"), "10m");
-    play_daemon(&socket, &sink, 0);
-    let output = child.wait_with_output().unwrap();
+    let output = run_one_counter("10m", 0);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["verdict"], "explained");
@@ -107,11 +113,7 @@ fn explained_books_are_status_0_and_end_the_wait() {
 
 #[test]
 fn a_missing_increment_is_status_1_with_the_name() {
-    let directory = tempfile::tempdir().unwrap();
-    let (socket, target) = receiver();
-    let (child, sink) = start_one_counter(&target, &directory.path().join("ready"), "1s");
-    play_daemon(&socket, &sink, -1);
-    let output = child.wait_with_output().unwrap();
+    let output = run_one_counter("1s", -1);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["verdict"], "not explained");
