@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::ledger::Terms;
+use crate::ledger::{OWN_COUNTERS, Terms};
 use crate::received::{Point, Received};
 use crate::workload::Kind;
 
@@ -67,10 +67,8 @@ impl Graphite {
 /// What to ask for.
 fn targets(terms: &Terms) -> Vec<String> {
     let naming = &terms.naming;
-    let mut targets: Vec<String> = ["metrics_received", "packets_received", "bad_lines_seen"]
-        .iter()
-        .map(|counter| naming.own_counter(counter))
-        .collect();
+    let mut targets: Vec<String> =
+        OWN_COUNTERS.iter().map(|counter| naming.own_counter(counter)).collect();
     for kind in Kind::ALL {
         if terms.keys.count(kind) == 0 {
             continue;

@@ -15,6 +15,10 @@ use crate::workload::{Keys, Kind, Line, SET_MEMBERS};
 /// Differences kept word for word; further ones are counted.
 const DIFFERENCES_KEPT_MAX: usize = 50;
 
+/// The daemon's own counters that are held against the books.
+pub(crate) const OWN_COUNTERS: [&str; 3] =
+    ["metrics_received", "packets_received", "bad_lines_seen"];
+
 const MEMBER_WORDS: usize = SET_MEMBERS as usize / 64;
 
 /// All that was sent to one timer.
@@ -305,14 +309,22 @@ fn sets(result: &mut Comparison, terms: &Terms, sent: &Sent, received: &Received
 
 /// Two values for one name and timestamp: one of them is gone.
 fn conflicts(result: &mut Comparison, terms: &Terms, received: &Received) {
-    let (conflicts, _) = received.conflicts();
-    let ours = |name: &str| {
-        let part = format!(".{}.", terms.keys.prefix());
-        name.contains(&part) || name == terms.naming.own_counter("bad_lines_seen")
-    };
-    for conflict in conflicts.iter().filter(|conflict| ours(&conflict.name)) {
+    let (conflicts, count) = received.conflicts();
+    let part = format!(".{}.", terms.keys.prefix());
+    let own = OWN_COUNTERS.map(|counter| terms.naming.own_counter(counter));
+    let is_ours = |name: &String| name.contains(&part) || own.contains(name);
+    for conflict in conflicts.iter().filter(|conflict| is_ours(&conflict.name)) {
         let name = format!("{} at {}, two values", conflict.name, conflict.timestamp);
         result.differ(name, conflict.first.to_string(), conflict.second.to_string());
+    }
+    // Whose the others are was not kept: none of them can be explained.
+    let others = count - conflicts.len() as u64;
+    if 0 < others {
+        result.differ(
+            "further points with two values".to_owned(),
+            "0".to_owned(),
+            others.to_string(),
+        );
     }
 }
 

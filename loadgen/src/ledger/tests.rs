@@ -176,6 +176,19 @@ fn two_values_for_one_timestamp_are_found() {
 }
 
 #[test]
+fn conflicts_of_other_names_do_not_count_unless_there_are_too_many_to_tell() {
+    let terms = terms();
+    let mut received = received(&[]);
+    for number in 0..=100 {
+        received.record("stats.other", Point { timestamp: 1, value: f64::from(number) });
+    }
+    assert!(compare(&terms, &sent(&terms), &received).is_explained());
+    received.record("stats.other", Point { timestamp: 1, value: -1.0 });
+    let comparison = compare(&terms, &sent(&terms), &received);
+    assert_eq!(only(&comparison), ("further points with two values", "0", "1"));
+}
+
+#[test]
 fn the_same_point_again_is_no_difference() {
     let terms = terms();
     let mut received = received(&[]);
