@@ -198,6 +198,11 @@ pub(crate) fn compare(terms: &Terms, sent: &Sent, received: &Received) -> Compar
         refused: received.refused,
         ..Comparison::default()
     };
+    // First, because it explains the differences below it.
+    if 0 < received.refused {
+        let refused = received.refused.to_string();
+        result.differ("lines and frames carbon would refuse".to_owned(), "0".to_owned(), refused);
+    }
     own_counters(&mut result, terms, sent, received);
     counters(&mut result, terms, sent, received);
     timers(&mut result, terms, sent, received);
@@ -205,10 +210,6 @@ pub(crate) fn compare(terms: &Terms, sent: &Sent, received: &Received) -> Compar
     sets(&mut result, terms, sent, received);
     conflicts(&mut result, terms, received);
     strangers(&mut result, terms, sent, received);
-    if 0 < received.refused {
-        let refused = received.refused.to_string();
-        result.differ("lines and frames carbon would refuse".to_owned(), "0".to_owned(), refused);
-    }
     result
 }
 

@@ -114,8 +114,12 @@ fn write_comparison(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "{witness}: {} points, {} repeated; lost {} lines, {} datagrams",
-        comparison.points, comparison.repeats, comparison.lines_lost, comparison.datagrams_lost
+        "{witness}: {} points, {} repeated, {} refused; lost {} lines, {} datagrams",
+        comparison.points,
+        comparison.repeats,
+        comparison.refused,
+        comparison.lines_lost,
+        comparison.datagrams_lost
     )?;
     for (kind, tally) in Kind::ALL.into_iter().zip(comparison.tallies) {
         if 0 < tally.names {
