@@ -280,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_dropped_sink_frees_its_port() {
-        let first = sink(Protocol::Text);
+        // An address of its own: no other test can take the port meanwhile.
+        let first = Sink::bind(Protocol::Text, "127.0.0.3:0".parse().unwrap()).unwrap();
         let address = first.address();
         drop(first);
         // The accepting thread closes the listener a moment later; connects fail from then on.

@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn a_closed_port_is_counted_and_does_not_stop_the_run() {
-        let closed = receiver("127.0.0.1:0").local_addr().unwrap();
+        // An address of its own: no other test can take the port meanwhile.
+        let closed = receiver("127.0.0.2:0").local_addr().unwrap();
         let mut sender = DatagramSocket::connect(closed, None).unwrap();
         let mut batch = Batch::default();
         batch.push(b"a:1|c");

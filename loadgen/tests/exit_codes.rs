@@ -125,7 +125,8 @@ fn a_missing_increment_is_status_1_with_the_name() {
 #[test]
 fn a_graphite_that_does_not_answer_is_status_1() {
     let (_socket, target) = receiver();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // An address of its own: no other test can take the port meanwhile.
+    let listener = std::net::TcpListener::bind("127.0.0.4:0").unwrap();
     let web = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let output =
