@@ -1,1 +1,50 @@
-fn main() {}
+//! `loadgen`: sends a seeded statsd workload and accounts for every value.
+//!
+//! The independent witness: it shares no code with the daemon. On the way out a line goes
+//! `random → workload → compose → sender → socket`; on the way back a point goes
+//! `sink` (or `graphite`) `→ received → ledger → settle → report`.
+
+mod clock;
+mod random;
+mod workload;
+mod compose;
+mod sender;
+mod socket;
+mod capture;
+mod sink;
+mod pickle;
+mod graphite;
+mod received;
+mod naming;
+mod ledger;
+mod settle;
+mod report;
+mod cli;
+mod run;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Wrong options end here with status 2, --help and --version with 0.
+    let task = match cli::Arguments::parse().into_task() {
+        Ok(task) => task,
+        Err(error) => return complain(&error, 2),
+    };
+    match run::run(task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => complain(&format!("{error:#}"), 1),
+    }
+}
+
+fn complain(message: &str, status: u8) -> ExitCode {
+    // Where nobody reads stderr the status still tells.
+    drop(writeln!(std::io::stderr(), "loadgen: {message}"));
+    ExitCode::from(status)
+}

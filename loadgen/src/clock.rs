@@ -1,0 +1,80 @@
+//! Real time: the only module of the load generator that reads a clock or waits.
+//!
+//! `sender` paces by it, `settle` waits by it, `graphite` asks for points since a moment of it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Below this a wait spins: a timed wait of the scheduler overshoots by more.
+const SPIN: Duration = Duration::from_micros(200);
+
+/// A moment that durations are counted from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch {
+    start: Instant,
+}
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "the load generator's one monotonic clock")]
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch { start: Instant::now() }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Returns once `due` has passed since the start; at once where it already has.
+    pub(crate) fn wait_until(&self, due: Duration) {
+        loop {
+            let elapsed = self.elapsed();
+            if due <= elapsed {
+                return;
+            }
+            let left = due - elapsed;
+            if left <= SPIN {
+                std::hint::spin_loop();
+            } else {
+                std::thread::park_timeout(left - SPIN);
+            }
+        }
+    }
+}
+
+/// Waits for `time` without spinning; may return late, never early.
+pub(crate) fn pause(time: Duration) {
+    let stopwatch = Stopwatch::start();
+    loop {
+        let left = time.saturating_sub(stopwatch.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Whole seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the load generator's one wall clock")]
+pub(crate) fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_never_ends_early() {
+        let stopwatch = Stopwatch::start();
+        stopwatch.wait_until(Duration::from_millis(3));
+        assert!(Duration::from_millis(3) <= stopwatch.elapsed());
+        stopwatch.wait_until(Duration::ZERO);
+    }
+
+    #[test]
+    fn a_pause_never_ends_early() {
+        let stopwatch = Stopwatch::start();
+        pause(Duration::from_millis(2));
+        assert!(Duration::from_millis(2) <= stopwatch.elapsed());
+    }
+}

@@ -1,0 +1,138 @@
+//! One run from beginning to end: sinks up, workload out, books compared, report written.
+//!
+//! Called by `main` with checked settings; the only module that knows the order of things.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::capture;
+use crate::cli::{Load, Replay, Task};
+use crate::clock::{self, Stopwatch};
+use crate::graphite::Graphite;
+use crate::ledger::Terms;
+use crate::report::{self, Report};
+use crate::sender;
+use crate::settle::{self, Witness};
+use crate::sink::Sink;
+use crate::workload::Keys;
+
+/// Longest wait for the start file.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Between two looks for the start file.
+const START_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs `task`; true where nothing is left to explain.
+pub(crate) fn run(task: Task) -> Result<bool> {
+    match task {
+        Task::Load(load) => run_load(&load),
+        Task::Replay(replay) => run_replay(&replay).map(|()| true),
+    }
+}
+
+fn run_load(load: &Load) -> Result<bool> {
+    let mut sinks = Vec::new();
+    for &(protocol, address) in &load.sinks {
+        sinks.push(Sink::bind(protocol, address)?);
+    }
+    announce(&sinks, load.sink_ready_file.as_deref())?;
+    if let Some(path) = &load.start_file {
+        wait_for(path)?;
+    }
+    let step = i64::try_from(load.graphite_step.as_secs()).unwrap_or(i64::MAX);
+    let from = clock::unix_seconds().saturating_sub(step);
+    let length = (load.plan.lines_max != u64::MAX).then_some(load.plan.lines_max);
+    let progress = progress(length, "lines");
+    let outcome = sender::run(&load.plan, &load.shape, &progress)?;
+    progress.finish_and_clear();
+
+    let mut witnesses: Vec<Witness> = sinks.into_iter().map(Witness::Sink).collect();
+    if let Some(base) = &load.graphite {
+        witnesses.push(Witness::Graphite { graphite: Graphite::new(base), from });
+    }
+    let keys = Keys::new(&load.shape);
+    let terms = Terms { keys, naming: load.naming.clone(), is_shared: load.is_shared };
+    let waiting = waiting(!witnesses.is_empty());
+    let statements = settle::settle(&witnesses, &terms, &outcome.sent, load.patience);
+    waiting.finish_and_clear();
+
+    let report = Report { seed: load.shape.seed, outcome: &outcome, statements: &statements };
+    let mut out = io::stdout().lock();
+    if load.is_json {
+        writeln!(out, "{:#}", report.to_json()).context("cannot write the report")?;
+    } else {
+        report.write_text(&mut out).context("cannot write the report")?;
+    }
+    Ok(settle::is_explained(&statements))
+}
+
+fn run_replay(replay: &Replay) -> Result<()> {
+    let path = replay.file.display();
+    let file = std::fs::read(&replay.file).with_context(|| format!("cannot read {path}"))?;
+    let capture =
+        capture::read(&file, replay.port).with_context(|| format!("cannot replay {path}"))?;
+    let progress = progress(Some(capture.payloads.len() as u64), "datagrams");
+    let replayed = sender::replay(replay.target, &capture.payloads, replay.rate, &progress)?;
+    progress.finish_and_clear();
+    let mut out = io::stdout().lock();
+    report::write_replayed(&mut out, &replayed, capture.skipped, replay.is_json)
+        .context("cannot write the report")
+}
+
+/// Tells where the sinks listen: in the ready file, else on stderr.
+fn announce(sinks: &[Sink], ready_file: Option<&Path>) -> Result<()> {
+    let line = |sink: &Sink| format!("{}={}\n", sink.protocol().name(), sink.address());
+    let text: String = sinks.iter().map(line).collect();
+    let Some(path) = ready_file else {
+        for line in text.lines() {
+            writeln!(io::stderr(), "sink {line}").context("cannot tell the sink's address")?;
+        }
+        return Ok(());
+    };
+    // A reader sees the whole file or none.
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn wait_for(path: &Path) -> Result<()> {
+    let stopwatch = Stopwatch::start();
+    while !path.exists() {
+        if START_TIME_MAX <= stopwatch.elapsed() {
+            bail!("{} did not appear within 60 s", path.display());
+        }
+        clock::pause(START_LOOK_EVERY);
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(length: Option<u64>, what: &str) -> ProgressBar {
+    let (bar, template) = match length {
+        Some(length) => (
+            ProgressBar::new(length),
+            format!("{{bar:30}} {{percent}} % {{human_pos}} {what} {{per_sec}} {{elapsed}}"),
+        ),
+        None => (
+            ProgressBar::no_length(),
+            format!("{{spinner}} {{human_pos}} {what} {{per_sec}} {{elapsed}}"),
+        ),
+    };
+    let style =
+        ProgressStyle::with_template(&template).expect("the templates above are well formed");
+    bar.with_style(style)
+}
+
+fn waiting(is_needed: bool) -> ProgressBar {
+    if !is_needed {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message("waiting for the points");
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
