@@ -111,6 +111,11 @@ impl Subject {
         sender
     }
 
+    /// Small datagrams that a socket holds: 832 bytes of accounting each.
+    fn capacity(&self) -> usize {
+        (self.listeners[0].receive_buffer_bytes / 1_024).min(4_000)
+    }
+
     fn datagrams(&self, count: usize) -> Vec<Vec<u8>> {
         let mut datagrams = Vec::new();
         while datagrams.len() < count {
@@ -175,9 +180,9 @@ fn datagrams_of_every_size_arrive_byte_for_byte_and_once() {
 fn ring_is_taken_where_the_kernel_gives_one() {
     let subject = Subject::start(ReceiveOptions::default(), &["127.0.0.1"]);
     let started = subject.started();
-    let is_given = io_uring::IoUring::new(8).is_ok();
-    assert_eq!(started.path == ReceivePath::IoUring, is_given, "{started:?}");
-    assert_eq!(started.refusal.is_none(), is_given, "{started:?}");
+    let is_taken = started.path == ReceivePath::IoUring;
+    assert!(is_taken || io_uring::IoUring::new(8).is_err(), "{started:?}");
+    assert_eq!(started.refusal.is_none(), is_taken, "{started:?}");
     assert_eq!(started.worker, 3);
     assert_eq!(started.cpu, cpu::inherited().unwrap().first().copied());
     assert_eq!(subject.thread.thread().name(), Some("ingest-3"));
@@ -297,7 +302,7 @@ fn stop_drains_what_was_sent_before_it() {
             Subject::start_behind(Arc::clone(&gate), options, &["127.0.0.1", "127.0.0.1"]);
         let senders = [subject.sender(0), subject.sender(1)];
         let mut sent = Vec::new();
-        for n in 0..1_500 {
+        for n in 0..2 * subject.capacity() {
             let datagram = format!("key.{n}:{n}|c").into_bytes();
             senders[n % 2].send(&datagram).unwrap();
             sent.push(datagram);
@@ -319,7 +324,8 @@ fn stop_during_traffic_loses_nothing_sent_before_it() {
     for options in paths() {
         let subject = Subject::start(options, &["127.0.0.1"]);
         let sender = subject.sender(0);
-        let sent: Vec<Vec<u8>> = (0..3_000).map(|n| format!("k{n}:1|c").into_bytes()).collect();
+        let sent: Vec<Vec<u8>> =
+            (0..subject.capacity()).map(|n| format!("k{n}:1|c").into_bytes()).collect();
         for datagram in &sent {
             sender.send(datagram).unwrap();
         }
@@ -331,13 +337,14 @@ fn stop_during_traffic_loses_nothing_sent_before_it() {
 }
 
 #[test]
-fn thousands_waiting_in_the_socket_arrive_in_order() {
+fn full_socket_arrives_in_order() {
     for options in paths() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().unwrap();
         let subject = Subject::start_behind(Arc::clone(&gate), options, &["127.0.0.1"]);
         let sender = subject.sender(0);
-        let sent: Vec<Vec<u8>> = (0..4_000).map(|n| format!("k{n}:1|c").into_bytes()).collect();
+        let sent: Vec<Vec<u8>> =
+            (0..subject.capacity()).map(|n| format!("k{n}:1|c").into_bytes()).collect();
         for datagram in &sent {
             sender.send(datagram).unwrap();
         }

@@ -149,17 +149,17 @@ impl Receive for Recvmmsg<'_> {
 
 /// The headers that `recvmmsg` fills, and the buffers they point to.
 struct Messages {
-    /// Points into `vectors`; both stay where they are, being boxed.
-    headers: Box<[libc::mmsghdr]>,
+    /// Each points to its element of `vectors`, which never grows and so never moves.
+    headers: Vec<libc::mmsghdr>,
     #[expect(dead_code, reason = "owned for the pointers in `headers`")]
-    vectors: Box<[libc::iovec]>,
+    vectors: Vec<libc::iovec>,
     buffers: Mapping,
 }
 
 impl Messages {
     fn new() -> io::Result<Self> {
         let buffers = Mapping::new(MESSAGES * BUFFER_STRIDE_BYTES)?;
-        let mut vectors: Box<[libc::iovec]> = (0..MESSAGES)
+        let mut vectors: Vec<libc::iovec> = (0..MESSAGES)
             .map(|index| libc::iovec {
                 iov_base: buffers.at(index * BUFFER_STRIDE_BYTES).as_ptr().cast(),
                 iov_len: DATAGRAM_BYTES_MAX,
@@ -182,8 +182,8 @@ impl Messages {
         let count = libc::c_uint::try_from(self.headers.len()).expect("MESSAGES is small");
         #[expect(unsafe_code, reason = "no safe crate offers recvmmsg")]
         // SAFETY:
-        // - `headers` is valid for reading and writing `count` elements: the boxed slice;
-        // - each header's one iovec lies in `vectors`, owned and boxed, and points to its own
+        // - `headers` is valid for reading and writing `count` elements: its own length;
+        // - each header's one iovec lies in `vectors`, owned and never touched again, and points to its own
         //   DATAGRAM_BYTES_MAX bytes of `buffers`, to which no slice exists during `&mut self`;
         // - names and control data are null with length zero; the null timeout means none.
         let result = unsafe {

@@ -2,6 +2,7 @@
 //! Method: real rings on loopback sockets where the kernel gives one; completions made by hand.
 
 use super::*;
+use crate::ring::probe::attempt;
 
 fn source(socket: &UdpSocket) -> Source<'_> {
     Source { fd: socket.as_fd(), multishot: Multishot::Armed, errors_in_a_row: 0 }
@@ -74,7 +75,11 @@ fn with_ring(flags: RingFlags, test: impl FnOnce(&mut RingReceive<'_>, &UdpSocke
     let sockets = [Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap())];
     let bytes = crate::sys::set_receive_buffer_bytes(&sockets[0], 4 << 20).unwrap();
     let wake_up = WakeUp::new().unwrap();
-    let mut ring = RingReceive::build(flags, &sockets, &wake_up, bytes).unwrap();
+    let mut ring = attempt(
+        |_| RingReceive::build(flags, &sockets, &wake_up, bytes),
+        || !wake_up.wait(Duration::from_millis(100)),
+    )
+    .unwrap();
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect(sockets[0].local_addr().unwrap()).unwrap();
     test(&mut ring, &sender);
@@ -103,6 +108,24 @@ fn more_datagrams_than_buffers_end_the_multishot_and_lose_nothing() {
             assert_eq!(kept.datagrams, sent);
         });
     }
+}
+
+#[test]
+fn worker_waits_for_one_completion_after_arming_and_for_many_else() {
+    let after_arming = Sleep { want: 1, min_wait_us: 0 };
+    let else_quiet = Sleep { want: WANT, min_wait_us: 2_000 };
+    with_ring(RingFlags::DeferTaskrun, |ring, sender| {
+        let mut kept = Kept::default();
+        assert_eq!(ring.arm(0), after_arming);
+        assert_eq!(ring.arm(0), else_quiet);
+        // An empty datagram ends the multishot, another one does not.
+        for (datagram, expected) in [(&b"a:1|c"[..], else_quiet), (b"", after_arming)] {
+            sender.send(datagram).unwrap();
+            ring.enter(1, Duration::from_secs(30), 0).unwrap();
+            assert_eq!(ring.batch(0, &mut kept), 1);
+            assert_eq!(ring.arm(0), expected);
+        }
+    });
 }
 
 #[test]
