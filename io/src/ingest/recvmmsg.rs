@@ -1,8 +1,8 @@
 //! Receiving by `recvmmsg`, where the ring is refused or not wanted.
 //!
-//! A first-class path: same loop, same wake-up, same books as [`crate::ring::recv`]. It also empties
-//! the sockets at the end of every drain. One array of [`MESSAGES`] headers and buffers serves all
-//! sockets of the worker in turn. A batch is at most [`BATCH_DATAGRAMS_MAX`] datagrams.
+//! A first-class path: same loop, same wake-up, same books as `crate::ring::recv`. It also empties
+//! the sockets at the end of every drain. One array of `MESSAGES` headers and buffers serves all
+//! sockets of the worker in turn. A batch is at most `BATCH_DATAGRAMS_MAX` datagrams.
 //!
 //! **The wait.** After a full batch there is none. After a short one the worker sleeps 200 to
 //! 500 µs on the wake-up alone, so that the next call yields many datagrams: the rival of

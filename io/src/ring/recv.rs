@@ -1,13 +1,13 @@
 //! Multishot receives: one request per socket that goes on yielding datagrams.
 //!
-//! [`RingReceive`] stands between the sockets and the worker's loop. `wait` re-arms what has ended,
+//! `RingReceive` stands between the sockets and the worker's loop. `wait` re-arms what has ended,
 //! submits and sleeps in one system call; `batch` walks the completions, hands each datagram to the
 //! sink and gives its buffer back.
 //!
 //! A multishot ends whenever a completion comes without `F_MORE`, for any reason, so every
 //! completion is asked. `ENOBUFS` is normal under load: all buffers are full, the datagrams wait in
 //! the socket. An empty datagram ends the multishot too, and is a datagram. After
-//! [`ERRORS_MAX`] other errors in a row a socket rests for [`REST_NS`], so that a broken one costs
+//! `ERRORS_MAX` other errors in a row a socket rests for `REST_NS`, so that a broken one costs
 //! a system call per second and not a core.
 //!
 //! **The wait.** `want` is more than one multishot can complete at a wake-up, so the kernel sleeps
@@ -19,7 +19,7 @@
 //! would slow the worker to one datagram per `min_wait`.
 //!
 //! The wake-up is a multishot poll on an eventfd. Requests, not buffers, are bounded by the
-//! submission queue: [`LISTENERS_MAX`] sockets. Sender addresses are not received.
+//! submission queue: `LISTENERS_MAX` sockets. Sender addresses are not received.
 
 use std::io;
 use std::net::UdpSocket;
