@@ -8,7 +8,7 @@
 //! completion is asked. `ENOBUFS` is normal under load: all buffers are full, the datagrams wait in
 //! the socket. An empty datagram ends the multishot too, and is a datagram. After
 //! `ERRORS_MAX` other errors in a row a socket rests for `REST_NS`, so that a broken one costs
-//! a system call per second and not a core.
+//! a few system calls per second and not a core.
 //!
 //! **The wait.** `want` is more than one multishot can complete at a wake-up, so the kernel sleeps
 //! for `min_wait` and then returns with what there is; if there is nothing it goes on sleeping until
