@@ -2,7 +2,7 @@
 //!
 //! Workers read the monotonic clock once per batch, the coordinator reads the wall clock once per
 //! tick; everything else is handed a time. Nothing here sleeps: a wait is a timed wait on an event
-//! ([`crate::sys::WakeUp`]).
+//! (`crate::sys::WakeUp`).
 
 use rustix::time::{ClockId, clock_gettime};
 

@@ -2,7 +2,7 @@
 //!
 //! A process started in a cgroup cpuset or by `taskset` may use only the CPUs of the mask it
 //! inherited, so the plan is made from that mask and never from `0..n`. Read once at start, before
-//! any thread is pinned: a pinned thread sees only its own CPU. Limits: [`WORKERS_MAX`] workers.
+//! any thread is pinned: a pinned thread sees only its own CPU. Limits: `WORKERS_MAX` workers.
 //! This module does not place interrupts or memory.
 
 use std::num::NonZero;

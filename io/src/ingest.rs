@@ -1,8 +1,8 @@
 //! Sockets, workers, and the path without io_uring.
 //!
-//! [`udp`] opens the sockets of a listener, [`worker`] reads them on pinned threads and hands each
-//! datagram to a [`DatagramSink`], the worker's shard. Two receivers stand behind the same loop:
-//! the ring of [`crate::ring`] and [`recvmmsg`]. Both keep the same books ([`ReceiveCounts`]).
+//! `udp` opens the sockets of a listener, `worker` reads them on pinned threads and hands each
+//! datagram to a `DatagramSink`, the worker's shard. Two receivers stand behind the same loop:
+//! the ring of `crate::ring` and `recvmmsg`. Both keep the same books (`ReceiveCounts`).
 //! Nothing here looks into a datagram.
 
 use std::io;

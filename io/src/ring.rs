@@ -1,7 +1,7 @@
 //! Receiving by io_uring: one ring per worker, built on the worker's own thread.
 //!
-//! [`probe`] builds the ring or says why the kernel refuses it, [`buffers`] lends memory to the
-//! kernel, [`recv`] turns completions into datagrams, [`user_data`] names the requests.
+//! `probe` builds the ring or says why the kernel refuses it, `buffers` lends memory to the
+//! kernel, `recv` turns completions into datagrams, `user_data` names the requests.
 
 /// Builds a ring, or says why the kernel refuses.
 pub mod probe;

@@ -1,8 +1,8 @@
 //! System calls that no safe crate offers, and the wake-up of a sleeping worker.
 //!
 //! The home of `unsafe` for memory mappings and socket options; what it exports is safe but for
-//! [`Mapping::slice`], whose obligation only the owner of the mapping can meet.
-//! Nothing here decides anything: policies live in [`crate::ingest`] and [`crate::ring`].
+//! `Mapping::slice`, whose obligation only the owner of the mapping can meet.
+//! Nothing here decides anything: policies live in `crate::ingest` and `crate::ring`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

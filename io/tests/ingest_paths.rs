@@ -111,6 +111,11 @@ impl Subject {
         sender
     }
 
+    /// Small datagrams that a socket holds: 832 bytes of accounting each.
+    fn capacity(&self) -> usize {
+        (self.listeners[0].receive_buffer_bytes / 1_024).min(4_000)
+    }
+
     fn datagrams(&self, count: usize) -> Vec<Vec<u8>> {
         let mut datagrams = Vec::new();
         while datagrams.len() < count {
@@ -175,9 +180,12 @@ fn datagrams_of_every_size_arrive_byte_for_byte_and_once() {
 fn ring_is_taken_where_the_kernel_gives_one() {
     let subject = Subject::start(ReceiveOptions::default(), &["127.0.0.1"]);
     let started = subject.started();
-    let is_given = io_uring::IoUring::new(8).is_ok();
-    assert_eq!(started.path == ReceivePath::IoUring, is_given, "{started:?}");
-    assert_eq!(started.refusal.is_none(), is_given, "{started:?}");
+    let is_taken = started.path == ReceivePath::IoUring;
+    // A small memlock limit has room for a small ring alone.
+    let is_given =
+        started.refusal != Some(Refusal::OutOfMemory) && io_uring::IoUring::new(8).is_ok();
+    assert_eq!(is_taken, is_given, "{started:?}");
+    assert_eq!(started.refusal.is_none(), is_taken, "{started:?}");
     assert_eq!(started.worker, 3);
     assert_eq!(started.cpu, cpu::inherited().unwrap().first().copied());
     assert_eq!(subject.thread.thread().name(), Some("ingest-3"));
@@ -274,17 +282,18 @@ fn single_datagrams_come_long_before_the_idle_limit() {
 
 #[test]
 fn idle_workers_sleep_for_a_second_and_more() {
-    let subjects = paths().map(|options| Subject::start(options, &["127.0.0.1"]));
-    for subject in &subjects {
-        while subject.seen.recv_timeout(LIMIT).unwrap() != Seen::End {}
-    }
-    // The sleep began after the first batch; a batch within the next second would end it early.
-    let silence = subjects[0].seen.recv_timeout(Duration::from_secs(1));
-    assert!(silence.is_err(), "{silence:?}");
-    for subject in subjects {
-        assert_eq!(subject.seen.try_recv().ok(), None);
-        subject.stop();
-    }
+    std::thread::scope(|scope| {
+        for options in paths() {
+            scope.spawn(move || {
+                let subject = Subject::start(options, &["127.0.0.1"]);
+                while subject.seen.recv_timeout(LIMIT).unwrap() != Seen::End {}
+                // The sleep begins after the first batch; another one would end the silence early.
+                let silence = subject.seen.recv_timeout(Duration::from_secs(1));
+                assert!(silence.is_err(), "{options:?}: {silence:?}");
+                subject.stop();
+            });
+        }
+    });
 }
 
 #[test]
@@ -297,7 +306,7 @@ fn stop_drains_what_was_sent_before_it() {
             Subject::start_behind(Arc::clone(&gate), options, &["127.0.0.1", "127.0.0.1"]);
         let senders = [subject.sender(0), subject.sender(1)];
         let mut sent = Vec::new();
-        for n in 0..1_500 {
+        for n in 0..2 * subject.capacity() {
             let datagram = format!("key.{n}:{n}|c").into_bytes();
             senders[n % 2].send(&datagram).unwrap();
             sent.push(datagram);
@@ -319,7 +328,8 @@ fn stop_during_traffic_loses_nothing_sent_before_it() {
     for options in paths() {
         let subject = Subject::start(options, &["127.0.0.1"]);
         let sender = subject.sender(0);
-        let sent: Vec<Vec<u8>> = (0..3_000).map(|n| format!("k{n}:1|c").into_bytes()).collect();
+        let sent: Vec<Vec<u8>> =
+            (0..subject.capacity()).map(|n| format!("k{n}:1|c").into_bytes()).collect();
         for datagram in &sent {
             sender.send(datagram).unwrap();
         }
@@ -331,13 +341,14 @@ fn stop_during_traffic_loses_nothing_sent_before_it() {
 }
 
 #[test]
-fn thousands_waiting_in_the_socket_arrive_in_order() {
+fn full_socket_arrives_in_order() {
     for options in paths() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().unwrap();
         let subject = Subject::start_behind(Arc::clone(&gate), options, &["127.0.0.1"]);
         let sender = subject.sender(0);
-        let sent: Vec<Vec<u8>> = (0..4_000).map(|n| format!("k{n}:1|c").into_bytes()).collect();
+        let sent: Vec<Vec<u8>> =
+            (0..subject.capacity()).map(|n| format!("k{n}:1|c").into_bytes()).collect();
         for datagram in &sent {
             sender.send(datagram).unwrap();
         }

@@ -1,8 +1,8 @@
 //! Receiving by `recvmmsg`, where the ring is refused or not wanted.
 //!
-//! A first-class path: same loop, same wake-up, same books as [`crate::ring::recv`]. It also empties
-//! the sockets at the end of every drain. One array of [`MESSAGES`] headers and buffers serves all
-//! sockets of the worker in turn. A batch is at most [`BATCH_DATAGRAMS_MAX`] datagrams.
+//! A first-class path: same loop, same wake-up, same books as `crate::ring::recv`. It also empties
+//! the sockets at the end of every drain. One array of `MESSAGES` headers and buffers serves all
+//! sockets of the worker in turn. A batch is at most `BATCH_DATAGRAMS_MAX` datagrams.
 //!
 //! **The wait.** After a full batch there is none. After a short one the worker sleeps 200 to
 //! 500 µs on the wake-up alone, so that the next call yields many datagrams: the rival of
@@ -149,17 +149,17 @@ impl Receive for Recvmmsg<'_> {
 
 /// The headers that `recvmmsg` fills, and the buffers they point to.
 struct Messages {
-    /// Points into `vectors`; both stay where they are, being boxed.
-    headers: Box<[libc::mmsghdr]>,
+    /// Each points to its element of `vectors`, which never grows and so never moves.
+    headers: Vec<libc::mmsghdr>,
     #[expect(dead_code, reason = "owned for the pointers in `headers`")]
-    vectors: Box<[libc::iovec]>,
+    vectors: Vec<libc::iovec>,
     buffers: Mapping,
 }
 
 impl Messages {
     fn new() -> io::Result<Self> {
         let buffers = Mapping::new(MESSAGES * BUFFER_STRIDE_BYTES)?;
-        let mut vectors: Box<[libc::iovec]> = (0..MESSAGES)
+        let mut vectors: Vec<libc::iovec> = (0..MESSAGES)
             .map(|index| libc::iovec {
                 iov_base: buffers.at(index * BUFFER_STRIDE_BYTES).as_ptr().cast(),
                 iov_len: DATAGRAM_BYTES_MAX,
@@ -182,8 +182,8 @@ impl Messages {
         let count = libc::c_uint::try_from(self.headers.len()).expect("MESSAGES is small");
         #[expect(unsafe_code, reason = "no safe crate offers recvmmsg")]
         // SAFETY:
-        // - `headers` is valid for reading and writing `count` elements: the boxed slice;
-        // - each header's one iovec lies in `vectors`, owned and boxed, and points to its own
+        // - `headers` is valid for reading and writing `count` elements: its own length;
+        // - each header's one iovec lies in `vectors`, owned and never touched again, and points to its own
         //   DATAGRAM_BYTES_MAX bytes of `buffers`, to which no slice exists during `&mut self`;
         // - names and control data are null with length zero; the null timeout means none.
         let result = unsafe {

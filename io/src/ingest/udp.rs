@@ -6,7 +6,7 @@
 //! of the traffic; and a port chosen by the kernel (port 0) is nobody else's. All sockets of all
 //! listeners are bound before a worker starts; what arrives meanwhile waits in them.
 //!
-//! Limits: [`LISTENERS_MAX`] listeners. Nothing is received here, and no address is resolved again.
+//! Limits: `LISTENERS_MAX` listeners. Nothing is received here, and no address is resolved again.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};

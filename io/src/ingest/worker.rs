@@ -2,10 +2,10 @@
 //!
 //! A worker is one pinned thread with the sockets given to it, one receiver and one sink. Its loop
 //! is: wait, read the clock, begin a batch, hand over what arrived, end the batch. The sink learns
-//! of a change of generation at the beginning of a batch, so [`WorkerSignals::wake`] bounds how long
+//! of a change of generation at the beginning of a batch, so `WorkerSignals::wake` bounds how long
 //! an idle worker takes to notice one: about 2 ms.
 //!
-//! **Drain.** After [`WorkerSignals::stop`] the worker stops its multishots, takes what they had
+//! **Drain.** After `WorkerSignals::stop` the worker stops its multishots, takes what they had
 //! received, empties the sockets until `EAGAIN` (one second at the most, for senders may go on), and
 //! ends with one empty batch. The sink comes back by the thread's join handle.
 //!
@@ -148,7 +148,8 @@ pub enum StartError {
 
 /// Starts a worker on a thread of its own, which returns `sink` when it ends.
 ///
-/// Exactly one report is sent on `started`, before the first batch. After an error the thread ends
+/// Exactly one report is sent on `started`, before the first batch: the channel needs room for one
+/// per worker, or a reader. After an error the thread ends
 /// at once.
 /// # Errors
 /// The kernel's, when it refuses a thread.
@@ -199,7 +200,7 @@ fn work(
     if !is_served {
         serve(plan, &mut direct, sink);
     }
-    empty_sockets(&mut direct, sink);
+    empty_sockets(&mut direct, sink, DRAIN_NS_MAX);
 }
 
 /// The ring of this worker; `None` where the settings do not want one.
@@ -279,10 +280,10 @@ fn empty_ring(ring: &mut RingReceive<'_>, sink: &mut impl DatagramSink) {
     }
 }
 
-/// Takes what the sockets still hold, and ends with an empty batch.
-fn empty_sockets(direct: &mut Recvmmsg<'_>, sink: &mut impl DatagramSink) {
+/// Takes what the sockets still hold, `limit_ns` long at the most, and ends with an empty batch.
+fn empty_sockets(direct: &mut impl Receive, sink: &mut impl DatagramSink, limit_ns: u64) {
     let mut now_ns = monotonic_ns();
-    let deadline_ns = now_ns + DRAIN_NS_MAX;
+    let deadline_ns = now_ns + limit_ns;
     while 0 < take_batch(direct, sink, now_ns) && now_ns < deadline_ns {
         now_ns = monotonic_ns();
     }
@@ -297,12 +298,15 @@ mod tests {
     #[derive(Default)]
     struct Tally {
         batches: u32,
+        datagrams: u32,
         receive_errors: u64,
     }
 
     impl DatagramSink for Tally {
         fn begin_batch(&mut self, _now_ns: u64) {}
-        fn datagram(&mut self, _buffer: &[u8], _len: usize) {}
+        fn datagram(&mut self, _buffer: &[u8], _len: usize) {
+            self.datagrams += 1;
+        }
         fn receive_counts(&mut self, counts: &ReceiveCounts) {
             self.receive_errors += counts.receive_errors;
         }
@@ -366,5 +370,33 @@ mod tests {
         let (is_served, tally) = serve_failing(15);
         assert!(is_served);
         assert_eq!((tally.receive_errors, tally.batches), (29, 31));
+    }
+
+    /// A socket whose sender never ends.
+    struct Endless;
+
+    impl Receive for Endless {
+        fn wait(&mut self, _now_ns: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn batch(&mut self, _now_ns: u64, sink: &mut impl DatagramSink) -> usize {
+            sink.datagram(&[0; 64], 0);
+            1
+        }
+
+        fn take_counts(&mut self) -> ReceiveCounts {
+            ReceiveCounts::default()
+        }
+    }
+
+    #[test]
+    fn drain_ends_though_senders_go_on() {
+        let before_ns = monotonic_ns();
+        let mut tally = Tally::default();
+        empty_sockets(&mut Endless, &mut tally, 5_000_000);
+        assert!(before_ns + 5_000_000 <= monotonic_ns());
+        assert_eq!(tally.batches, tally.datagrams + 1, "the last batch is empty");
+        assert!(1 < tally.datagrams);
     }
 }

@@ -2,9 +2,9 @@
 //! buffer and tells its id in the completion.
 //!
 //! The kernel and we share a ring of descriptors (address, length, id). We append at the tail, it
-//! takes from the head. A completion hands one buffer back to us: that is a [`Lease`]. Whoever
-//! holds the lease may read the buffer; [`BufferRing::release`] takes the lease by value, and
-//! [`BufferRing::publish`] makes all buffers released since the last call visible to the kernel by
+//! takes from the head. A completion hands one buffer back to us: that is a `Lease`. Whoever
+//! holds the lease may read the buffer; `BufferRing::release` takes the lease by value, and
+//! `BufferRing::publish` makes all buffers released since the last call visible to the kernel by
 //! one `Release` store of the tail, once per batch.
 //!
 //! A buffer is in exactly one of three states: *lent* (appended, the kernel may write), *leased*
@@ -12,7 +12,7 @@
 //! from the others, and a completion for a buffer that is not lent stops the process: reading on
 //! would be reading memory that the kernel writes.
 //!
-//! Limits: [`BUFFER_COUNT`] buffers of [`DATAGRAM_BYTES_MAX`] bytes, so no datagram is ever cut. The
+//! Limits: `BUFFER_COUNT` buffers of `DATAGRAM_BYTES_MAX` bytes, so no datagram is ever cut. The
 //! stride is an odd number of cache lines: an even one would crowd the first lines of all buffers
 //! into a few cache sets (reference/ingest-limits.md 9). Untouched pages cost nothing.
 //! No incremental consumption (`IOU_PBUF_RING_INC`): it cuts datagrams silently.

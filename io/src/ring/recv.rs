@@ -1,22 +1,25 @@
 //! Multishot receives: one request per socket that goes on yielding datagrams.
 //!
-//! [`RingReceive`] stands between the sockets and the worker's loop. `wait` re-arms what has ended,
+//! `RingReceive` stands between the sockets and the worker's loop. `wait` re-arms what has ended,
 //! submits and sleeps in one system call; `batch` walks the completions, hands each datagram to the
 //! sink and gives its buffer back.
 //!
 //! A multishot ends whenever a completion comes without `F_MORE`, for any reason, so every
 //! completion is asked. `ENOBUFS` is normal under load: all buffers are full, the datagrams wait in
 //! the socket. An empty datagram ends the multishot too, and is a datagram. After
-//! [`ERRORS_MAX`] other errors in a row a socket rests for [`REST_NS`], so that a broken one costs
-//! a system call per second and not a core.
+//! `ERRORS_MAX` other errors in a row a socket rests for `REST_NS`, so that a broken one costs
+//! a few system calls per second and not a core.
 //!
 //! **The wait.** `want` is more than one multishot can complete at a wake-up, so the kernel sleeps
 //! for `min_wait` and then returns with what there is; if there is nothing it goes on sleeping until
 //! the first completion or the idle limit. Where the kernel has no `min_wait` (before 6.12) the same
-//! is done in two calls: sleep until the first completion, then sleep `min_wait` more.
+//! is done in two calls: sleep until the first completion, then sleep `min_wait` more. Right after a
+//! request was armed again there may be a queue behind it, so the worker then asks for one
+//! completion and no `min_wait`: else a sender of empty datagrams, each of which ends the multishot,
+//! would slow the worker to one datagram per `min_wait`.
 //!
 //! The wake-up is a multishot poll on an eventfd. Requests, not buffers, are bounded by the
-//! submission queue: [`LISTENERS_MAX`] sockets. Sender addresses are not received.
+//! submission queue: `LISTENERS_MAX` sockets. Sender addresses are not received.
 
 use std::io;
 use std::net::UdpSocket;
@@ -69,6 +72,15 @@ enum Multishot {
     Ended,
     /// It does not, and shall not before this monotonic time.
     Resting { until_ns: u64 },
+}
+
+/// What one sleep asks of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sleep {
+    /// Completions that end it.
+    want: usize,
+    /// Time after which one is enough, µs.
+    min_wait_us: u32,
 }
 
 /// One socket and its request.
@@ -146,8 +158,9 @@ impl<'s> RingReceive<'s> {
             && self.sources.iter().all(|source| source.multishot != Multishot::Armed)
     }
 
-    /// Queues a request for everything that has none.
-    fn arm(&mut self, now_ns: u64) {
+    /// Queues a request for everything that has none; says how to sleep then.
+    fn arm(&mut self, now_ns: u64) -> Sleep {
+        let mut sleep = Sleep { want: WANT, min_wait_us: self.pace.current_us() };
         let mut queue = self.ring.submission();
         for (index, source) in self.sources.iter_mut().enumerate() {
             let is_due = match source.multishot {
@@ -161,6 +174,7 @@ impl<'s> RingReceive<'s> {
                 let receive = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
                 push(&mut queue, &receive.user_data(Request::Receive(index).encode()));
                 source.multishot = Multishot::Armed;
+                sleep = Sleep { want: 1, min_wait_us: 0 };
             }
         }
         if !self.is_wake_up_armed {
@@ -169,6 +183,7 @@ impl<'s> RingReceive<'s> {
             push(&mut queue, &poll.multi(true).build().user_data(Request::WakeUp.encode()));
             self.is_wake_up_armed = true;
         }
+        sleep
     }
 
     /// Submits what is queued and sleeps until `want` completions or `limit`.
@@ -192,13 +207,12 @@ impl Receive for RingReceive<'_> {
         if self.is_ceasing {
             return self.enter(1, CEASE_LIMIT, 0);
         }
-        self.arm(now_ns);
-        let pause_us = self.pace.current_us();
-        if self.has_min_wait {
-            return self.enter(WANT, IDLE_LIMIT, pause_us);
+        let Sleep { want, min_wait_us } = self.arm(now_ns);
+        if self.has_min_wait || min_wait_us == 0 {
+            return self.enter(want, IDLE_LIMIT, min_wait_us);
         }
         self.enter(1, IDLE_LIMIT, 0)?;
-        self.enter(WANT, Duration::from_micros(pause_us.into()), 0)
+        self.enter(want, Duration::from_micros(min_wait_us.into()), 0)
     }
 
     fn batch(&mut self, now_ns: u64, sink: &mut impl DatagramSink) -> usize {
