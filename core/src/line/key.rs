@@ -11,28 +11,34 @@ use super::white_space;
 ///
 /// # Source
 /// reference/statsd-behaviour.md 4.
-pub(super) fn append_clean(mut raw: &[u8], key: &mut Vec<u8>) {
+pub(super) fn append_clean(raw: &[u8], key: &mut Vec<u8>) {
+    let mut rest = raw;
     let mut is_in_space = false;
-    while let [byte, rest @ ..] = raw {
-        let count = white_space::leading(raw);
-        if 0 < count {
+    loop {
+        let count = rest.iter().position(|byte| !is_clean(*byte)).unwrap_or(rest.len());
+        let (clean, odd) = rest.split_at(count);
+        key.extend_from_slice(clean);
+        let [byte, behind @ ..] = odd else { return };
+        is_in_space &= clean.is_empty();
+        let space = white_space::leading(odd);
+        if 0 < space {
             if !is_in_space {
                 key.push(b'_');
             }
-            is_in_space = true;
-            raw = raw.get(count..).unwrap_or_default();
-            continue;
-        }
-        is_in_space = false;
-        match byte {
-            b'/' => key.push(b'-'),
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b';' | b'=' => {
-                key.push(*byte);
+            rest = odd.get(space..).unwrap_or_default();
+        } else {
+            if *byte == b'/' {
+                key.push(b'-');
             }
-            _ => {}
+            rest = behind;
         }
-        raw = rest;
+        is_in_space = 0 < space;
     }
+}
+
+/// Whether `byte` may stand in a key that is cleaned.
+pub(super) const fn is_clean(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b';' | b'=')
 }
 
 /// Appends `raw` to `text`, each invalid UTF-8 sequence as one U+FFFD.
