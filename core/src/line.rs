@@ -173,17 +173,20 @@ fn regular(buffer: &[u8], start: usize, end: usize, shape: Shape) -> Option<Samp
     let first = buffer.get(shape.colon + 1..shape.pipe)?;
     let type_text = buffer.get(shape.pipe + 1..shape.type_end)?;
     let weight = if shape.type_end < end {
-        let [b'@', rate @ ..] = buffer.get(shape.type_end + 1..end)? else { return None };
-        fields::weight(rate).ok()?
+        let [b'@', b'0'..=b'9' | b'.', ..] = buffer.get(shape.type_end + 1..end)? else {
+            return None;
+        };
+        fields::reciprocal(number::short_at(buffer, shape.type_end + 2, end)?)?
     } else {
         1.0
     };
+    let number = || number::short_at(buffer, shape.colon + 1, shape.pipe);
     let value = match type_text {
-        b"c" => fields::counter(number::short(first)?, weight).ok()?,
-        b"ms" => fields::timer(number::short(first)?, weight).ok()?,
-        b"g" => fields::gauge(first, number::short(first)?),
+        b"ms" => fields::timer(number()?, weight).ok()?,
+        b"g" => fields::gauge(first, number()?),
         b"s" if first.is_empty() => Value::Set(b"0"),
         b"s" => Value::Set(std::str::from_utf8(first).ok()?.as_bytes()),
+        [byte] if byte.is_ascii_alphabetic() => fields::counter(number()?, weight).ok()?,
         _ => return None,
     };
     Some(Sample { key, value })

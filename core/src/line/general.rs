@@ -25,8 +25,12 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        let text = || Vec::with_capacity(TEXT_BYTES_MAX);
-        Self { key: text(), tags: text(), member: text() }
+        let text = Vec::with_capacity;
+        Self {
+            key: text(TEXT_BYTES_MAX),
+            tags: text(DATAGRAM_BYTES_MAX),
+            member: text(TEXT_BYTES_MAX),
+        }
     }
 
     #[cfg(test)]
@@ -37,16 +41,12 @@ impl Scratch {
     /// The key as the shard sees it.
     fn set_key(&mut self, raw: &[u8], tags: &[u8], is_sanitizing: bool) {
         self.key.clear();
-        if is_sanitizing {
-            key::append_clean(raw, &mut self.key);
-            self.tags.clear();
-            tags::append(tags, &mut self.tags);
-            // Apart, for a `;` stands between the two: no run of white space spans it.
-            key::append_clean(&self.tags, &mut self.key);
-        } else {
-            key::append_text(raw, &mut self.key);
-            tags::append(tags, &mut self.key);
-        }
+        self.tags.clear();
+        tags::append(tags, &mut self.tags);
+        let append = if is_sanitizing { key::append_clean } else { key::append_text };
+        append(raw, &mut self.key);
+        // Apart, for the `;` between the two ends a run of white space and any character.
+        append(&self.tags, &mut self.key);
         debug_assert!(self.key.len() <= TEXT_BYTES_MAX, "a key grows by U+FFFD only");
     }
 }

@@ -67,50 +67,18 @@ impl Classifier {
     }
 }
 
-/// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
-#[derive(Clone, Copy, Debug)]
-struct Halves {
-    low: [u8; 16],
-    high: [u8; 16],
-}
-
-impl KeySet {
-    /// The look-up tables of the set.
-    ///
-    /// One bit per group of high halves that allow the same low halves: 1 = row 2 (`-` `.`),
-    /// 2 = row 3 (digits, `;`, `=`), 4 = rows 4 and 6 (`A`-`O`, `a`-`o`), 8 = rows 5 and 7
-    /// (`P`-`Z`, `p`-`z`), 16 = the rest of row 5 (`_`).
-    const fn halves(self) -> Halves {
-        match self {
-            Self::Sanitized => Halves {
-                low: [10, 14, 14, 14, 14, 14, 14, 14, 14, 14, 12, 6, 4, 7, 5, 20],
-                high: [0, 0, 1, 2, 4, 8 | 16, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0],
-            },
-            Self::Raw => {
-                Halves { low: [1; 16], high: [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0] }
-            }
-        }
-    }
-}
-
 /// The blocks of one datagram, in memory that is kept from datagram to datagram.
 #[derive(Debug)]
 pub(super) struct Index {
     blocks: Box<[Block]>,
+    key_set: KeySet,
     classifier: Classifier,
-    halves: Halves,
-    classes: Box<[u8; 256]>,
 }
 
 impl Index {
     pub(super) fn new(key_set: KeySet, classifier: Classifier) -> Self {
-        let halves = key_set.halves();
-        Self {
-            blocks: vec![Block::default(); BLOCKS_MAX].into_boxed_slice(),
-            classifier,
-            halves,
-            classes: Box::new(classes(halves)),
-        }
+        let blocks = vec![Block::default(); BLOCKS_MAX].into_boxed_slice();
+        Self { blocks, key_set, classifier }
     }
 
     /// Classifies the first `len` bytes of `buffer`, and puts a newline behind them.
@@ -118,27 +86,17 @@ impl Index {
     /// # Panics
     /// If `len` is above [`DATAGRAM_BYTES_MAX`] or the slack is missing: both belong to whoever
     /// owns the buffer, not to the sender.
+    #[inline]
     pub(super) fn build(&mut self, buffer: &[u8], len: usize) {
         assert!(len <= DATAGRAM_BYTES_MAX, "the buffers hold the largest datagram");
         assert!(len + DATAGRAM_SLACK_BYTES <= buffer.len(), "the slack lies behind the datagram");
-        let last = len / BLOCK_BYTES;
-        let (chunks, _) = buffer.as_chunks::<BLOCK_BYTES>();
-        let used = chunks.iter().take(last + 1);
+        let (chunks, _) = buffer.as_chunks();
+        let Some((full, [last, ..])) = chunks.split_at_checked(len / BLOCK_BYTES) else { return };
+        let chunks = Chunks { full, last, last_bytes: len % BLOCK_BYTES };
         match self.classifier {
-            Classifier::Portable => portable(used, &self.classes, &mut self.blocks),
+            Classifier::Portable => portable::classify(&chunks, self.key_set, &mut self.blocks),
             #[cfg(target_arch = "x86_64")]
-            Classifier::Avx2 => avx2::run(used, &self.halves, &mut self.blocks),
-        }
-        if let Some(block) = self.blocks.get_mut(last) {
-            let end = 1_u64 << (len % BLOCK_BYTES);
-            let inside = end - 1;
-            block.newline = (block.newline & inside) | end;
-            block.colon &= inside;
-            block.pipe &= inside;
-            block.unclean &= inside;
-        }
-        if let Some(block) = self.blocks.get_mut(last + 1) {
-            *block = Block::default();
+            Classifier::Avx2 => avx2::classify(&chunks, self.key_set, &mut self.blocks),
         }
     }
 
@@ -179,150 +137,33 @@ impl Index {
     }
 }
 
-const NEWLINE: u8 = 1;
-const COLON: u8 = 2;
-const PIPE: u8 = 4;
-const UNCLEAN: u8 = 8;
-
-/// The classes of every byte value, for the portable path.
-fn classes(halves: Halves) -> [u8; 256] {
-    let mut classes = [0; 256];
-    for (byte, class) in (0_u8..=255).zip(&mut classes) {
-        let low = halves.low.get(usize::from(byte & 15)).copied().unwrap_or(0);
-        let high = halves.high.get(usize::from(byte >> 4)).copied().unwrap_or(0);
-        *class = match byte {
-            b'\n' => NEWLINE,
-            b':' => COLON,
-            b'|' => PIPE,
-            _ => 0,
-        };
-        if low & high == 0 {
-            *class |= UNCLEAN;
-        }
-    }
-    classes
+/// A datagram as the classifiers take it.
+struct Chunks<'d> {
+    full: &'d [[u8; BLOCK_BYTES]],
+    /// The end of the datagram, and slack.
+    last: &'d [u8; BLOCK_BYTES],
+    /// Bytes of `last` that belong to the datagram: fewer than a block.
+    last_bytes: usize,
 }
 
-fn portable<'b>(
-    chunks: impl Iterator<Item = &'b [u8; BLOCK_BYTES]>,
-    classes: &[u8; 256],
-    blocks: &mut [Block],
-) {
-    for (chunk, block) in chunks.zip(blocks) {
-        let mut found = Block::default();
-        for byte in chunk.iter().rev() {
-            let class = classes.get(usize::from(*byte)).copied().unwrap_or(UNCLEAN);
-            found.newline = found.newline << 1 | u64::from(class & NEWLINE);
-            found.colon = found.colon << 1 | u64::from(class >> 1 & 1);
-            found.pipe = found.pipe << 1 | u64::from(class >> 2 & 1);
-            found.unclean = found.unclean << 1 | u64::from(class >> 3);
+impl Block {
+    /// What the first `bytes` bytes of the block say, and a newline behind them.
+    #[inline]
+    const fn ended_at(self, bytes: usize) -> Self {
+        let end = 1_u64 << bytes;
+        let inside = end - 1;
+        Self {
+            newline: self.newline & inside | end,
+            colon: self.colon & inside,
+            pipe: self.pipe & inside,
+            unclean: self.unclean & inside,
         }
-        *block = found;
     }
 }
 
+mod portable;
 #[cfg(target_arch = "x86_64")]
-mod avx2 {
-    //! The same with 32 bytes per instruction.
-
-    use std::arch::x86_64::{
-        __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
-        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
-        _mm256_shuffle_epi8, _mm256_srli_epi16,
-    };
-
-    use super::{BLOCK_BYTES, Block, Halves};
-
-    /// Classifies `chunks`; only a [`super::Classifier::Avx2`] comes here.
-    pub(super) fn run<'b>(
-        chunks: impl Iterator<Item = &'b [u8; BLOCK_BYTES]>,
-        halves: &Halves,
-        blocks: &mut [Block],
-    ) {
-        debug_assert!(is_x86_feature_detected!("avx2"));
-        #[expect(unsafe_code, reason = "calls code compiled for AVX2")]
-        // SAFETY:
-        // - the CPU has AVX2: `Classifier::Avx2` is made by `Classifier::detect` alone, after it
-        //   has asked the CPU.
-        unsafe {
-            classify(chunks, halves, blocks);
-        }
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn classify<'b>(
-        chunks: impl Iterator<Item = &'b [u8; BLOCK_BYTES]>,
-        halves: &Halves,
-        blocks: &mut [Block],
-    ) {
-        let low = table(&halves.low);
-        let high = table(&halves.high);
-        for (chunk, block) in chunks.zip(blocks) {
-            let (first, second) = halves_of(chunk);
-            *block = Block {
-                newline: join(equal(first, b'\n'), equal(second, b'\n')),
-                colon: join(equal(first, b':'), equal(second, b':')),
-                pipe: join(equal(first, b'|'), equal(second, b'|')),
-                unclean: join(unclean(first, low, high), unclean(second, low, high)),
-            };
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn table(entries: &[u8; 16]) -> __m256i {
-        #[expect(unsafe_code, reason = "vector load")]
-        // SAFETY:
-        // - in bounds: the array has exactly the 16 bytes that are read;
-        // - alignment: the unaligned load asks for none.
-        let half = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
-        _mm256_broadcastsi128_si256(half)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn halves_of(chunk: &[u8; BLOCK_BYTES]) -> (__m256i, __m256i) {
-        let (first, second) = chunk.split_at(32);
-        #[expect(unsafe_code, reason = "vector load")]
-        // SAFETY:
-        // - in bounds: `first` has 32 bytes, as many as are read;
-        // - alignment: the unaligned load asks for none.
-        let low = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
-        #[expect(unsafe_code, reason = "vector load")]
-        // SAFETY:
-        // - in bounds: `second` has the other 32 of the 64 bytes, as many as are read;
-        // - alignment: the unaligned load asks for none.
-        let high = unsafe { _mm256_loadu_si256(second.as_ptr().cast()) };
-        (low, high)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn equal(bytes: __m256i, byte: u8) -> u32 {
-        bits(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte.cast_signed())))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn unclean(bytes: __m256i, low: __m256i, high: __m256i) -> u32 {
-        let nibble = _mm256_set1_epi8(15);
-        let low = _mm256_shuffle_epi8(low, _mm256_and_si256(bytes, nibble));
-        let rows = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-        let high = _mm256_shuffle_epi8(high, rows);
-        bits(_mm256_cmpeq_epi8(_mm256_and_si256(low, high), _mm256_setzero_si256()))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn bits(bytes: __m256i) -> u32 {
-        _mm256_movemask_epi8(bytes).cast_unsigned()
-    }
-
-    #[inline]
-    fn join(first: u32, second: u32) -> u64 {
-        u64::from(first) | u64::from(second) << 32
-    }
-}
+mod avx2;
 
 #[cfg(test)]
 mod tests;

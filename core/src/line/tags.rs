@@ -4,8 +4,6 @@
 //! another order is another series. A rate behind the tags, as DogStatsD clients send it, is taken
 //! out of them first: the reference daemon would make its digits part of the last tag.
 
-use super::key;
-
 /// A line, parted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parts<'d> {
@@ -54,7 +52,7 @@ pub(super) fn append(tags: &[u8], raw: &mut Vec<u8>) {
     for tag in tags.split(|byte| *byte == b',') {
         raw.push(b';');
         let start = raw.len();
-        key::append_text(tag, raw);
+        raw.extend_from_slice(tag);
         let (_, added) = raw.split_at_mut(start);
         for (from, to) in [(b';', b'_'), (b':', b'=')] {
             if let Some(byte) = added.iter_mut().find(|byte| **byte == from) {

@@ -251,13 +251,22 @@ fn a_regular_line_borrows_from_the_datagram() {
         "a:x y|s",
         "a:|s",
         "a:\u{e9}|s",
-        "a:1|c|@1e-1",
+        "a:1|h",
     ];
     for line in regular {
         let (recorder, tally) = read_with(true, line.as_bytes());
         assert_eq!((recorder.borrowed, tally.accepted), (1, 1), "{line}");
     }
-    for line in ["a b:1|c", "a:1|c|#x", "a:1|h", "a:1|c\r", "a:1|c|@0.5|x", "a:1e3|c", "a:1|c:"] {
+    for line in [
+        "a b:1|c",
+        "a:1|c|#x",
+        "a:1|",
+        "a:1|c|@1e-1",
+        "a:1|c\r",
+        "a:1|c|@0.5|x",
+        "a:1e3|c",
+        "a:1|c:",
+    ] {
         let (recorder, tally) = read_with(true, line.as_bytes());
         assert_eq!((recorder.borrowed, tally.accepted), (0, 1), "{line}");
     }
