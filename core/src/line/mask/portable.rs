@@ -3,24 +3,14 @@
 //! Each class is a comparison of 64 bytes that gives 64 times 0 or 1; a multiplication then moves
 //! the ones of eight bytes into one.
 
+use super::super::key;
 use super::{BLOCK_BYTES, Block, Chunks, KeySet};
 
 pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block]) {
     match key_set {
-        KeySet::Sanitized => classify_by(chunks, is_unclean, blocks),
+        KeySet::Sanitized => classify_by(chunks, |byte| !key::is_clean(byte), blocks),
         KeySet::Raw => classify_by(chunks, |byte| !byte.is_ascii(), blocks),
     }
-}
-
-/// Whether a key that is cleaned must be rewritten for `byte`. Without branches: all of a block is
-/// compared at once.
-#[inline]
-fn is_unclean(byte: u8) -> bool {
-    let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-    let is_digit = byte.wrapping_sub(b'0') < 10;
-    let is_mark =
-        (byte == b'_') | (byte == b'-') | (byte == b'.') | (byte == b';') | (byte == b'=');
-    !(is_letter | is_digit | is_mark)
 }
 
 #[inline]
