@@ -129,6 +129,18 @@ fn bad_rates_are_refused() {
 }
 
 #[test]
+fn each_rate_is_its_own() {
+    assert_eq!(
+        found("a:1|c|@0.5\na:1|c|@0.25\na:1|c|@0.5\na:1|c|@0.50\na:1|c|@0.5000000\na:1|c|@.5"),
+        ["a c 2", "a c 4", "a c 2", "a c 2", "a c 2", "a c 2"]
+    );
+    assert_eq!(
+        found("a:1|c|@0.50000\na:1|c|@0.500001\na:1|c|@0.50000\na:1|c|@\na:1|c|x0.5\na:1|c|@0.5"),
+        ["a c 2", "a c 1.999996000008", "a c 2", "!rate a:1|c|@", "!syntax a:1|c|x0.5", "a c 2"]
+    );
+}
+
+#[test]
 fn several_values_share_a_key() {
     assert_eq!(
         found("a:1|c:2|c:5|ms\nc:x|s:y|s\nd:1|c|@0.1:2|c"),
