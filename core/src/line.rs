@@ -156,7 +156,7 @@ const fn below_lowest(bits: u64) -> u64 {
 }
 
 /// The same for a line that a window does not hold. Passes over its blocks at most seven times.
-#[cold]
+#[inline(never)]
 fn beyond_window(index: &Index, at: usize, len: usize) -> (usize, Option<Shape>) {
     let end = index.next(|block| block.newline, at, len);
     let colon = index.next(|block| block.colon, at, end);
