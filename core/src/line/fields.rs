@@ -60,10 +60,13 @@ pub(super) fn weight(text: &[u8]) -> Result<f64, Reason> {
     if !matches!(text, [b'0'..=b'9' | b'.', ..]) {
         return Err(Reason::Rate);
     }
-    match number::parse(text) {
-        Some(rate) if 0.0 < rate && rate.is_finite() => Ok(1.0 / rate),
-        _ => Err(Reason::Rate),
-    }
+    number::parse(text).and_then(reciprocal).ok_or(Reason::Rate)
+}
+
+/// `1 / rate` of a rate that one can be sampled at.
+#[inline]
+pub(super) fn reciprocal(rate: f64) -> Option<f64> {
+    (0.0 < rate && rate.is_finite()).then(|| 1.0 / rate)
 }
 
 /// A counter of `number` events, each standing for `weight`.

@@ -18,36 +18,24 @@ const TEXT_BYTES_MAX: usize = 3 * DATAGRAM_BYTES_MAX;
 /// Allocated once for the longest line; pages that are never touched cost nothing.
 #[derive(Debug)]
 pub(super) struct Scratch {
+    /// The key with its tags, as sent.
+    joined: Vec<u8>,
     key: Vec<u8>,
-    tags: Vec<u8>,
     member: Vec<u8>,
 }
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        let text = || Vec::with_capacity(TEXT_BYTES_MAX);
-        Self { key: text(), tags: text(), member: text() }
+        Self {
+            joined: Vec::with_capacity(DATAGRAM_BYTES_MAX),
+            key: Vec::with_capacity(TEXT_BYTES_MAX),
+            member: Vec::with_capacity(TEXT_BYTES_MAX),
+        }
     }
 
     #[cfg(test)]
     pub(super) fn capacities(&self) -> [usize; 3] {
-        [self.key.capacity(), self.tags.capacity(), self.member.capacity()]
-    }
-
-    /// The key as the shard sees it.
-    fn set_key(&mut self, raw: &[u8], tags: &[u8], is_sanitizing: bool) {
-        self.key.clear();
-        if is_sanitizing {
-            key::append_clean(raw, &mut self.key);
-            self.tags.clear();
-            tags::append(tags, &mut self.tags);
-            // Apart, for a `;` stands between the two: no run of white space spans it.
-            key::append_clean(&self.tags, &mut self.key);
-        } else {
-            key::append_text(raw, &mut self.key);
-            tags::append(tags, &mut self.key);
-        }
-        debug_assert!(self.key.len() <= TEXT_BYTES_MAX, "a key grows by U+FFFD only");
+        [self.joined.capacity(), self.key.capacity(), self.member.capacity()]
     }
 }
 
@@ -67,15 +55,20 @@ pub(super) fn line<'d, S: SampleSink<'d>>(
     };
     let (raw_key, values) = parts.body.split_at(colon);
     let rate_behind_tags = parts.rate.map(fields::weight);
-    scratch.set_key(raw_key, parts.tags, is_sanitizing);
+    let Scratch { joined, key, member } = scratch;
+    joined.clear();
+    joined.extend_from_slice(raw_key);
+    tags::append(parts.tags, joined);
+    let key = key::rewrite(joined, is_sanitizing, key);
     for text in values.split(|byte| *byte == b':').skip(1) {
         match fields::value(text, rate_behind_tags) {
             Ok(value) => {
                 let value = match value {
-                    Value::Set(raw) => Value::Set(member(raw, &mut scratch.member)),
+                    Value::Set(b"") => Value::Set(b"0"),
+                    Value::Set(raw) => Value::Set(key::rewrite(raw, false, member)),
                     other => other,
                 };
-                sink.sample_cleaned(Sample { key: &scratch.key, value });
+                sink.sample_cleaned(Sample { key, value });
                 tally.accepted += 1;
             }
             Err(reason) => {
@@ -84,14 +77,4 @@ pub(super) fn line<'d, S: SampleSink<'d>>(
             }
         }
     }
-}
-
-/// The member that `raw` stands for: verbatim text, `0` for none.
-fn member<'m>(raw: &[u8], scratch: &'m mut Vec<u8>) -> &'m [u8] {
-    if raw.is_empty() {
-        return b"0";
-    }
-    scratch.clear();
-    key::append_text(raw, scratch);
-    scratch
 }

@@ -7,36 +7,73 @@
 
 use super::white_space;
 
-/// Appends `raw`, cleaned, to `key`. One call sees all of a run of white space.
+/// `raw` as it may be kept: itself, or rewritten in `scratch`.
+///
+/// With `is_sanitizing` cleaned as a key, without it with U+FFFD for each invalid sequence.
+pub(super) fn rewrite<'k>(
+    raw: &'k [u8],
+    is_sanitizing: bool,
+    scratch: &'k mut Vec<u8>,
+) -> &'k [u8] {
+    let is_kept = if is_sanitizing {
+        // Without an early end the bytes can be compared many at once.
+        raw.iter().fold(true, |is_kept, byte| is_kept & is_clean(*byte))
+    } else {
+        std::str::from_utf8(raw).is_ok()
+    };
+    if is_kept {
+        return raw;
+    }
+    scratch.clear();
+    if is_sanitizing {
+        append_clean(raw, scratch);
+    } else {
+        append_text(raw, scratch);
+    }
+    scratch
+}
+
+/// Whether `byte` may stand in a key that is cleaned. Without branches, for loops over many bytes.
+#[inline]
+pub(super) fn is_clean(byte: u8) -> bool {
+    let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    let is_digit = byte.wrapping_sub(b'0') < 10;
+    let is_mark =
+        (byte == b'_') | (byte == b'-') | (byte == b'.') | (byte == b';') | (byte == b'=');
+    is_letter | is_digit | is_mark
+}
+
+/// Appends `raw`, cleaned, to `key`.
 ///
 /// # Source
 /// reference/statsd-behaviour.md 4.
-pub(super) fn append_clean(mut raw: &[u8], key: &mut Vec<u8>) {
+fn append_clean(raw: &[u8], key: &mut Vec<u8>) {
+    let mut rest = raw;
     let mut is_in_space = false;
-    while let [byte, rest @ ..] = raw {
-        let count = white_space::leading(raw);
-        if 0 < count {
+    loop {
+        let count = rest.iter().position(|byte| !is_clean(*byte)).unwrap_or(rest.len());
+        let (clean, odd) = rest.split_at(count);
+        key.extend_from_slice(clean);
+        let [byte, behind @ ..] = odd else { return };
+        is_in_space &= clean.is_empty();
+        let space = white_space::leading(odd);
+        if 0 < space {
             if !is_in_space {
                 key.push(b'_');
             }
-            is_in_space = true;
-            raw = raw.get(count..).unwrap_or_default();
-            continue;
-        }
-        is_in_space = false;
-        match byte {
-            b'/' => key.push(b'-'),
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b';' | b'=' => {
-                key.push(*byte);
+            rest = odd.get(space..).unwrap_or_default();
+        } else {
+            if *byte == b'/' {
+                key.push(b'-');
             }
-            _ => {}
+            rest = behind;
         }
-        raw = rest;
+        is_in_space = 0 < space;
     }
 }
 
 /// Appends `raw` to `text`, each invalid UTF-8 sequence as one U+FFFD.
-pub(super) fn append_text(raw: &[u8], text: &mut Vec<u8>) {
+fn append_text(raw: &[u8], text: &mut Vec<u8>) {
     for chunk in raw.utf8_chunks() {
         text.extend_from_slice(chunk.valid().as_bytes());
         if !chunk.invalid().is_empty() {
@@ -50,8 +87,8 @@ mod tests {
     use super::*;
 
     fn clean(raw: &[u8]) -> String {
-        let mut key = Vec::new();
-        append_clean(raw, &mut key);
+        let mut scratch = b"of the line before".to_vec();
+        let key = rewrite(raw, true, &mut scratch).to_vec();
         String::from_utf8(key).unwrap()
     }
 
@@ -83,9 +120,17 @@ mod tests {
     #[test]
     fn invalid_text_is_replaced_sequence_by_sequence() {
         for raw in [&b"a\xffb"[..], b"\xe2\x82x", b"\xc0\x80", b"\xf0\x9f\x98\x80\xf0\x9f", b"ok"] {
-            let mut text = Vec::new();
-            append_text(raw, &mut text);
+            let mut scratch = b"of the line before".to_vec();
+            let text = rewrite(raw, false, &mut scratch);
             assert_eq!(text, String::from_utf8_lossy(raw).as_bytes(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_kept_is_not_copied() {
+        for (raw, is_sanitizing) in [(&b"a.b;c=d"[..], true), ("a \u{e9}/".as_bytes(), false)] {
+            let mut scratch = Vec::new();
+            assert_eq!(rewrite(raw, is_sanitizing, &mut scratch).as_ptr(), raw.as_ptr());
         }
     }
 }

@@ -4,10 +4,12 @@
 //! newlines, colons, pipes, and the bytes that may not stand in a key as they are (`unclean`). The
 //! walk over the lines then works on these bits alone and looks at a byte only to read a number.
 //!
-//! The idea: a byte is in a set of at most eight groups if the entry of its low half and the entry
-//! of its high half share a bit. AVX2 looks 32 bytes up at once; the portable path does the same
-//! with one table of 256 entries. Both give the same bits for any content, and both mask the tail:
-//! the bits never depend on what lies behind the datagram.
+//! The idea: a byte belongs to the key set if the entry of its low half in one table of 16 and the
+//! entry of its high half in another share a bit. AVX2 looks up 32 bytes at once; the portable path
+//! compares, in loops that a compiler turns into vector code where it can. Both give the same bits
+//! for any content, and both mask the tail: the bits never depend on what lies behind the datagram.
+//! A block is complete before it is stored: a short datagram is walked at once, and a CPU waits for
+//! bits that were stored and then changed (10 ns per datagram).
 //!
 //! Limits: [`DATAGRAM_BYTES_MAX`] bytes, of a buffer that is readable for [`DATAGRAM_SLACK_BYTES`]
 //! more. Not done here: grammar.
@@ -49,47 +51,21 @@ pub(super) enum KeySet {
 /// Which code classifies. Both give the same blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Classifier {
-    /// A table look-up per byte, on any CPU.
+    /// Comparisons, on any CPU.
     Portable,
-    /// 32 bytes at once.
+    /// 32 bytes at once; holds the proof that the CPU can.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2(avx2::Detected),
 }
 
 impl Classifier {
     /// The fastest one that this CPU runs.
     pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            return Self::Avx2;
+        if let Some(detected) = avx2::Detected::ask() {
+            return Self::Avx2(detected);
         }
         Self::Portable
-    }
-}
-
-/// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
-#[derive(Clone, Copy, Debug)]
-struct Halves {
-    low: [u8; 16],
-    high: [u8; 16],
-}
-
-impl KeySet {
-    /// The look-up tables of the set.
-    ///
-    /// One bit per group of high halves that allow the same low halves: 1 = row 2 (`-` `.`),
-    /// 2 = row 3 (digits, `;`, `=`), 4 = rows 4 and 6 (`A`-`O`, `a`-`o`), 8 = rows 5 and 7
-    /// (`P`-`Z`, `p`-`z`), 16 = the rest of row 5 (`_`).
-    const fn halves(self) -> Halves {
-        match self {
-            Self::Sanitized => Halves {
-                low: [10, 14, 14, 14, 14, 14, 14, 14, 14, 14, 12, 6, 4, 7, 5, 20],
-                high: [0, 0, 1, 2, 4, 8 | 16, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0],
-            },
-            Self::Raw => {
-                Halves { low: [1; 16], high: [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0] }
-            }
-        }
     }
 }
 
@@ -97,20 +73,14 @@ impl KeySet {
 #[derive(Debug)]
 pub(super) struct Index {
     blocks: Box<[Block]>,
+    key_set: KeySet,
     classifier: Classifier,
-    halves: Halves,
-    classes: Box<[u8; 256]>,
 }
 
 impl Index {
     pub(super) fn new(key_set: KeySet, classifier: Classifier) -> Self {
-        let halves = key_set.halves();
-        Self {
-            blocks: vec![Block::default(); BLOCKS_MAX].into_boxed_slice(),
-            classifier,
-            halves,
-            classes: Box::new(classes(halves)),
-        }
+        let blocks = vec![Block::default(); BLOCKS_MAX].into_boxed_slice();
+        Self { blocks, key_set, classifier }
     }
 
     /// Classifies the first `len` bytes of `buffer`, and puts a newline behind them.
@@ -118,27 +88,19 @@ impl Index {
     /// # Panics
     /// If `len` is above [`DATAGRAM_BYTES_MAX`] or the slack is missing: both belong to whoever
     /// owns the buffer, not to the sender.
+    #[inline]
     pub(super) fn build(&mut self, buffer: &[u8], len: usize) {
         assert!(len <= DATAGRAM_BYTES_MAX, "the buffers hold the largest datagram");
         assert!(len + DATAGRAM_SLACK_BYTES <= buffer.len(), "the slack lies behind the datagram");
-        let last = len / BLOCK_BYTES;
-        let (chunks, _) = buffer.as_chunks::<BLOCK_BYTES>();
-        let used = chunks.iter().take(last + 1);
+        let (chunks, _) = buffer.as_chunks();
+        let Some((full, [last, ..])) = chunks.split_at_checked(len / BLOCK_BYTES) else { return };
+        let chunks = Chunks { full, last, last_bytes: len % BLOCK_BYTES };
         match self.classifier {
-            Classifier::Portable => portable(used, &self.classes, &mut self.blocks),
+            Classifier::Portable => portable::classify(&chunks, self.key_set, &mut self.blocks),
             #[cfg(target_arch = "x86_64")]
-            Classifier::Avx2 => avx2::run(used, &self.halves, &mut self.blocks),
-        }
-        if let Some(block) = self.blocks.get_mut(last) {
-            let end = 1_u64 << (len % BLOCK_BYTES);
-            let inside = end - 1;
-            block.newline = (block.newline & inside) | end;
-            block.colon &= inside;
-            block.pipe &= inside;
-            block.unclean &= inside;
-        }
-        if let Some(block) = self.blocks.get_mut(last + 1) {
-            *block = Block::default();
+            Classifier::Avx2(detected) => {
+                avx2::classify(detected, &chunks, self.key_set, &mut self.blocks);
+            }
         }
     }
 
@@ -179,51 +141,34 @@ impl Index {
     }
 }
 
-const NEWLINE: u8 = 1;
-const COLON: u8 = 2;
-const PIPE: u8 = 4;
-const UNCLEAN: u8 = 8;
-
-/// The classes of every byte value, for the portable path.
-fn classes(halves: Halves) -> [u8; 256] {
-    let mut classes = [0; 256];
-    for (byte, class) in (0_u8..=255).zip(&mut classes) {
-        let low = halves.low.get(usize::from(byte & 15)).copied().unwrap_or(0);
-        let high = halves.high.get(usize::from(byte >> 4)).copied().unwrap_or(0);
-        *class = match byte {
-            b'\n' => NEWLINE,
-            b':' => COLON,
-            b'|' => PIPE,
-            _ => 0,
-        };
-        if low & high == 0 {
-            *class |= UNCLEAN;
-        }
-    }
-    classes
+/// A datagram as the classifiers take it.
+struct Chunks<'d> {
+    full: &'d [[u8; BLOCK_BYTES]],
+    /// The end of the datagram, and slack.
+    last: &'d [u8; BLOCK_BYTES],
+    /// Bytes of `last` that belong to the datagram: fewer than a block.
+    last_bytes: usize,
 }
 
-fn portable<'b>(
-    chunks: impl Iterator<Item = &'b [u8; BLOCK_BYTES]>,
-    classes: &[u8; 256],
-    blocks: &mut [Block],
-) {
-    for (chunk, block) in chunks.zip(blocks) {
-        let mut found = Block::default();
-        for byte in chunk.iter().rev() {
-            let class = classes.get(usize::from(*byte)).copied().unwrap_or(UNCLEAN);
-            found.newline = found.newline << 1 | u64::from(class & NEWLINE);
-            found.colon = found.colon << 1 | u64::from(class >> 1 & 1);
-            found.pipe = found.pipe << 1 | u64::from(class >> 2 & 1);
-            found.unclean = found.unclean << 1 | u64::from(class >> 3);
+impl Block {
+    /// What the first `bytes` bytes of the block say, and a newline behind them.
+    #[inline]
+    const fn ended_at(self, bytes: usize) -> Self {
+        let end = 1_u64 << bytes;
+        let inside = end - 1;
+        Self {
+            newline: self.newline & inside | end,
+            colon: self.colon & inside,
+            pipe: self.pipe & inside,
+            unclean: self.unclean & inside,
         }
-        *block = found;
     }
 }
 
+mod portable;
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    //! The same with 32 bytes per instruction.
+    //! The classifier for CPUs with AVX2: 32 bytes per instruction.
 
     use std::arch::x86_64::{
         __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
@@ -231,40 +176,88 @@ mod avx2 {
         _mm256_shuffle_epi8, _mm256_srli_epi16,
     };
 
-    use super::{BLOCK_BYTES, Block, Halves};
+    use super::{BLOCK_BYTES, Block, Chunks, KeySet};
 
-    /// Classifies `chunks`; only a [`super::Classifier::Avx2`] comes here.
-    pub(super) fn run<'b>(
-        chunks: impl Iterator<Item = &'b [u8; BLOCK_BYTES]>,
-        halves: &Halves,
+    /// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
+    #[derive(Clone, Copy, Debug)]
+    struct Halves {
+        low: [u8; 16],
+        high: [u8; 16],
+    }
+
+    impl Halves {
+        /// The look-up tables of a set.
+        ///
+        /// One bit per group of high halves that allow the same low halves: 1 = row 2 (`-` `.`),
+        /// 2 = row 3 (digits, `;`, `=`), 4 = rows 4 and 6 (`A`-`O`, `a`-`o`), 8 = rows 5 and 7
+        /// (`P`-`Z`, `p`-`z`), 16 = the rest of row 5 (`_`).
+        const fn of(key_set: KeySet) -> Self {
+            match key_set {
+                KeySet::Sanitized => Self {
+                    low: [10, 14, 14, 14, 14, 14, 14, 14, 14, 14, 12, 6, 4, 7, 5, 20],
+                    high: [0, 0, 1, 2, 4, 8 | 16, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0],
+                },
+                KeySet::Raw => {
+                    Self { low: [1; 16], high: [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0] }
+                }
+            }
+        }
+    }
+
+    /// The proof that this CPU has AVX2: there is no other way to make one than to ask it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(in super::super) struct Detected(());
+
+    impl Detected {
+        pub(super) fn ask() -> Option<Self> {
+            is_x86_feature_detected!("avx2").then_some(Self(()))
+        }
+    }
+
+    /// Classifies `chunks`.
+    #[inline]
+    pub(super) fn classify(
+        _: Detected,
+        chunks: &Chunks<'_>,
+        key_set: KeySet,
         blocks: &mut [Block],
     ) {
-        debug_assert!(is_x86_feature_detected!("avx2"));
         #[expect(unsafe_code, reason = "calls code compiled for AVX2")]
         // SAFETY:
-        // - the CPU has AVX2: `Classifier::Avx2` is made by `Classifier::detect` alone, after it
+        // - the CPU has AVX2: the caller holds a `Detected`, which only `Detected::ask` makes, after it
         //   has asked the CPU.
         unsafe {
-            classify(chunks, halves, blocks);
+            classify_detected(chunks, key_set, blocks);
         }
     }
 
     #[target_feature(enable = "avx2")]
-    fn classify<'b>(
-        chunks: impl Iterator<Item = &'b [u8; BLOCK_BYTES]>,
-        halves: &Halves,
-        blocks: &mut [Block],
-    ) {
+    fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block]) {
+        let halves = match key_set {
+            KeySet::Sanitized => const { &Halves::of(KeySet::Sanitized) },
+            KeySet::Raw => const { &Halves::of(KeySet::Raw) },
+        };
         let low = table(&halves.low);
         let high = table(&halves.high);
-        for (chunk, block) in chunks.zip(blocks) {
-            let (first, second) = halves_of(chunk);
-            *block = Block {
-                newline: join(equal(first, b'\n'), equal(second, b'\n')),
-                colon: join(equal(first, b':'), equal(second, b':')),
-                pipe: join(equal(first, b'|'), equal(second, b'|')),
-                unclean: join(unclean(first, low, high), unclean(second, low, high)),
-            };
+        let mut blocks = blocks.iter_mut();
+        for (chunk, found) in chunks.full.iter().zip(&mut blocks) {
+            *found = block(chunk, low, high);
+        }
+        let end = block(chunks.last, low, high).ended_at(chunks.last_bytes);
+        for (end, found) in [end, Block::default()].into_iter().zip(blocks) {
+            *found = end;
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn block(chunk: &[u8; BLOCK_BYTES], low: __m256i, high: __m256i) -> Block {
+        let (first, second) = load(chunk);
+        Block {
+            newline: join(equal(first, b'\n'), equal(second, b'\n')),
+            colon: join(equal(first, b':'), equal(second, b':')),
+            pipe: join(equal(first, b'|'), equal(second, b'|')),
+            unclean: join(unclean(first, low, high), unclean(second, low, high)),
         }
     }
 
@@ -281,19 +274,19 @@ mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn halves_of(chunk: &[u8; BLOCK_BYTES]) -> (__m256i, __m256i) {
+    fn load(chunk: &[u8; BLOCK_BYTES]) -> (__m256i, __m256i) {
         let (first, second) = chunk.split_at(32);
         #[expect(unsafe_code, reason = "vector load")]
         // SAFETY:
         // - in bounds: `first` has 32 bytes, as many as are read;
         // - alignment: the unaligned load asks for none.
-        let low = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
+        let first = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
         #[expect(unsafe_code, reason = "vector load")]
         // SAFETY:
         // - in bounds: `second` has the other 32 of the 64 bytes, as many as are read;
         // - alignment: the unaligned load asks for none.
-        let high = unsafe { _mm256_loadu_si256(second.as_ptr().cast()) };
-        (low, high)
+        let second = unsafe { _mm256_loadu_si256(second.as_ptr().cast()) };
+        (first, second)
     }
 
     #[inline]

@@ -4,8 +4,6 @@
 //! another order is another series. A rate behind the tags, as DogStatsD clients send it, is taken
 //! out of them first: the reference daemon would make its digits part of the last tag.
 
-use super::key;
-
 /// A line, parted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parts<'d> {
@@ -51,15 +49,26 @@ pub(super) fn append(tags: &[u8], raw: &mut Vec<u8>) {
     if tags.is_empty() {
         return;
     }
-    for tag in tags.split(|byte| *byte == b',') {
-        raw.push(b';');
-        let start = raw.len();
-        key::append_text(tag, raw);
-        let (_, added) = raw.split_at_mut(start);
-        for (from, to) in [(b';', b'_'), (b':', b'=')] {
-            if let Some(byte) = added.iter_mut().find(|byte| **byte == from) {
-                *byte = to;
+    raw.push(b';');
+    let start = raw.len();
+    raw.extend_from_slice(tags);
+    let (_, added) = raw.split_at_mut(start);
+    let (mut is_semicolon_seen, mut is_colon_seen) = (false, false);
+    for byte in added {
+        match *byte {
+            b',' => {
+                *byte = b';';
+                (is_semicolon_seen, is_colon_seen) = (false, false);
             }
+            b';' if !is_semicolon_seen => {
+                *byte = b'_';
+                is_semicolon_seen = true;
+            }
+            b':' if !is_colon_seen => {
+                *byte = b'=';
+                is_colon_seen = true;
+            }
+            _ => {}
         }
     }
 }

@@ -123,9 +123,37 @@ fn bad_rates_are_refused() {
     assert_eq!(tally(lines), (11, 2, 9));
     assert_eq!(found("a:1|c|#\nb:1|c|@0.5"), ["a c 1", "b c 2"]);
     assert_eq!(
-        found("a:1|c|@0\na:1|c|@ 0.1\na:1|g|@Infinity"),
-        ["!rate a:1|c|@0", "!rate a:1|c|@ 0.1", "!rate a:1|g|@Infinity"]
+        found("a:1|c|@0\na:1|c|@ 0.1\na:1|c|@+0.1\na:1|ms|@-0.1\na:x|s|@0\na:1|g|@Infinity"),
+        [
+            "!rate a:1|c|@0",
+            "!rate a:1|c|@ 0.1",
+            "!rate a:1|c|@+0.1",
+            "!rate a:1|ms|@-0.1",
+            "!rate a:x|s|@0",
+            "!rate a:1|g|@Infinity"
+        ]
     );
+}
+
+#[test]
+fn each_rate_is_its_own() {
+    assert_eq!(
+        found("a:1|c|@0.5\na:1|c|@0.25\na:1|c|@0.5\na:1|c|@0.50\na:1|c|@0.5000000\na:1|c|@.5"),
+        ["a c 2", "a c 4", "a c 2", "a c 2", "a c 2", "a c 2"]
+    );
+    assert_eq!(
+        found("a:1|c|@0.50000\na:1|c|@0.500001\na:1|c|@0.50000\na:1|c|@\na:1|c|x0.5\na:1|c|@0.5"),
+        ["a c 2", "a c 1.999996000008", "a c 2", "!rate a:1|c|@", "!syntax a:1|c|x0.5", "a c 2"]
+    );
+}
+
+#[test]
+fn a_rate_at_the_end_does_not_go_on_in_the_slack() {
+    let datagram = b"a:1|c|@0.5777\na:1|c|@0.5";
+    let buffer = [datagram, &b"777\n"[..], &[0; DATAGRAM_SLACK_BYTES]].concat();
+    let mut recorder = Recorder::default();
+    LineParser::new(true).datagram(&buffer, datagram.len(), &mut recorder);
+    assert_eq!(recorder.found.last().unwrap(), "a c 2");
 }
 
 #[test]
@@ -251,13 +279,22 @@ fn a_regular_line_borrows_from_the_datagram() {
         "a:x y|s",
         "a:|s",
         "a:\u{e9}|s",
-        "a:1|c|@1e-1",
+        "a:1|h",
     ];
     for line in regular {
         let (recorder, tally) = read_with(true, line.as_bytes());
         assert_eq!((recorder.borrowed, tally.accepted), (1, 1), "{line}");
     }
-    for line in ["a b:1|c", "a:1|c|#x", "a:1|h", "a:1|c\r", "a:1|c|@0.5|x", "a:1e3|c", "a:1|c:"] {
+    for line in [
+        "a b:1|c",
+        "a:1|c|#x",
+        "a:1|",
+        "a:1|c|@1e-1",
+        "a:1|c\r",
+        "a:1|c|@0.5|x",
+        "a:1e3|c",
+        "a:1|c:",
+    ] {
         let (recorder, tally) = read_with(true, line.as_bytes());
         assert_eq!((recorder.borrowed, tally.accepted), (0, 1), "{line}");
     }

@@ -1,0 +1,48 @@
+//! The classifier for every CPU.
+//!
+//! Each class is a comparison of 64 bytes that gives 64 times 0 or 1; a multiplication then moves
+//! the ones of eight bytes into one.
+
+use super::super::key;
+use super::{BLOCK_BYTES, Block, Chunks, KeySet};
+
+pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block]) {
+    match key_set {
+        KeySet::Sanitized => classify_by(chunks, |byte| !key::is_clean(byte), blocks),
+        KeySet::Raw => classify_by(chunks, |byte| !byte.is_ascii(), blocks),
+    }
+}
+
+#[inline]
+fn classify_by(chunks: &Chunks<'_>, is_unclean: impl Fn(u8) -> bool, blocks: &mut [Block]) {
+    let block = |chunk: &[u8; BLOCK_BYTES]| Block {
+        newline: bits(chunk, |byte| byte == b'\n'),
+        colon: bits(chunk, |byte| byte == b':'),
+        pipe: bits(chunk, |byte| byte == b'|'),
+        unclean: bits(chunk, &is_unclean),
+    };
+    let mut blocks = blocks.iter_mut();
+    for (chunk, found) in chunks.full.iter().zip(&mut blocks) {
+        *found = block(chunk);
+    }
+    let ends = [block(chunks.last).ended_at(chunks.last_bytes), Block::default()];
+    for (end, found) in ends.into_iter().zip(blocks) {
+        *found = end;
+    }
+}
+
+#[inline]
+fn bits(chunk: &[u8; BLOCK_BYTES], is_in: impl Fn(u8) -> bool) -> u64 {
+    let flags = chunk.map(|byte| u8::from(is_in(byte)));
+    let (words, _) = flags.as_chunks::<8>();
+    words.iter().rev().fold(0, |bits, word| bits << 8 | gather(u64::from_le_bytes(*word)))
+}
+
+/// The lowest bits of eight bytes as one byte; the other bits are 0.
+///
+/// Byte `i` adds `1 << (8 * i)` times the factor, whose bit `56 - 7 * i` lands on bit `56 + i`; no two
+/// products of the rest meet there.
+#[inline]
+const fn gather(flags: u64) -> u64 {
+    flags.wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
