@@ -11,7 +11,7 @@
 //! | 0 | 8 | magic | `floe.seg` |
 //! | 8 | 4 | format version | 1 |
 //! | 12 | 4 | part index | this part of the interval, from 0 |
-//! | 16 | 8 | schema hash | FNV-1a, 64 bits, of [`SCHEMA`] |
+//! | 16 | 8 | schema hash | FNV-1a, 64 bits, of `SCHEMA` |
 //! | 24 | 8 | timestamp | end of the interval, seconds since the epoch |
 //! | 32 | 8 | flush interval | ms |
 //! | 40 | 8 | body length | bytes; the file is exactly 64 more |

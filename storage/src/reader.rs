@@ -6,7 +6,7 @@
 //! into one aligned buffer that is reused, not mapped: whoever truncates a mapped file ends its
 //! readers with SIGBUS.
 //!
-//! Limits: a body of [`SEGMENT_PART_BYTES_MAX`]; the length is checked before memory is asked for.
+//! Limits: a body of `SEGMENT_PART_BYTES_MAX`; the length is checked before memory is asked for.
 
 use std::fs::File;
 use std::io::{self, Read};

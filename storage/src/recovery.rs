@@ -10,7 +10,8 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::error::{SegmentError, SpoolError};
 use crate::layout::{self, FileId, Layout};
@@ -80,13 +81,20 @@ pub struct Abandoned {
     pub segments: u64,
 }
 
+/// A commit of any run; ordered by run, then by sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Commit {
+    pub(crate) run_id: u64,
+    pub(crate) sequence: u64,
+}
+
 /// What recovery hands to the spool.
 pub(crate) struct Recovered {
     pub(crate) report: RecoveryReport,
     pub(crate) archive: Index,
     pub(crate) queues: Vec<Index>,
     pub(crate) newest_timestamp_s: Option<u64>,
-    pub(crate) newest_run_id: Option<u64>,
+    pub(crate) newest_commit: Option<Commit>,
 }
 
 /// Runs recovery; the caller holds the ingest lock and has made the directories.
@@ -96,7 +104,7 @@ pub(crate) fn recover(layout: &Layout, backends: &[String]) -> Result<Recovered,
         report: RecoveryReport::default(),
         verdicts: HashMap::new(),
         newest: None,
-        newest_run_id: None,
+        newest_commit: None,
     };
     recovery.sweep_tmp(backends)?;
     let archive = recovery.check_directory(&layout.archive(), None)?;
@@ -116,8 +124,8 @@ pub(crate) fn recover(layout: &Layout, backends: &[String]) -> Result<Recovered,
     // A damaged segment's timestamp has been used all the same.
     recovery.list(&layout.quarantine())?;
     let newest_timestamp_s = recovery.newest.map(|name| name.timestamp_s());
-    let Recovery { report, newest_run_id, .. } = recovery;
-    Ok(Recovered { report, archive, queues, newest_timestamp_s, newest_run_id })
+    let Recovery { report, newest_commit, .. } = recovery;
+    Ok(Recovered { report, archive, queues, newest_timestamp_s, newest_commit })
 }
 
 struct Recovery<'a> {
@@ -126,7 +134,7 @@ struct Recovery<'a> {
     /// What was found out about each file.
     verdicts: HashMap<FileId, Verdict>,
     newest: Option<SegmentName>,
-    newest_run_id: Option<u64>,
+    newest_commit: Option<Commit>,
 }
 
 #[derive(Clone, Debug)]
@@ -141,8 +149,7 @@ impl Recovery<'_> {
     fn sweep_tmp(&mut self, backends: &[String]) -> Result<(), SpoolError> {
         let mut names = Vec::new();
         let tmp = self.layout.tmp();
-        self.report.foreign +=
-            layout::list_segments(&tmp, &mut names).map_err(SpoolError::io("list", &tmp))?;
+        layout::list_segments(&tmp, &mut names).map_err(SpoolError::io("list", &tmp))?;
         names.sort_unstable();
         let mut directories: Vec<_> =
             backends.iter().map(|backend| self.layout.backend(backend)).collect();
@@ -170,6 +177,8 @@ impl Recovery<'_> {
                 layout::sync_directory(directory)?;
             }
         }
+        // What is left will be published one day: its timestamps are used.
+        self.list(&tmp)?;
         Ok(())
     }
 
@@ -196,16 +205,15 @@ impl Recovery<'_> {
                         Err(error) => self.fail(SpoolError::io("quarantine", &path)(error)),
                     }
                 }
-                Err(error) if error.is_vanished() => {}
-                Err(SegmentError::Io(error)) => self.fail(SpoolError::io("read", &path)(error)),
-                Err(_) => unreachable!("verdict maps every other error"),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.fail(SpoolError::io("read", &path)(error)),
             }
         }
         Ok(index)
     }
 
     /// What is to be thought of `path`; only failures to read are errors.
-    fn verdict(&mut self, path: &Path, name: SegmentName) -> Result<Verdict, SegmentError> {
+    fn verdict(&mut self, path: &Path, name: SegmentName) -> io::Result<Verdict> {
         let metadata = fs::symlink_metadata(path)?;
         let id = FileId::of(&metadata);
         if let Some(verdict) = self.verdicts.get(&id) {
@@ -219,7 +227,7 @@ impl Recovery<'_> {
             Ok(header) => {
                 Verdict::Good { rows: u64::from(header.row_count), bytes: metadata.len() }
             }
-            Err(error @ SegmentError::Io(_)) => return Err(error),
+            Err(SegmentError::Io(error)) => return Err(error),
             Err(error) if error.is_unknown() => {
                 self.report.unknown += 1;
                 Verdict::Unknown
@@ -254,15 +262,16 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Names in `directory`, oldest first; remembers the newest timestamp and run.
+    /// Names in `directory`, oldest first; remembers the newest timestamp and commit.
     fn list(&mut self, directory: &Path) -> Result<Vec<SegmentName>, SpoolError> {
         let mut names = Vec::new();
         self.report.foreign += layout::list_segments(directory, &mut names)
             .map_err(SpoolError::io("list", directory))?;
         names.sort_unstable();
         self.newest = self.newest.max(names.last().copied());
-        let run_id = names.iter().map(|name| name.run_id()).max();
-        self.newest_run_id = self.newest_run_id.max(run_id);
+        let commits =
+            names.iter().map(|name| Commit { run_id: name.run_id(), sequence: name.sequence() });
+        self.newest_commit = self.newest_commit.max(commits.max());
         Ok(names)
     }
 
@@ -273,11 +282,7 @@ impl Recovery<'_> {
 }
 
 /// Finishes a commit that was cut short; `path` may never have been synced.
-fn publish(
-    path: &Path,
-    directories: &[std::path::PathBuf],
-    name: SegmentName,
-) -> Result<(), SpoolError> {
+fn publish(path: &Path, directories: &[PathBuf], name: SegmentName) -> Result<(), SpoolError> {
     File::open(path).and_then(|file| file.sync_data()).map_err(SpoolError::io("sync", path))?;
     for directory in directories {
         writer::link_into(path, directory, name)?;

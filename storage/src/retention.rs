@@ -2,7 +2,7 @@
 //! queue as *expired*, counted row by row.
 //!
 //! Runs after each interval, in the ingest half, which alone adds segments and so knows what lies
-//! in each directory without listing it: an [`Index`] per directory. Queues shrink behind its back
+//! in each directory without listing it: an `Index` per directory. Queues shrink behind its back
 //! when exporters acknowledge; it notices when an unlink finds nothing, or lists the names once
 //! before it lets go for lack of space.
 //!

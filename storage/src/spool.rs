@@ -15,12 +15,12 @@ use floe_core::row::Rows;
 use crate::error::{EncodeError, SpoolError};
 use crate::layout::{self, FileId, Layout};
 use crate::lock::Lock;
-use crate::recovery::{self, RecoveryReport};
-use crate::retention::{Caps, Entry, Index, Retired};
+use crate::recovery::{self, Commit, RecoveryReport};
+use crate::retention::{Caps, Entry, Expired, Index, Retired};
 use crate::segment::{NameParts, RUN_ID_MAX, SegmentName};
 use crate::writer::{self, Writer};
 
-/// Tries of one commit on a full disk; each frees more of the archive.
+/// Further tries of one commit on a full disk; each frees more of the archive.
 const FULL_RETRIES_MAX: u32 = 4;
 
 /// Freed beyond what a commit needs: names, blocks, rounding, bytes.
@@ -104,16 +104,15 @@ impl Spool {
         let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
         create_directories(&layout, &names)?;
         let recovered = recovery::recover(&layout, &names)?;
-        // The run sorts behind its predecessors even if the clock was set back meanwhile.
-        let run_id = recovered.newest_run_id.map_or(run_id, |newest| run_id.max(newest + 1));
+        let first = first_commit(run_id, recovered.newest_commit);
         let spool = Self {
             layout,
             backends,
             archive_caps: Caps { age_ms: archive_age_ms, bytes: archive_bytes },
             archive: recovered.archive,
             queues: recovered.queues,
-            run_id: run_id.min(RUN_ID_MAX),
-            next_sequence: 0,
+            run_id: first.run_id,
+            next_sequence: first.sequence,
             newest_timestamp_s: recovered.newest_timestamp_s,
             writer: Writer::new(),
             _lock: lock,
@@ -151,24 +150,24 @@ impl Spool {
             assert_eq!(part.timestamp_s, parts[0].timestamp_s, "an interval has one timestamp");
         }
         let mut relieved = Retired::default();
-        for _ in 0..FULL_RETRIES_MAX {
+        let mut retry_count = 0;
+        loop {
             let mut entries = Vec::with_capacity(parts.len());
             let error = match self.publish(parts, &mut entries) {
                 Ok(()) => return Ok(self.committed(&entries, relieved)),
                 Err(error) => error,
             };
             self.roll_back(&entries);
-            if !error.is_full() {
+            if !error.is_full() || retry_count == FULL_RETRIES_MAX {
                 return Err(error);
             }
+            retry_count += 1;
             let needed = entries.iter().map(|entry| entry.bytes).sum::<u64>() + RELIEF_SLACK_BYTES;
             let freed = self.archive.relieve_archive(needed, &mut relieved.archive);
             if !freed.is_ok_and(|bytes| bytes > 0) {
                 return Err(error);
             }
         }
-        let path = self.layout.tmp();
-        Err(SpoolError::io("write", &path)(std::io::ErrorKind::StorageFull.into()))
     }
 
     /// Applies the caps on archive and queues.
@@ -179,7 +178,7 @@ impl Spool {
         let mut retired = Retired::default();
         for (limits, queue) in self.backends.iter().zip(&mut self.queues) {
             let caps = Caps { age_ms: limits.backlog_age_ms, bytes: limits.backlog_bytes };
-            let mut expired = crate::retention::Expired::default();
+            let mut expired = Expired::default();
             if let Err(error) = queue.cap_queue(caps, now_s, &mut expired) {
                 retired.fail(error);
             }
@@ -331,7 +330,7 @@ impl Spool {
         retired: &mut Retired,
     ) -> Result<bool, SpoolError> {
         for (limits, queue) in self.backends.iter().zip(&mut self.queues) {
-            let mut expired = crate::retention::Expired::default();
+            let mut expired = Expired::default();
             queue.expire(name, &mut expired)?;
             if expired.segments > 0 {
                 retired.backend(&limits.name).merge(expired);
@@ -342,6 +341,19 @@ impl Spool {
         }
         self.archive.expire(name, &mut retired.archive)?;
         Ok(true)
+    }
+}
+
+/// Run id and sequence of a new run: behind every commit in the spool, even if the clock was set
+/// back meanwhile, so that no name is ever used twice.
+fn first_commit(run_id: u64, newest: Option<Commit>) -> Commit {
+    let run_id = run_id.min(RUN_ID_MAX);
+    match newest {
+        Some(newest) if newest.run_id == RUN_ID_MAX => {
+            Commit { run_id: RUN_ID_MAX, sequence: newest.sequence + 1 }
+        }
+        Some(newest) => Commit { run_id: run_id.max(newest.run_id + 1), sequence: 0 },
+        None => Commit { run_id, sequence: 0 },
     }
 }
 

@@ -6,7 +6,7 @@
 //! `tmp/<name>`, fdatasync, link into each directory, unlink `tmp/<name>`, fsync the directories.
 //! Until the first link nobody sees the segment; after it, it is whole.
 //!
-//! Limits: a body of [`SEGMENT_PART_BYTES_MAX`]. Never writes to a file twice: a failed fsync says
+//! Limits: a body of `SEGMENT_PART_BYTES_MAX`. Never writes to a file twice: a failed fsync says
 //! nothing about the next one, so a retry is a new file ([`crate::spool`]).
 
 use std::fs::{self, OpenOptions};
@@ -22,7 +22,7 @@ use rkyv::util::AlignedVec;
 use crate::columns;
 use crate::error::{EncodeError, SpoolError};
 use crate::format::{self, BODY_ALIGNMENT, HEADER_BYTES, Header};
-use crate::layout;
+use crate::layout::{self, FileId};
 use crate::segment::SegmentName;
 
 /// Serialises rows into a buffer that it keeps.
@@ -91,7 +91,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SpoolError> {
 
 /// Links `source` into `directory` as `name`; a directory that vanished is made again.
 ///
-/// The same name there is taken for the same segment: run id and sequence never repeat.
+/// A link that is there already is no error: a commit was cut short behind it.
 pub(crate) fn link_into(
     source: &Path,
     directory: &Path,
@@ -106,10 +106,15 @@ pub(crate) fn link_into(
         }
         result = fs::hard_link(source, &target);
     }
-    if is(&result, io::ErrorKind::AlreadyExists) {
+    if is(&result, io::ErrorKind::AlreadyExists) && is_same_file(source, &target) {
         return Ok(());
     }
     result.map_err(SpoolError::io("link", &target))
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let id = |path| fs::symlink_metadata(path).map(|metadata| FileId::of(&metadata));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 fn is(result: &io::Result<()>, kind: io::ErrorKind) -> bool {

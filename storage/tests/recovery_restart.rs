@@ -1,6 +1,7 @@
 //! Claim: a restart finds what the last run left: timestamps, backlogs, names behind the old ones,
 //! and one holder per spool.
 //! Method: spools are opened, left and opened again; a second process is this program itself.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
 
@@ -71,6 +72,19 @@ fn names_of_a_later_run_sort_behind_even_if_the_clock_went_back() {
     assert_eq!(later[..2], earlier[..]);
     assert_eq!(later.len(), 3);
     assert!(later[2].run_id() > later[1].run_id());
+}
+
+#[test]
+fn names_never_repeat_even_at_the_greatest_run_id() {
+    let spool = tempfile::tempdir().unwrap();
+    let options = SpoolOptions { run_id: u64::MAX, ..options(spool.path(), &["a"]) };
+    for run in 1..=3 {
+        let (mut half, _) = Spool::open(options.clone()).unwrap();
+        half.commit(&[rows(1_700_000_000)]).unwrap();
+        let names = segments(&spool.path().join("backends/a"));
+        assert_eq!(names.len(), run);
+        assert_eq!(names[run - 1].sequence(), run as u64 - 1);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Claim: a stop at any instruction of a commit leaves either the whole segment or none.
 //! Method: the state of `tmp/` and of the queues after such a stop is made by hand, then the spool
 //! is opened.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
 
@@ -113,8 +114,9 @@ fn tmp_file_of_an_unknown_version_is_left() {
     bytes[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
     seal(&mut bytes);
     fs::write(&tmp, &bytes).unwrap();
-    let (_spool, report) = open(spool.path(), &["a", "b"]);
+    let (half, report) = open(spool.path(), &["a", "b"]);
     assert_eq!((report.published, report.torn, report.unknown), (0, 0, 1));
+    assert_eq!(half.newest_timestamp_s(), Some(1_700_000_000), "it will be published one day");
     assert_eq!(fs::read(&tmp).unwrap(), bytes);
 }
 
@@ -127,4 +129,23 @@ fn foreign_tmp_file_is_left() {
     let (_spool, report) = open(spool.path(), &["a", "b"]);
     assert_eq!((report.foreign, report.torn), (1, 0));
     assert!(foreign.exists());
+}
+
+#[test]
+fn tmp_file_that_cannot_be_published_is_left_for_the_next_start() {
+    let spool = tempfile::tempdir().unwrap();
+    let tmp = unpublished(spool.path());
+    let in_the_way = spool.path().join("archive").join(tmp.file_name().unwrap());
+    // A directory under the name of a segment: neither that segment nor anything to remove.
+    fs::create_dir(&in_the_way).unwrap();
+    let (half, report) = open(spool.path(), &["a", "b"]);
+    assert_eq!((report.published, report.torn), (0, 0));
+    assert!(report.failed > 0);
+    assert_eq!(half.newest_timestamp_s(), Some(1_700_000_000));
+    drop(half);
+    assert!(tmp.exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    let (_half, report) = open(spool.path(), &["a", "b"]);
+    assert_eq!((report.published, report.failed), (1, 0));
+    only(&spool.path().join("backends/b"));
 }

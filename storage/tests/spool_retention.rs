@@ -1,8 +1,10 @@
 //! Claim: caps hold, the newest archived segment stays, and every row that expires is counted.
 //! Method: small caps, given times, and exporters that acknowledge behind the ingest half's back.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
 
+use std::fs;
 use std::path::Path;
 
 use floe_storage::{Expired, Queue, Spool, SpoolOptions, Writer};
@@ -199,4 +201,25 @@ fn relief_without_end_leaves_the_newest_archived() {
     assert_eq!(retired.backends, [("a".to_owned(), expired(3))]);
     assert_eq!(timestamps(&spool.path().join("archive")), [T + 20]);
     assert_eq!(half.newest_timestamp_s(), Some(T + 20));
+}
+
+#[test]
+fn failure_is_reported_and_tried_again_while_other_queues_go_on() {
+    let spool = tempfile::tempdir().unwrap();
+    let (mut half, _) = open(spool.path(), &["a", "b"]);
+    fill(&mut half, 2);
+    let (queue, aside) = (spool.path().join("backends/a"), spool.path().join("aside"));
+    fs::rename(&queue, &aside).unwrap();
+    fs::write(&queue, "in the way").unwrap();
+    let retired = half.retain(u64::MAX);
+    let error = retired.error.unwrap();
+    assert_eq!(error.errno(), Some(20), "ENOTDIR");
+    assert!(error.path().unwrap().starts_with(&queue));
+    assert_eq!(retired.backends, [("b".to_owned(), expired(2))]);
+
+    fs::remove_file(&queue).unwrap();
+    fs::rename(&aside, &queue).unwrap();
+    let retired = half.retain(u64::MAX);
+    assert!(retired.error.is_none());
+    assert_eq!(retired.backends, [("a".to_owned(), expired(2))]);
 }

@@ -9,9 +9,9 @@ use floe_core::row::{
 };
 use floe_storage::{BackendLimits, RecoveryReport, SegmentName, Spool, SpoolOptions};
 
-pub const HOUR_MS: u64 = 3_600_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 
-pub fn names(names: &[&str]) -> NameColumn {
+pub(crate) fn names(names: &[&str]) -> NameColumn {
     let mut column = NameColumn::default();
     for name in names {
         column.push(name.as_bytes());
@@ -20,7 +20,7 @@ pub fn names(names: &[&str]) -> NameColumn {
 }
 
 /// One row of each kind but timers, of which there are two: one idle, one with bins.
-pub fn rows(timestamp_s: u64) -> Rows {
+pub(crate) fn rows(timestamp_s: u64) -> Rows {
     Rows {
         timestamp_s,
         flush_interval_ms: 10_000,
@@ -68,11 +68,11 @@ pub fn rows(timestamp_s: u64) -> Rows {
 }
 
 /// `count` parts of one interval.
-pub fn parts(timestamp_s: u64, count: u32) -> Vec<Rows> {
+pub(crate) fn parts(timestamp_s: u64, count: u32) -> Vec<Rows> {
     (0..count).map(|part_index| Rows { part_index, ..rows(timestamp_s) }).collect()
 }
 
-pub fn options(path: &Path, backends: &[&str]) -> SpoolOptions {
+pub(crate) fn options(path: &Path, backends: &[&str]) -> SpoolOptions {
     SpoolOptions {
         path: path.to_owned(),
         backends: backends
@@ -89,12 +89,12 @@ pub fn options(path: &Path, backends: &[&str]) -> SpoolOptions {
     }
 }
 
-pub fn open(path: &Path, backends: &[&str]) -> (Spool, RecoveryReport) {
+pub(crate) fn open(path: &Path, backends: &[&str]) -> (Spool, RecoveryReport) {
     Spool::open(options(path, backends)).unwrap()
 }
 
 /// Names of the entries of `directory`, sorted.
-pub fn entries(directory: &Path) -> Vec<String> {
+pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let mut entries: Vec<String> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -104,29 +104,29 @@ pub fn entries(directory: &Path) -> Vec<String> {
 }
 
 /// The segments of `directory`, sorted.
-pub fn segments(directory: &Path) -> Vec<SegmentName> {
+pub(crate) fn segments(directory: &Path) -> Vec<SegmentName> {
     entries(directory).iter().filter_map(|entry| SegmentName::parse(entry)).collect()
 }
 
 /// Timestamps of the segments of `directory`, sorted.
-pub fn timestamps(directory: &Path) -> Vec<u64> {
+pub(crate) fn timestamps(directory: &Path) -> Vec<u64> {
     segments(directory).iter().map(SegmentName::timestamp_s).collect()
 }
 
 /// Path of the only segment in `directory`.
-pub fn only(directory: &Path) -> PathBuf {
+pub(crate) fn only(directory: &Path) -> PathBuf {
     let entries = entries(directory);
     assert_eq!(entries.len(), 1, "{entries:?}");
     directory.join(&entries[0])
 }
 
 /// Rewrites the header's checksum after a change of its other bytes.
-pub fn seal(file: &mut [u8]) {
+pub(crate) fn seal(file: &mut [u8]) {
     let crc = floe_storage::format::crc(&file[..60]);
     file[60..64].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Replaces the file behind all links of `path`, in place.
-pub fn overwrite(path: &Path, bytes: &[u8]) {
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
