@@ -26,7 +26,7 @@ use rustix::fs::inotify;
 
 use super::accounts::{BackendAccounts, Count, Reading};
 use super::connection::{Awaited, Connection, Delivery, Patience, ns};
-use super::delivery::{Delivered, Failed, Format, OwnPoints};
+use super::delivery::{Attempt, Format, OwnPoints};
 use super::error::ExportError;
 use super::pace::{Backoff, Pace};
 use super::resolver::Resolver;
@@ -35,6 +35,12 @@ use crate::clock::{monotonic_ns, wall_ms};
 
 /// Attempts that must end with a silent peer before a segment counts as weakly acknowledged.
 const SILENT_ATTEMPTS_MAX: u32 = 3;
+
+/// Attempts after which a segment of the backlog stands behind those with fewer: one that a peer
+/// never takes must not keep the others back. Above [`SILENT_ATTEMPTS_MAX`], which comes first.
+const ATTEMPTS_PER_TURN: u32 = 4;
+
+const _: () = assert!(SILENT_ATTEMPTS_MAX < ATTEMPTS_PER_TURN);
 
 /// One backend and what its thread knows.
 #[derive(Debug)]
@@ -160,9 +166,8 @@ impl Backend {
         }
         self.passed_over.retain(|name| names.binary_search(name).is_ok());
         self.attempts.retain(|name, _| names.binary_search(name).is_ok());
-        let mut sendable = names.iter().filter(|name| !self.passed_over.contains(name));
-        let Some(oldest) = sendable.next() else { return Step::Idle };
-        let newest = sendable.next_back().unwrap_or(oldest);
+        let newest = names.iter().rfind(|name| !self.passed_over.contains(name));
+        let Some(newest) = newest else { return Step::Idle };
         if newest.timestamp_s() > self.newest_timestamp_s {
             self.newest_timestamp_s = newest.timestamp_s();
             self.live_bytes = 0;
@@ -182,7 +187,12 @@ impl Backend {
         if now_ns < ready_ns && !self.is_stop_seen {
             return Step::WaitUntil(ready_ns);
         }
-        Step::Send(*oldest)
+        let turn = |name: &&SegmentName| {
+            let sent = self.attempts.get(*name).map_or(0, |attempts| attempts.sent);
+            (sent / ATTEMPTS_PER_TURN, **name)
+        };
+        let sendable = names.iter().filter(|name| !self.passed_over.contains(name));
+        sendable.min_by_key(turn).map_or(Step::Idle, |name| Step::Send(*name))
     }
 
     fn is_live(&self, name: &SegmentName) -> bool {
@@ -207,25 +217,29 @@ impl Backend {
         let stop = Arc::clone(&self.stop);
         let now = self.accounts.read();
         let start_ns = monotonic_ns();
-        let outcome = match self.connect(name, &stop) {
+        let attempt = match self.connect(name, &stop) {
             Ok((connection, awaited)) => {
                 let own = OwnPoints { link: self.accounts.link(), books: (&now, &self.told) };
                 self.format.deliver(segment.rows, &own, connection, awaited)
             }
-            Err(error) => Err(Failed { error, tally: Default::default(), bytes: 0 }),
+            Err(error) => return self.fail(&error),
         };
         let interval_ms = segment.header.flush_interval_ms;
         let took_ms = (monotonic_ns() - start_ns) / 1_000_000;
-        let Some(delivered) = self.judge(name, outcome) else { return };
+        let bytes = attempt.bytes;
+        if let Err(error) = self.judge(name, attempt) {
+            return self.fail(&error);
+        }
+        self.succeed();
         if name.part() == 0 {
             self.told = now;
         }
-        self.accounts.set_delivered(wall_ms() / 1_000, took_ms, delivered.bytes);
+        self.accounts.set_delivered(wall_ms() / 1_000, took_ms, bytes);
         if self.is_live(&name) {
-            self.live_bytes += delivered.bytes;
+            self.live_bytes += bytes;
             self.pace.observe_live(self.live_bytes, interval_ms);
         } else {
-            self.pace.spend(delivered.bytes, monotonic_ns());
+            self.pace.spend(bytes, monotonic_ns());
         }
     }
 
@@ -249,46 +263,36 @@ impl Backend {
         Ok((connection, awaited))
     }
 
-    /// Acknowledges what was delivered, weakly where that is all there is to have; `None` if the
-    /// segment has to be sent again.
-    fn judge(
-        &mut self,
-        name: SegmentName,
-        outcome: Result<Delivered, Failed>,
-    ) -> Option<Delivered> {
-        let (delivered, is_weak) = match outcome {
-            Ok(delivered) => (delivered, false),
-            Err(Failed { error: ExportError::NotClosed { .. }, tally, bytes })
-                if self.is_silence_enough(name) =>
-            {
-                (Delivered { delivery: Delivery::Written, tally, bytes }, true)
+    /// Acknowledges what was delivered, weakly where that is all there is to have.
+    ///
+    /// # Errors
+    /// Why the segment has to be sent again.
+    fn judge(&mut self, name: SegmentName, attempt: Attempt) -> Result<(), ExportError> {
+        let Attempt { result, tally, bytes } = attempt;
+        let is_weak = match result {
+            Ok(delivery) => {
+                self.is_close_expected |= delivery == Delivery::Closed;
+                false
             }
-            Err(failed) => {
-                self.fail(&failed.error);
-                return None;
-            }
+            Err(ExportError::NotClosed { .. }) if self.is_silence_enough(name) => true,
+            Err(error) => return Err(error),
         };
         match self.queue.acknowledge(&name) {
             // It expired meanwhile: whoever removed it has it in the books as that.
-            Ok(false) => {}
-            Ok(true) => {
-                self.accounts.add(Count::SegmentsAcknowledged, 1);
-                self.accounts.add(Count::BytesAcknowledged, delivered.bytes);
-                self.accounts.add_tally(&delivered.tally);
-            }
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
             Err(source) => {
-                self.fail(&self.spool_error("remove", &self.queue.path(&name), source));
-                return None;
+                return Err(self.spool_error("remove", &self.queue.path(&name), source));
             }
         }
+        self.accounts.add(Count::SegmentsAcknowledged, 1);
+        self.accounts.add(Count::BytesAcknowledged, bytes);
+        self.accounts.add_tally(&tally);
         if is_weak {
             self.accounts.add(Count::SegmentsWeak, 1);
             self.tell_weakness();
-        } else if delivered.delivery == Delivery::Closed {
-            self.is_close_expected = true;
         }
-        self.succeed();
-        Some(delivered)
+        Ok(())
     }
 
     /// Counts an attempt that ended in silence, and says whether it was one too many.
@@ -315,11 +319,11 @@ impl Backend {
             Ok(put_away) => {
                 self.accounts.add(Count::SegmentsQuarantined, 1);
                 self.accounts.add(Count::RowsQuarantined, put_away.rows.unwrap_or(0));
-                let path = put_away.path.display();
-                tracing::error!(backend, %error, %path, rows = put_away.rows, "damaged segment quarantined");
+                let (path, rows) = (put_away.path.display(), put_away.rows);
+                tracing::error!(backend, %error, %path, rows, "damaged segment quarantined");
             }
             Err(cause) => {
-                tracing::error!(backend, segment = %name, %error, %cause, "damaged segment passed over");
+                tracing::error!(backend, %name, %error, %cause, "damaged segment passed over");
                 self.passed_over.insert(name);
             }
         }
@@ -338,15 +342,17 @@ impl Backend {
             return;
         }
         self.accounts.set_failed(wall_ms() / 1_000);
-        let delay_ns = self.backoff.delay_ns();
+        let backoff_ns = self.backoff.delay_ns();
+        // What only new settings can cure is still tried: the name server may say otherwise.
+        let is_retryable = error.is_retryable();
+        let delay_ns = if is_retryable { backoff_ns } else { ns(self.patience.backoff_last) };
         self.retry_ns = monotonic_ns() + delay_ns;
         let (backend, fault) = (self.accounts.name(), error.fault());
         let retry_ms = delay_ns / 1_000_000;
         if std::mem::replace(&mut self.is_failing, true) {
             tracing::debug!(backend, %error, ?fault, retry_ms, "segment not delivered");
         } else {
-            let is_retryable = error.is_retryable();
-            tracing::warn!(backend, %error, ?fault, is_retryable, retry_ms, "segment not delivered");
+            tracing::warn!(backend, %error, ?fault, retry_ms, "segment not delivered");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Carbon's pickle protocol: frames of points as a Python list.
 //!
-//! The second output buffer beside [`super::carbon_line`], with the same gate in front. We only
-//! ever write pickles, never load one.
+//! The second output buffer beside [`crate::export::carbon_line`], with the same gate in front. We
+//! only ever write pickles, never load one.
 //!
 //! # Format
 //! A frame is a length, 4 bytes big-endian, and a pickle of protocol 2 of that length:

@@ -36,19 +36,10 @@ pub(crate) struct OwnPoints<'a> {
     pub(crate) books: (&'a Reading, &'a Reading),
 }
 
-/// A delivery that ended well.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Delivered {
-    pub(crate) delivery: Delivery,
-    pub(crate) tally: PointTally,
-    pub(crate) bytes: u64,
-}
-
-/// An attempt that did not.
+/// One attempt: how it ended, and what it had written by then.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) error: ExportError,
-    /// What the attempt had written, for a segment that is taken for delivered all the same.
+pub(crate) struct Attempt {
+    pub(crate) result: Result<Delivery, ExportError>,
     pub(crate) tally: PointTally,
     pub(crate) bytes: u64,
 }
@@ -117,13 +108,13 @@ impl Format {
         own: &OwnPoints<'_>,
         mut connection: Connection<'_>,
         awaited: Awaited,
-    ) -> Result<Delivered, Failed> {
+    ) -> Attempt {
         let mut payload = Payload::new(self.protocol, rows.timestamp_s.to_native());
         let start_ns = monotonic_ns();
         let mut written_ns = 0;
         let mut result = Ok(());
         for_each_point(rows, &self.namespace, |name, value| {
-            // After a failure the rest of the walk is skipped: the segment is sent again as a whole.
+            // After a failure the rest is skipped: the segment is sent again as a whole.
             if result.is_err() {
                 return;
             }
@@ -142,10 +133,7 @@ impl Format {
         payload.close();
         let result = result.and_then(|()| connection.write_all(payload.as_bytes()));
         let (tally, bytes) = (payload.tally(), connection.sent_bytes());
-        match result.and_then(|()| connection.finish(awaited)) {
-            Ok(delivery) => Ok(Delivered { delivery, tally, bytes }),
-            Err(error) => Err(Failed { error, tally, bytes }),
-        }
+        Attempt { result: result.and_then(|()| connection.finish(awaited)), tally, bytes }
     }
 
     /// `graphiteStats`, and the accounts where books are points.

@@ -110,7 +110,9 @@ impl ExportError {
     /// Whose fault it is.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected,
+        };
         match self {
             Self::Socket { .. } | Self::Read { .. } | Self::Spool { .. } | Self::Stopped => {
                 Fault::Local
@@ -120,9 +122,9 @@ impl ExportError {
             }
             Self::Resolve { .. } => Fault::Network,
             Self::Connect { source, .. } | Self::Broken { source, .. } => match source.kind() {
-                BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset => {
-                    Fault::Backend
-                }
+                // The last is what a half-close says after a reset.
+                BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset
+                | NotConnected => Fault::Backend,
                 _ => Fault::Network,
             },
         }
@@ -149,6 +151,7 @@ mod tests {
     #[test]
     fn errors_tell_whose_fault_they_are() {
         assert_eq!(connect(io::ErrorKind::ConnectionRefused).fault(), Fault::Backend);
+        assert_eq!(connect(io::ErrorKind::NotConnected).fault(), Fault::Backend);
         assert_eq!(connect(io::ErrorKind::NetworkUnreachable).fault(), Fault::Network);
         assert_eq!(connect(io::ErrorKind::TimedOut).fault(), Fault::Network);
         assert_eq!(ExportError::Stopped.fault(), Fault::Local);

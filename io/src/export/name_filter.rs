@@ -3,9 +3,9 @@
 //! A point passes only through here, so that no configuration and no key can put poison on the
 //! wire. Poison is what costs other points: a byte that is not UTF-8 or a line over 16,384 bytes
 //! makes Carbon close the connection and lose all that follows, white space in a name breaks the
-//! line, a malformed tag makes the index refuse up to 99 healthy series of the same batch, an over-long
-//! component is a file that can never be written. Such names are made harmless where that is
-//! possible without joining two components, and refused and counted where it is not.
+//! line, a malformed tag makes the index refuse up to 99 healthy series of the same batch, an
+//! over-long component is a file that can never be written. Such names are made harmless where
+//! that is possible without joining two components, and refused and counted where it is not.
 //!
 //! Names are left as they are otherwise: also empty components (`stats.`, `a..b`) and the order of
 //! the tags, so that the text equals the reference daemon's.

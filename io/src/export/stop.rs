@@ -64,7 +64,8 @@ impl Stop {
         until_ns.min(self.deadline_ns())
     }
 
-    /// Waits until `fd`, if given, is ready for `flags`, `until_ns` has come or the stop interferes.
+    /// Waits until `fd`, where given, is ready for `flags`, `until_ns` has come or the stop
+    /// interferes.
     pub(crate) fn wait(
         &self,
         fd: Option<BorrowedFd<'_>>,

@@ -39,6 +39,8 @@ enum Script {
     CloseEarly,
     /// Reads all, resets.
     Reset,
+    /// Reads all, resets if it holds points of this timestamp, else closes.
+    ResetAt(u64),
     /// Never reads, never closes.
     Hold,
 }
@@ -78,12 +80,18 @@ fn serve(listener: &TcpListener, script: Vec<Script>, payloads: &Sender<Vec<u8>>
         match step {
             Script::CloseEarly => {}
             Script::Hold => held.push(stream),
-            Script::Take | Script::Reset => {
+            Script::Take | Script::Reset | Script::ResetAt(_) => {
                 let mut payload = Vec::new();
                 if stream.read_to_end(&mut payload).is_err() {
                     continue;
                 }
-                if matches!(step, Script::Reset) {
+                let is_reset = match step {
+                    Script::ResetAt(timestamp_s) => {
+                        payload.ends_with(format!(" {timestamp_s}\n").as_bytes())
+                    }
+                    _ => matches!(step, Script::Reset),
+                };
+                if is_reset {
                     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
                 }
                 drop(stream);
@@ -245,6 +253,19 @@ fn segment_is_sent_again_until_it_is_read_and_closed() {
     assert_eq!(accounts.count(Count::SegmentsWeak), 0);
     assert_eq!(accounts.count(Count::PointsAcknowledged), 8);
     assert!(accounts.link().last_exception_s > 0);
+}
+
+#[test]
+fn segment_that_is_never_taken_does_not_keep_the_others_back() {
+    let mut store = Store::new(&["main"]);
+    for timestamp_s in [100, 110, 120] {
+        store.commit(timestamp_s);
+    }
+    let carbon = Carbon::start(&[Script::ResetAt(100); 64]);
+    let exporter = store.export(&[backend("main", carbon.address)]);
+    wait_for(&exporter, Count::SegmentsAcknowledged, 2);
+    let left = store.queued("main");
+    assert_eq!(left.iter().map(SegmentName::timestamp_s).collect::<Vec<_>>(), [100]);
 }
 
 #[test]

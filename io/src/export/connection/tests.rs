@@ -216,17 +216,19 @@ fn slow_reader_is_no_stall_while_it_makes_progress() {
         let mut chunk = vec![0; 1 << 20];
         let mut total = 0;
         loop {
-            // A pause of a quarter of the patience between any two reads.
-            assert!(never.recv_timeout(Duration::from_millis(25)).is_err());
+            // Each pause is far below the patience, all of them together far above it.
+            assert!(never.recv_timeout(Duration::from_millis(60)).is_err());
             match stream.read(&mut chunk).unwrap() {
                 0 => return total,
                 bytes => total += bytes,
             }
         }
     });
-    let patience = Patience { stall: Duration::from_millis(500), ..impatient() };
-    let delivery = send(address, &vec![b'x'; LARGE / 2], Awaited::Close, patience).unwrap();
-    assert_eq!((delivery, peer.join().unwrap()), (Delivery::Closed, LARGE / 2));
+    let patience = Patience { stall: Duration::from_secs(1), ..impatient() };
+    let start_ns = monotonic_ns();
+    let delivery = send(address, &vec![b'x'; LARGE], Awaited::Close, patience).unwrap();
+    assert!(monotonic_ns() - start_ns > ns(patience.stall));
+    assert_eq!((delivery, peer.join().unwrap()), (Delivery::Closed, LARGE));
 }
 
 #[test]
