@@ -32,9 +32,6 @@ pub const SEGMENT_PART_BYTES_MAX: usize = 64 << 20;
 /// Longest Graphite line we send, bytes (DESIGN.md 4); carbon's own limit is 16,384.
 pub const GRAPHITE_LINE_BYTES_MAX: usize = 4_096;
 
-/// Longest component of a Graphite name we send, bytes: `.wsp` must fit a 255-byte file name.
-pub const GRAPHITE_COMPONENT_BYTES_MAX: usize = 240;
-
 /// Points in one pickle frame at the most (carbon-relay's own number).
 pub const PICKLE_FRAME_POINTS_MAX: usize = 500;
 
@@ -93,8 +90,9 @@ pub const PROBE_SLOTS_MAX: u32 = 128;
 /// Series of one shard at the most; a new one beyond it is dropped with its values, counted.
 pub const SERIES_PER_SHARD_MAX: usize = 4 << 20;
 
-/// Longest key, bytes; a longer one is dropped, counted.
-pub const KEY_BYTES_MAX: usize = 65_535;
+/// Longest key, bytes; a longer one is dropped before it is hashed, counted. No Graphite line could
+/// carry it.
+pub const KEY_BYTES_MAX: usize = GRAPHITE_LINE_BYTES_MAX;
 
 /// Samples gathered before they are applied, so that their slots are fetched while others are
 /// parsed. Half of a packed datagram.

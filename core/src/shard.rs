@@ -20,7 +20,7 @@ use self::flip::{Generations, ReaderFlip, WriterFlip, generation_index};
 use self::payload::{into_payload, payload_mut, take_payload};
 use self::table::{Table, TableReader, table};
 use crate::books::{Cause, Page};
-use crate::limits::{SAMPLE_BATCH_MAX, SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
+use crate::limits::{KEY_BYTES_MAX, SAMPLE_BATCH_MAX, SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
 use crate::name::KeyHasher;
 use crate::sample::{Kind, Reason, Sample, SampleSink, Tally, Value};
 use crate::series::gauge::{self, GaugeOperation};
@@ -126,7 +126,7 @@ impl ShardWriter {
 
     /// Gathers the samples of one datagram.
     pub fn batch<'d>(&mut self) -> ShardBatch<'_, 'd> {
-        ShardBatch { shard: self, pending: ArrayVec::new() }
+        ShardBatch { shard: self, pending: ArrayVec::new(), newest_key: None }
     }
 
     /// This worker's books of the current generation.
@@ -284,6 +284,8 @@ impl Recorder<'_> {
 pub struct ShardBatch<'s, 'd> {
     shard: &'s mut ShardWriter,
     pending: ArrayVec<(u64, Sample<'d>), SAMPLE_BATCH_MAX>,
+    /// The newest key of the datagram and its hash: the values of one line share the key.
+    newest_key: Option<(&'d [u8], u64)>,
 }
 
 impl ShardBatch<'_, '_> {
@@ -304,8 +306,19 @@ impl ShardBatch<'_, '_> {
 impl<'d> SampleSink<'d> for ShardBatch<'_, 'd> {
     #[inline]
     fn sample(&mut self, sample: Sample<'d>) {
-        let hash = self.shard.hasher.key(sample.key);
-        self.shard.table.prefetch(hash);
+        // A line of thousands of values calls thousands of times with the very same key.
+        let hash = match self.newest_key {
+            Some((key, hash)) if std::ptr::eq(key, sample.key) => hash,
+            _ if KEY_BYTES_MAX < sample.key.len() => {
+                return self.shard.enter(Err(Cause::KeyTooLong));
+            }
+            _ => {
+                let hash = self.shard.hasher.key(sample.key);
+                self.shard.table.prefetch(hash);
+                self.newest_key = Some((sample.key, hash));
+                hash
+            }
+        };
         if self.pending.is_full() {
             self.apply_pending();
         }
@@ -315,6 +328,9 @@ impl<'d> SampleSink<'d> for ShardBatch<'_, 'd> {
     fn sample_cleaned(&mut self, sample: Sample<'_>) {
         // In the order of the wire: gauges depend on it.
         self.apply_pending();
+        if KEY_BYTES_MAX < sample.key.len() {
+            return self.shard.enter(Err(Cause::KeyTooLong));
+        }
         let hash = self.shard.hasher.key(sample.key);
         self.shard.apply(hash, &sample);
     }

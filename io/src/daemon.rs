@@ -313,7 +313,10 @@ fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {
 }
 
 /// Waits until every worker receives, and says how.
-fn tell_started(started: &Receiver<Result<Started, worker::StartError>>) -> Result<(), StartError> {
+fn tell_started(
+    started: &Receiver<Result<Started, worker::StartError>>,
+    workers: usize,
+) -> Result<(), StartError> {
     let mut is_refusal_told = false;
     // One report per worker: each keeps its sender for as long as it lives.
     for report in started.iter().take(workers) {

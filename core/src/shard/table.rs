@@ -21,9 +21,7 @@ use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
 use super::flip::Generations;
 use crate::books::Cause;
-use crate::limits::{
-    KEY_BYTES_MAX, PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES,
-};
+use crate::limits::{PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES};
 use crate::sample::Kind;
 use crate::sync::{Arc, Ordering};
 
@@ -289,9 +287,6 @@ impl Table {
     #[cold]
     #[expect(unsafe_code, reason = "the worker occupies a vacant slot")]
     fn insert(&mut self, index: usize, hash: u32, kind: Kind, key: &[u8]) -> Result<usize, Cause> {
-        if KEY_BYTES_MAX < key.len() {
-            return Err(Cause::KeyTooLong);
-        }
         if SERIES_PER_SHARD_MAX <= self.series_count {
             return Err(Cause::SeriesLimit);
         }

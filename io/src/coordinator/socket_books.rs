@@ -17,12 +17,15 @@ impl SocketBook {
     /// The book of the socket that worker `worker` reads at `address`.
     #[must_use]
     pub fn new(socket: Arc<UdpSocket>, address: SocketAddr, worker: usize) -> Self {
-        let host = address.ip().to_string().replace(['.', ':'], "_");
+        let host = match address.ip() {
+            any if any.is_unspecified() => "any".to_owned(),
+            host => host.to_string().replace(['.', ':'], "_"),
+        };
         let name = format!("udp_{host}_{}.worker_{worker}", address.port());
         Self { name, socket, drops: SocketDrops::default() }
     }
 
-    /// Name below `kernel_drops.`: `udp_0_0_0_0_8125.worker_0`.
+    /// Name below `kernel_drops.`: `udp_any_8125.worker_0`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

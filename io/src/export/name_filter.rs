@@ -3,8 +3,7 @@
 //! A point passes only through here, so that no configuration and no key can put poison on the
 //! wire. Poison is what costs other points: a byte that is not UTF-8 or a line over 16,384 bytes
 //! makes Carbon close the connection and lose all that follows, white space in a name breaks the
-//! line, a malformed tag makes the index refuse up to 99 healthy series of the same batch, an
-//! over-long component is a file that can never be written. Such names are made harmless where
+//! line, a malformed tag makes the index refuse up to 99 healthy series of the same batch. Such names are made harmless where
 //! that is possible without joining two components, and refused and counted where it is not.
 //!
 //! Names are left as they are otherwise: also empty components (`stats.`, `a..b`) and the order of
@@ -12,7 +11,7 @@
 //!
 //! Sources: reference/graphite-and-syslog.md B1 and B4, reference/reliability.md 2.4.
 
-use floe_core::limits::{GRAPHITE_COMPONENT_BYTES_MAX, GRAPHITE_LINE_BYTES_MAX};
+use floe_core::limits::GRAPHITE_LINE_BYTES_MAX;
 
 /// What a text line needs beside its name, bytes: two spaces, a value (at most 25), a timestamp
 /// (at most 20) and the line feed.
@@ -20,8 +19,6 @@ const LINE_REST_BYTES: usize = 48;
 
 /// Longest name, bytes.
 pub const NAME_BYTES_MAX: usize = GRAPHITE_LINE_BYTES_MAX - LINE_REST_BYTES;
-
-const _: () = assert!(GRAPHITE_COMPONENT_BYTES_MAX + ".wsp".len() < 256);
 
 /// Why a point is not sent. A closed list: it labels counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +28,15 @@ pub enum Refusal {
     EmptyName = 0,
     /// The line would pass 4,096 bytes.
     LongName = 1,
-    /// A component over 240 bytes: no file could bear it.
-    LongComponent = 2,
     /// The value is infinite or not a number.
-    NotFinite = 3,
+    NotFinite = 2,
     /// The timestamp is 0 or beyond 32 bits: Carbon could not store it.
-    Timestamp = 4,
+    Timestamp = 3,
 }
 
 impl Refusal {
     /// All causes, in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::EmptyName, Self::LongName, Self::LongComponent, Self::NotFinite, Self::Timestamp];
+    pub const ALL: [Self; 4] = [Self::EmptyName, Self::LongName, Self::NotFinite, Self::Timestamp];
 
     /// The word used in logs, points and docs.
     #[must_use]
@@ -50,7 +44,6 @@ impl Refusal {
         match self {
             Self::EmptyName => "empty_name",
             Self::LongName => "long_name",
-            Self::LongComponent => "long_component",
             Self::NotFinite => "not_finite",
             Self::Timestamp => "timestamp",
         }
@@ -129,10 +122,10 @@ impl NameFilter {
         }
         let is_clean = is_harmless(name);
         if is_clean {
-            check_lengths(name)?;
+            check_length(name)?;
         } else {
             clean(name, &mut self.cleaned);
-            check_lengths(&self.cleaned)?;
+            check_length(&self.cleaned)?;
         }
         Ok((is_clean, timestamp))
     }
@@ -172,26 +165,16 @@ fn memchr_equals(piece: &[u8]) -> Option<usize> {
     piece.iter().position(|byte| *byte == b'=')
 }
 
-/// Length of the whole name and of each component in front of the tags.
+/// Length of the whole name.
 ///
-/// Tagged series are stored under a hash: their values have no length of their own to keep.
+/// A component of more than 251 bytes is a file name carbon cannot make; it is sent all the same, as
+/// the reference daemon sends it: not every backend keeps a file per series.
 #[inline]
-fn check_lengths(name: &[u8]) -> Result<(), Refusal> {
+fn check_length(name: &[u8]) -> Result<(), Refusal> {
     if name.is_empty() || name[0] == b';' {
         return Err(Refusal::EmptyName);
     }
-    if name.len() <= GRAPHITE_COMPONENT_BYTES_MAX {
-        return Ok(());
-    }
-    if name.len() > NAME_BYTES_MAX {
-        return Err(Refusal::LongName);
-    }
-    let end = name.iter().position(|byte| *byte == b';').unwrap_or(name.len());
-    let is_long = |component: &[u8]| component.len() > GRAPHITE_COMPONENT_BYTES_MAX;
-    if name[..end].split(|byte| *byte == b'.').any(is_long) {
-        return Err(Refusal::LongComponent);
-    }
-    Ok(())
+    if name.len() > NAME_BYTES_MAX { Err(Refusal::LongName) } else { Ok(()) }
 }
 
 /// Puts a harmless form of `name` into `out`: invalid UTF-8 becomes U+FFFD, white space and
@@ -285,11 +268,6 @@ mod tests {
     fn names_that_cannot_be_mended_are_refused() {
         assert_eq!(admitted(b""), Err(Refusal::EmptyName));
         assert_eq!(admitted(b";k=v"), Err(Refusal::EmptyName));
-        let long = [b'x'; GRAPHITE_COMPONENT_BYTES_MAX + 1];
-        assert!(admitted(&long[1..]).is_ok());
-        assert_eq!(admitted(&long), Err(Refusal::LongComponent));
-        assert_eq!(admitted(&[&b"a."[..], &long].concat()), Err(Refusal::LongComponent));
-        assert!(admitted(&[&b"a;k="[..], &long].concat()).is_ok());
         let name = "ab.".repeat(NAME_BYTES_MAX);
         assert!(admitted(&name.as_bytes()[..NAME_BYTES_MAX]).is_ok());
         assert_eq!(admitted(&name.as_bytes()[..=NAME_BYTES_MAX]), Err(Refusal::LongName));

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::export::exporter::Exporter;
 use crate::export::name_filter::Refusal;
+use crate::export::registry::AccountRegistry;
 
 /// Bound of every wait: far beyond what a loaded machine needs.
 const LIMIT: Duration = Duration::from_secs(30);
