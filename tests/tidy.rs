@@ -337,11 +337,25 @@ fn is_comment(line: &str) -> bool {
 
 /// The lines of the program proper: no comments, no strings, nothing from the tests at the bottom.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, String)> {
-    let tests_at = text.find("\n#[cfg(test)]\nmod ").or_else(|| text.find("\n#[cfg(all(test"));
-    let program = &text[..tests_at.unwrap_or(text.len())];
-    numbered(program)
+    numbered(&text[..tests_start(text)])
         .filter(|(_, line)| !is_comment(line))
         .map(|(number, line)| (number, without_strings(line)))
+}
+
+/// Where the test module at the bottom starts: `#[cfg(test)]`, further attributes, `mod`.
+fn tests_start(text: &str) -> usize {
+    let opens_module = |at: &usize| {
+        let mut lines =
+            text[*at..].lines().skip_while(|line| line.is_empty() || line.starts_with('#'));
+        lines.next().is_some_and(|line| line.split(' ').any(|word| word == "mod"))
+    };
+    text.match_indices("\n#[cfg(")
+        .map(|(at, _)| at)
+        .filter(|at| {
+            text[*at..].trim_start().lines().next().is_some_and(|line| line.contains("test"))
+        })
+        .find(opens_module)
+        .unwrap_or(text.len())
 }
 
 /// The line with the contents of its string literals and its trailing comment taken out.

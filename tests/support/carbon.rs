@@ -133,6 +133,30 @@ impl RecordingCarbon {
         points
     }
 
+    /// Waits until points have come of which `is_enough` says yes; gives all of them, in order.
+    pub(crate) fn wait_points(
+        &self,
+        what: &str,
+        bound: Duration,
+        protocol: Protocol,
+        is_enough: impl Fn(&[Point]) -> bool,
+    ) -> Vec<Point> {
+        let mut points = Vec::new();
+        let end = wait::now() + bound;
+        while !is_enough(&points) {
+            let left = end.saturating_duration_since(wait::now());
+            let Some(chunks) = self.next_flush(left) else {
+                panic!("waited {:.1} s in vain for {what}; came: {points:?}", bound.as_secs_f64());
+            };
+            for chunk in chunks {
+                let (read, problems) = parse(protocol, &chunk);
+                assert!(problems.is_empty(), "carbon data unreadable: {problems:?}");
+                points.extend(read);
+            }
+        }
+        points
+    }
+
     /// Waits until every connection is closed: what was sent has been read in full.
     pub(crate) fn wait_idle(&self, bound: Duration) {
         wait::until("the connections to the recording carbon to close", bound, || {
@@ -248,6 +272,16 @@ impl Scalar {
             Self::Text(value) => value,
         }
     }
+}
+
+/// The values of `name` by timestamp, added up where a timestamp came more than once.
+pub(crate) fn series(points: &[Point], name: &str) -> BTreeMap<u64, f64> {
+    let mut series = BTreeMap::new();
+    for point in points.iter().filter(|point| point.name == name) {
+        let time = point.time.parse().expect("timestamps are whole seconds");
+        *series.entry(time).or_default() += point.number();
+    }
+    series
 }
 
 /// A number as JavaScript prints it, so `Infinity` and `NaN` read too.

@@ -4,6 +4,7 @@
 //! `FLOE_TEST_COMMAND` replaces the command line of daemons that run from a `config.js`, for
 //! example `node /somewhere/stats.js {config}`: so the harness itself is checked against the
 //! reference daemon. `{config}` and `{dir}` stand for the configuration and its folder.
+//! `FLOE_TEST_BINARY` names another build of floe, for example `target/release/floe`.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -49,7 +50,9 @@ pub(crate) struct Ready {
 
 /// A command line of the built binary, free of the machine's own settings.
 pub(crate) fn floe() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_floe"));
+    let binary = std::env::var_os("FLOE_TEST_BINARY");
+    let mut command =
+        Command::new(binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_floe").as_ref()));
     command.env_remove("STATE_DIRECTORY").env_remove("RUST_LOG").env("NO_COLOR", "1");
     command
 }
@@ -153,9 +156,10 @@ impl Launch {
             command.arg("--spool").arg(spool);
         }
         if self.subcommand != Some("export") {
-            command.args(["--ingest", self.ingest.flag()]);
+            // The exporting half receives nothing, so it has no addresses to tell.
+            command.args(["--ingest", self.ingest.flag()]).arg("--ready-file").arg(ready_path);
         }
-        command.arg("--ready-file").arg(ready_path).args(&self.arguments);
+        command.args(&self.arguments);
         command.current_dir(&self.folder);
         command
     }
@@ -182,6 +186,10 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What the ready file said.
     pub(crate) fn ready(&self) -> &Ready {
         self.ready.as_ref().expect("the daemon was started with its ready file awaited")
