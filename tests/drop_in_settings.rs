@@ -109,7 +109,7 @@ fn workers_and_cpus_are_taken_from_the_command_line() {
             .argument("--workers")
             .argument("3")
             .argument("--cpus")
-            .argument("0")
+            .argument(&allowed_cpu())
             .start();
         // Many sockets, so that every worker gets its share of the flows.
         for _ in 0..60 {
@@ -121,6 +121,14 @@ fn workers_and_cpus_are_taken_from_the_command_line() {
         let total: f64 = series(&points, "stats_counts.shared.hits").values().sum();
         assert_eq!(total, 60.0, "{ingest:?}: the workers' shards are merged");
     }
+}
+
+/// The first CPU that this process may use, from the kernel's list such as `0-3,8`.
+fn allowed_cpu() -> String {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = list.and_then(|list| list.trim().split(['-', ',']).next());
+    first.expect("the list has a first CPU").to_owned()
 }
 
 fn check(name: &str, text: &str) -> Output {
