@@ -22,6 +22,11 @@ const FROZONE: [u8; 23] = [
 /// How far into a second a datagram is sent, so that it falls well inside one interval.
 const INTO_SECOND: Duration = Duration::from_millis(300);
 const OUTAGE_INTERVALS: u64 = 5;
+/// The counter of [`mixed_lines`].
+const HITS: &str = "stats_counts.two.hits";
+
+/// Values by timestamp by name.
+type Tree = BTreeMap<String, Series>;
 
 #[test]
 fn the_frozone_packet_reaches_graphite_on_io_uring() {
@@ -51,7 +56,7 @@ fn every_point_of_an_outage_arrives_on_recvmmsg() {
 
 #[test]
 fn a_text_and_a_pickle_backend_have_the_same_points() {
-    let (mut one, mut other) = (Graphite::carbon_only("1s:1h"), Graphite::carbon_only("1s:1h"));
+    let (one, other) = (Graphite::carbon_only("1s:1h"), Graphite::carbon_only("1s:1h"));
     let backends = [
         Backend { name: "a", port: one.text_port(), protocol: Protocol::Text },
         Backend { name: "b", port: other.pickle_port(), protocol: Protocol::Pickle },
@@ -65,13 +70,13 @@ fn a_text_and_a_pickle_backend_have_the_same_points() {
         send(daemon.udp(), mixed_lines(round));
     }
     daemon.drain(Signal::TERM);
-    // A drained floe has delivered, and a stopped carbon has written all it was sent.
-    one.stop_carbon();
-    other.stop_carbon();
-    let (first, second) = (tree(&one), tree(&other));
+    let trees = || (tree(&one), tree(&other));
+    let total = |tree: &Tree| tree.get(HITS).map_or(0.0, |hits| hits.values().sum());
+    let are_whole = |(one, other): &(Tree, Tree)| total(one) == 6.0 && one == other;
+    let found = wait::try_until(READ_BOUND, || Some(trees()).filter(are_whole));
+    let (first, second) = found.unwrap_or_else(trees);
     assert_eq!(first, second, "left: text, right: pickle");
-    let hits = &first["stats_counts.two.hits"];
-    assert_eq!(hits.values().sum::<f64>(), 1.0 + 2.0 + 3.0, "the points are those sent: {hits:?}");
+    assert_eq!(total(&first), 1.0 + 2.0 + 3.0, "the points are those sent: {first:?}");
     // A third is a double without a short decimal: both protocols carry it whole.
     assert!(first["stats.gauges.two.third"].values().any(|value| *value == 1.0 / 3.0));
 }
@@ -79,7 +84,7 @@ fn a_text_and_a_pickle_backend_have_the_same_points() {
 /// The file of the issue with real ports: each backend has a namespace of its own.
 #[test]
 fn backends_with_their_own_namespaces_have_the_same_values() {
-    let (mut one, mut other) = (Graphite::carbon_only("1s:1h"), Graphite::carbon_only("1s:1h"));
+    let (one, other) = (Graphite::carbon_only("1s:1h"), Graphite::carbon_only("1s:1h"));
     let config = format!(
         r#"
 port = 0
@@ -116,10 +121,8 @@ globalPrefix = "stats"
     wait::next_second(INTO_SECOND);
     send(daemon.udp(), mixed_lines(4));
     daemon.drain(Signal::TERM);
-    one.stop_carbon();
-    other.stop_carbon();
     let pairs = [
-        ("stats_counts.two.hits", "stats.counters.two.hits.count"),
+        (HITS, "stats.counters.two.hits.count"),
         ("stats.two.hits", "stats.counters.two.hits.rate"),
         ("stats.gauges.two.third", "stats.gauges.two.third"),
         ("stats.timers.two.latency.sum_90", "stats.timers.two.latency.sum_90"),
@@ -127,7 +130,10 @@ globalPrefix = "stats"
         ("stats.sets.two.users.count", "stats.sets.two.users.count"),
     ];
     for (name, name_in_b) in pairs {
-        let (first, second) = (one.whisper(name), other.whisper(name_in_b));
+        let both = || (one.whisper(name), other.whisper(name_in_b));
+        let are_there = |(one, other): &(Series, Series)| !one.is_empty() && one == other;
+        let found = wait::try_until(READ_BOUND, || Some(both()).filter(are_there));
+        let (first, second) = found.unwrap_or_else(both);
         assert_eq!(first, second, "{name} in a, {name_in_b} in b");
         assert!(!first.is_empty(), "{name} has points");
     }
@@ -196,7 +202,7 @@ fn mixed_lines(round: u32) -> Vec<String> {
 }
 
 /// The whisper tree without the points that tell of the delivery itself.
-fn tree(graphite: &Graphite) -> BTreeMap<String, Series> {
+fn tree(graphite: &Graphite) -> Tree {
     let names = graphite.whisper_names();
     // The reference's graphiteStats and our own per-backend books differ between backends.
     let shared: Vec<&str> =

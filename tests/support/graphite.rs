@@ -72,7 +72,8 @@ impl Graphite {
         self.ports.pickle
     }
 
-    /// Stops carbon as an operator would; it writes its cache to whisper first.
+    /// Stops carbon as an operator would. Its ports close at once; what it took during the last
+    /// second and has not written is lost, since its writer sleeps for so long between passes.
     pub(crate) fn stop_carbon(&mut self) {
         self.carbon.take().expect("carbon runs").stop(STOP_BOUND);
     }
