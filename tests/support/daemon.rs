@@ -53,7 +53,13 @@ pub(crate) fn floe() -> Command {
     let binary = std::env::var_os("FLOE_TEST_BINARY");
     let mut command =
         Command::new(binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_floe").as_ref()));
-    command.env_remove("STATE_DIRECTORY").env_remove("RUST_LOG").env("NO_COLOR", "1");
+    for (name, _) in std::env::vars_os() {
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with("FLOE_"));
+        if is_ours || name == "STATE_DIRECTORY" || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.env("NO_COLOR", "1");
     command
 }
 
