@@ -204,8 +204,9 @@ fn mixed_lines(round: u32) -> Vec<String> {
 /// The whisper tree without the points that tell of the delivery itself.
 fn tree(graphite: &Graphite) -> Tree {
     let names = graphite.whisper_names();
-    // The reference's graphiteStats and our own per-backend books differ between backends.
-    let shared: Vec<&str> =
-        names.iter().map(String::as_str).filter(|name| !name.contains("graphiteStats")).collect();
+    // The reference's graphiteStats and our books of a backend tell of that one delivery.
+    let is_shared =
+        |name: &&str| !name.contains("graphiteStats") && !name.contains("floe.backend.");
+    let shared: Vec<&str> = names.iter().map(String::as_str).filter(is_shared).collect();
     graphite.whisper_all(&shared)
 }
