@@ -204,9 +204,8 @@ fn mixed_lines(round: u32) -> Vec<String> {
 /// The whisper tree without the points that tell of the delivery itself.
 fn tree(graphite: &Graphite) -> Tree {
     let names = graphite.whisper_names();
-    // The reference's graphiteStats and our books of a backend tell of that one delivery.
-    let is_shared =
-        |name: &&str| !name.contains("graphiteStats") && !name.contains("floe.backend.");
+    // The reference's graphiteStats tell of that one delivery.
+    let is_shared = |name: &&str| !name.contains("graphiteStats");
     let shared: Vec<&str> = names.iter().map(String::as_str).filter(is_shared).collect();
     graphite.whisper_all(&shared)
 }
