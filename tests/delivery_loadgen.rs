@@ -58,9 +58,9 @@ fn the_replayed_capture_reaches_carbon() {
     let status = replay.wait_exit(RUN_BOUND);
     assert!(status.success(), "{}", replay.output());
     let is_counted = |points: &[support::carbon::Point]| {
-        points.iter().any(|point| {
-            point.name == "stats_counts.frozone.statsd.test" && point.number() == 1.0
-        })
+        points
+            .iter()
+            .any(|point| point.name == "stats_counts.frozone.statsd.test" && point.number() == 1.0)
     };
     carbon.wait_points("the counter of the capture", SINK_BOUND, Protocol::Text, is_counted);
     daemon.drain(Signal::TERM);

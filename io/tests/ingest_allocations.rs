@@ -1,5 +1,6 @@
-//! Claim: a worker does not allocate between its first batch and the end of its drain, on any
-//! receive path. Method: an allocator that counts per thread, asked by the sink.
+//! Claims: a worker does not allocate between its first batch and the end of its drain, on any
+//! receive path; parser and shard do not allocate for series they know, whatever their kind, flips
+//! included. Method: an allocator that counts per thread, asked by the sink.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,7 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
+use crossbeam_utils::sync::Parker;
+use floe_core::config;
 use floe_core::config::settings::{IngestMode, Listener};
+use floe_core::interval::{BookEntries, Interval};
+use floe_core::limits::DATAGRAM_SLACK_BYTES;
+use floe_core::line::LineParser;
+use floe_core::name::KeyHasher;
+use floe_core::shard::shard;
+use floe_io::ingest::intake::Intake;
 use floe_io::ingest::worker::{ReceiveOptions, WorkerPlan, WorkerSignals, spawn};
 use floe_io::ingest::{DatagramSink, ReceiveCounts, udp};
 
@@ -108,4 +117,63 @@ fn worker_allocates_nothing_after_its_start() {
         assert_eq!(Some(meter.last), meter.first, "{options:?}: allocations of the thread");
         assert!(0 < meter.last, "{options:?}: the start allocates, and is counted");
     }
+}
+
+/// Lines of every kind over 200 names, in datagrams of ordinary size.
+fn datagrams() -> Vec<Vec<u8>> {
+    let lines: Vec<String> = (0..2_000)
+        .map(|number| {
+            let name = number % 50;
+            match number % 5 {
+                0 => format!("some.counter.{name}:1|c|@0.5"),
+                1 => format!("some.timer.with.a.name.longer.than.a.slot.{name}:{number}|ms"),
+                2 => format!("some.gauge.{name}:+{number}|g"),
+                3 => format!("some.set.{name}:member{}|s", number % 7),
+                _ => format!("some rewritten/key {name}:1|c|#tag:value"),
+            }
+        })
+        .collect();
+    let packed = lines.chunks(40).map(|chunk| chunk.join("\n").into_bytes());
+    packed
+        .map(|mut datagram| {
+            datagram.resize(datagram.len() + DATAGRAM_SLACK_BYTES, 0);
+            datagram
+        })
+        .collect()
+}
+
+#[test]
+fn parser_and_shard_allocate_nothing_for_series_they_know() {
+    const WARM_INTERVALS: u64 = 4;
+    const INTERVALS: u64 = 12;
+    let hasher = KeyHasher::default();
+    let (writer, reader) = shard(0, hasher.clone());
+    let mut readers = [reader];
+    let settings = config::without_file().settings;
+    let mut interval = Interval::new(settings, &hasher, &readers);
+    let parker = Parker::new();
+    let mut intake = Intake::new(LineParser::new(true), writer, parker.unparker().clone());
+    let datagrams = datagrams();
+    let mut allocations = 0;
+    for second in 0..INTERVALS {
+        let before = ALLOCATIONS.get();
+        intake.begin_batch(second);
+        for datagram in &datagrams {
+            intake.datagram(datagram, datagram.len() - DATAGRAM_SLACK_BYTES);
+        }
+        intake.end_batch();
+        if WARM_INTERVALS <= second {
+            allocations += ALLOCATIONS.get() - before;
+        } else {
+            assert!(0 < second || before < ALLOCATIONS.get(), "new series allocate, and count");
+        }
+        readers[0].request();
+        let before = ALLOCATIONS.get();
+        intake.begin_batch(second);
+        allocations += ALLOCATIONS.get() - before;
+        interval.collect(&mut readers);
+        assert_eq!(interval.page().values_recorded, 2_000);
+        interval.close(second, &BookEntries::default());
+    }
+    assert_eq!(allocations, 0);
 }

@@ -145,7 +145,7 @@ fn own(
     if let Some(field) = table.take("protocol") {
         backend.protocol = field.choice(&PROTOCOLS)?;
     }
-    if let Some(field) = table.take("acknowledge") {
+    if let Some(field) = table.take("ack") {
         let words = [("fin", Acknowledgement::Fin), ("written", Acknowledgement::Written)];
         backend.acknowledgement = field.choice(&words)?;
     }

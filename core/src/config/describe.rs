@@ -155,7 +155,7 @@ fn write_backend(out: &mut String, backend: &BackendSettings) -> fmt::Result {
         Acknowledgement::Written => "written",
     };
     let key = format!("backend {name}");
-    row(out, &key, format_args!("{address}, {protocol}, acknowledge {acknowledgement}"))?;
+    row(out, &key, format_args!("{address}, {protocol}, ack {acknowledgement}"))?;
     row(out, "  names", namespace_text(namespace))?;
     let (age, bytes) = (duration_text(*backlog_age_ms), size_text(*backlog_bytes));
     row(out, "  backlog", format_args!("{age}, {bytes}"))

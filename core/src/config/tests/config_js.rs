@@ -296,7 +296,7 @@ fn our_own_block_takes_our_own_keys() {
     let loaded = config_js(
         "{ graphiteHost: 'g', floe: { books: true, workers: 2, cpus: '0-1', ingest: 'recvmmsg'
          , spool: { path: 'spool', archive_age: '30m', archive_bytes: '64MiB' }
-         , backends: [{ name: 'b', address: '[::1]:2104', protocol: 'pickle', acknowledge: 'written'
+         , backends: [{ name: 'b', address: '[::1]:2104', protocol: 'pickle', ack: 'written'
                       , backlog_age: '1h', backlog_bytes: '1GiB'
                       , graphite: { legacyNamespace: false, flush_counts: false } }] } }",
     );

@@ -55,7 +55,7 @@ fn the_listing_names_every_given_value() {
         name = \"b\"
         address = \"h:1\"
         protocol = \"pickle\"
-        acknowledge = \"written\"",
+        ack = \"written\"",
     );
     let listing = describe(&loaded.settings);
     for line in [
@@ -65,7 +65,7 @@ fn the_listing_names_every_given_value() {
         "histogram                 every key: bin_10 < 10, bin_inf < inf",
         "graphite                  new names, prefixes \"stats\", counters \"counters\", timers \
          \"timers\", gauges \"gauges\", sets \"sets\", suffix \"x\", flush_counts true",
-        "backend b                 h:1, pickle, acknowledge written",
+        "backend b                 h:1, pickle, ack written",
         "  backlog                 6h, 8GiB",
         "spool                     /s",
         "  archive                 90m, 1GiB",

@@ -116,7 +116,7 @@ fn a_backend_inherits_the_top_level_names() {
         [[backends]]
         name = \"other\"
         address = \"h:2\"
-        acknowledge = \"written\"
+        ack = \"written\"
         backlog_age = \"90s\"
         backlog_bytes = 1048576
         [backends.graphite]
