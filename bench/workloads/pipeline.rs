@@ -24,10 +24,8 @@ const TIMESTAMP_S: u64 = 1_700_000_000;
 /// Default settings with three percentiles: 50, 90 and 99.
 #[must_use]
 pub fn settings() -> Settings {
-    let threshold = |percent: u32| Threshold {
-        percent: f64::from(percent),
-        suffix: percent.to_string(),
-    };
+    let threshold =
+        |percent: u32| Threshold { percent: f64::from(percent), suffix: percent.to_string() };
     let thresholds = [50, 90, 99].map(threshold).to_vec();
     Settings { thresholds, ..config::without_file().settings }
 }
