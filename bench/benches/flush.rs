@@ -1,1 +1,207 @@
-fn main() {}
+//! The flush: the flip as the worker sees it, and the coordinator's merge and statistics.
+//!
+//! Ids: `flush/<case>/<size>`; throughput in series or values.
+//!
+//! - `swap/0`: request and acknowledgement of one flip of an empty shard, both sides on one thread:
+//!   what a flip costs besides the wake-up. The collection behind it is outside the time.
+//! - `collect_counters/<names>`: a sealed generation goes into the open interval.
+//! - `counters/<names>`: collect and close: rows are built.
+//! - `counters_written/<names>`: collect, close, and commit to a spool with one backend: target 6.
+//! - `timers/<timers>x<values>`: collect and close of timers with three percentiles: target 6.
+//! - `statistics/<values>`: sort, sums and percentiles of one timer.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use floe_bench::datagrams::{Datagrams, Extent, Packing};
+use floe_bench::lines::Shape;
+use floe_bench::pipeline::{Pipeline, settings};
+use floe_bench::random::Random;
+use floe_bench::{NAMES_LARGE, NAMES_SMALL, is_smoke};
+use floe_core::name::KeyHasher;
+use floe_core::row::{Rows, ThresholdColumns, TimerColumns};
+use floe_core::shard::shard;
+use floe_core::statistics::Statistics;
+use floe_io::clock::monotonic_ns;
+use floe_storage::{BackendLimits, Spool, SpoolOptions};
+
+type Group<'c> = BenchmarkGroup<'c, WallTime>;
+
+/// Values of one timer in one interval.
+const TIMER_VALUES: u32 = 1_000;
+
+fn swap(group: &mut Group<'_>) {
+    group.throughput(Throughput::Elements(1));
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    group.bench_function(BenchmarkId::new("swap", 0), |bencher| {
+        bencher.iter_custom(|flips| {
+            let mut spent_ns = 0;
+            for now_ns in 0..flips {
+                let start_ns = monotonic_ns();
+                reader.request();
+                let has_flipped = writer.begin_batch(now_ns);
+                let is_acknowledged = reader.is_acknowledged();
+                spent_ns += monotonic_ns() - start_ns;
+                assert!(has_flipped && is_acknowledged, "one flip per request");
+                assert!(reader.collect(|_, _| ()).is_some(), "a sealed generation is collected");
+            }
+            Duration::from_nanos(spent_ns)
+        });
+    });
+}
+
+/// How far a flush goes within the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extends {
+    Collected,
+    Closed,
+    Written,
+}
+
+/// Where the intervals of a benchmark are written.
+struct Disk {
+    _directory: tempfile::TempDir,
+    spool: Spool,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let backends = vec![BackendLimits {
+            name: "graphite".to_owned(),
+            backlog_age_ms: u64::MAX,
+            backlog_bytes: 1,
+        }];
+        let options = SpoolOptions {
+            path: directory.path().to_owned(),
+            backends,
+            archive_age_ms: u64::MAX,
+            archive_bytes: 0,
+            run_id: 1,
+        };
+        let (spool, _) = Spool::open(options).expect("a fresh spool opens");
+        Self { _directory: directory, spool }
+    }
+}
+
+/// One interval: fed outside the time, flushed within; returns the time, ns.
+fn interval(
+    pipeline: &mut Pipeline,
+    datagrams: &Datagrams,
+    extends: Extends,
+    disk: &mut Disk,
+) -> u64 {
+    pipeline.feed(datagrams);
+    pipeline.seal();
+    let start_ns = monotonic_ns();
+    pipeline.collect();
+    if extends == Extends::Collected {
+        let spent_ns = monotonic_ns() - start_ns;
+        assert_eq!(pipeline.page().values_recorded, datagrams.line_count(), "a value per line");
+        pipeline.close();
+        return spent_ns;
+    }
+    let parts = pipeline.close();
+    if extends == Extends::Written {
+        let committed = disk.spool.commit(&parts).expect("the temporary directory has room");
+        assert_eq!(committed.files, parts.len() as u64, "a file per part");
+    }
+    let spent_ns = monotonic_ns() - start_ns;
+    black_box(parts);
+    if extends == Extends::Written {
+        disk.spool.retain(0);
+    }
+    spent_ns
+}
+
+fn flush(group: &mut Group<'_>, id: BenchmarkId, datagrams: &Datagrams, extends: Extends) {
+    let mut state = None;
+    group.bench_function(id, |bencher| {
+        let (pipeline, disk) = state.get_or_insert_with(|| {
+            let mut pipeline = Pipeline::new();
+            pipeline.feed(datagrams);
+            let parts = pipeline.flush();
+            let names = parts.iter().map(Rows::row_count).sum::<usize>();
+            assert!(3 < names && parts[0].part_index == 0, "rows beside the daemon's own");
+            (pipeline, Disk::new())
+        });
+        bencher.iter_custom(|intervals| {
+            let spent = (0..intervals).map(|_| interval(pipeline, datagrams, extends, disk));
+            Duration::from_nanos(spent.sum())
+        });
+    });
+}
+
+fn counters(group: &mut Group<'_>, names: u32) {
+    let extent = Extent { names, lines: names };
+    let datagrams = Datagrams::new(Shape::Counter, Packing::Packed, extent);
+    group.throughput(Throughput::Elements(u64::from(names)));
+    let cases = [
+        ("collect_counters", Extends::Collected),
+        ("counters", Extends::Closed),
+        ("counters_written", Extends::Written),
+    ];
+    for (case, extends) in cases {
+        flush(group, BenchmarkId::new(case, names), &datagrams, extends);
+    }
+}
+
+fn timers(group: &mut Group<'_>, timers: u32) {
+    let extent = Extent { names: timers, lines: timers * TIMER_VALUES };
+    let datagrams = Datagrams::new(Shape::Timing, Packing::Packed, extent);
+    group.throughput(Throughput::Elements(datagrams.line_count()));
+    let id = BenchmarkId::new("timers", format_args!("{timers}x{TIMER_VALUES}"));
+    flush(group, id, &datagrams, Extends::Closed);
+}
+
+fn statistics(group: &mut Group<'_>, count: u32) {
+    let settings = settings();
+    let mut statistics = Statistics::new(&settings.thresholds, &settings.histograms);
+    let mut random = Random::new(1);
+    let values: Vec<f64> =
+        (0..count).map(|_| f64::from(100_000 + random.below(900_000)) / 1_000.0).collect();
+    let threshold = ThresholdColumns { is_upper: true, ..ThresholdColumns::default() };
+    let empty = TimerColumns { thresholds: vec![threshold; 3], ..TimerColumns::default() };
+    let mut row = |columns: &mut TimerColumns| {
+        statistics.load_values(&values, f64::from(count));
+        statistics.push_row(b"timer", columns)
+    };
+    let mut columns = empty.clone();
+    row(&mut columns);
+    let upper = values.iter().copied().fold(0.0, f64::max);
+    assert_eq!(columns.uppers, [upper], "the largest value");
+    assert_eq!(columns.thresholds[0].counts, [u64::from(count / 2)], "half of the values");
+    group.throughput(Throughput::Elements(u64::from(count)));
+    group.bench_function(BenchmarkId::new("statistics", count), |bencher| {
+        bencher.iter_batched_ref(
+            || empty.clone(),
+            |columns| black_box(row(columns)),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+}
+
+fn benchmarks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("flush");
+    group.sample_size(20).warm_up_time(Duration::from_millis(300));
+    group.measurement_time(Duration::from_millis(1_500));
+    swap(&mut group);
+    statistics(&mut group, TIMER_VALUES);
+    counters(&mut group, NAMES_SMALL);
+    group.sample_size(10);
+    counters(&mut group, NAMES_LARGE / 10);
+    timers(&mut group, 1_000);
+    if !is_smoke() {
+        counters(&mut group, NAMES_LARGE);
+        timers(&mut group, 10_000);
+    }
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    benchmarks(&mut criterion);
+    criterion.final_summary();
+}

@@ -1,0 +1,131 @@
+//! One worker's data plane and its coordinator on one thread: parser, shard, open interval.
+//!
+//! The same parts as in the daemon in the same order, without the socket in front and without the
+//! spool behind.
+
+use crossbeam_utils::sync::Parker;
+use floe_core::books::Page;
+use floe_core::config;
+use floe_core::config::settings::{Settings, Threshold};
+use floe_core::interval::{BookEntries, Interval};
+use floe_core::limits::BATCH_DATAGRAMS_MAX;
+use floe_core::line::LineParser;
+use floe_core::name::KeyHasher;
+use floe_core::row::Rows;
+use floe_core::shard::{ShardReader, shard};
+use floe_io::ingest::DatagramSink;
+use floe_io::ingest::intake::Intake;
+
+use crate::datagrams::Datagrams;
+
+/// End of the first interval, seconds since the epoch.
+const TIMESTAMP_S: u64 = 1_700_000_000;
+
+/// Default settings with three percentiles: 50, 90 and 99.
+#[must_use]
+pub fn settings() -> Settings {
+    let threshold =
+        |percent: u32| Threshold { percent: f64::from(percent), suffix: percent.to_string() };
+    let thresholds = [50, 90, 99].map(threshold).to_vec();
+    Settings { thresholds, ..config::without_file().settings }
+}
+
+/// A worker without a socket, and its coordinator without a spool.
+#[derive(Debug)]
+pub struct Pipeline {
+    intake: Intake,
+    readers: Vec<ShardReader>,
+    interval: Interval,
+    batches: u64,
+    timestamp_s: u64,
+}
+
+impl Pipeline {
+    /// An empty one with [`settings`].
+    #[must_use]
+    pub fn new() -> Self {
+        let hasher = KeyHasher::default();
+        let (writer, reader) = shard(0, hasher.clone());
+        let readers = vec![reader];
+        let interval = Interval::new(settings(), &hasher, &readers);
+        let coordinator = Parker::new().unparker().clone();
+        let intake = Intake::new(LineParser::new(true), writer, coordinator);
+        Self { intake, readers, interval, batches: 0, timestamp_s: TIMESTAMP_S }
+    }
+
+    /// Parses, hashes and records all datagrams, in batches of the size a worker's have.
+    pub fn feed(&mut self, datagrams: &Datagrams) {
+        let mut left = datagrams.iter().peekable();
+        while left.peek().is_some() {
+            self.batches += 1;
+            self.intake.begin_batch(self.batches);
+            for (buffer, len) in left.by_ref().take(BATCH_DATAGRAMS_MAX) {
+                self.intake.datagram(buffer, len);
+            }
+            self.intake.end_batch();
+        }
+    }
+
+    /// The flip: the generation fed so far is sealed.
+    ///
+    /// # Panics
+    /// If the sealed generation before was not collected.
+    pub fn seal(&mut self) {
+        self.readers[0].request();
+        self.intake.begin_batch(self.batches);
+        self.intake.end_batch();
+        assert!(self.readers[0].is_acknowledged(), "the worker has left its generation");
+    }
+
+    /// Takes the sealed generation into the open interval.
+    pub fn collect(&mut self) {
+        self.interval.collect(&mut self.readers);
+    }
+
+    /// Closes the interval.
+    pub fn close(&mut self) -> Vec<Rows> {
+        self.timestamp_s += 10;
+        self.interval.close(self.timestamp_s, &BookEntries::default())
+    }
+
+    /// Seals, collects and closes.
+    pub fn flush(&mut self) -> Vec<Rows> {
+        self.seal();
+        self.collect();
+        self.close()
+    }
+
+    /// The books of the open interval, up to the last generation collected.
+    #[must_use]
+    pub fn page(&self) -> &Page {
+        self.interval.page()
+    }
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagrams::{Extent, Packing};
+    use crate::lines::Shape;
+
+    #[test]
+    fn every_line_fed_is_recorded_and_every_name_is_a_row() {
+        for shape in [Shape::Mix, Shape::Rate, Shape::Tagged, Shape::Long, Shape::Timing] {
+            let extent = Extent { names: 100, lines: 1_000 };
+            let mut pipeline = Pipeline::new();
+            pipeline.feed(&Datagrams::new(shape, Packing::Packed, extent));
+            pipeline.seal();
+            pipeline.collect();
+            assert_eq!(pipeline.page().values_recorded, 1_000, "{shape:?}");
+            let rows: usize = pipeline.close().iter().map(Rows::row_count).sum();
+            // And the three counters of the daemon's own.
+            assert_eq!(rows, 103, "{shape:?}");
+        }
+    }
+}
