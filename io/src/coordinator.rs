@@ -11,7 +11,7 @@
 mod grid;
 mod socket_books;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use tracing::{debug, error, info, warn};
 use self::grid::{Grid, Tick};
 pub use self::socket_books::SocketBook;
 use crate::clock::{monotonic_ns, wall_ms};
+use crate::export::accounts::Reading;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::DatagramSink;
 use crate::ingest::intake::Intake;
@@ -94,6 +95,8 @@ pub struct Coordinator {
     counts: Counts,
     is_refused: bool,
     pages_unbalanced: u64,
+    /// The backends' accounts as they were at the last tick.
+    account_bases: BTreeMap<String, Reading>,
 }
 
 impl Coordinator {
@@ -109,6 +112,7 @@ impl Coordinator {
             counts: Counts::default(),
             is_refused: false,
             pages_unbalanced: 0,
+            account_bases: BTreeMap::new(),
         }
     }
 
@@ -190,7 +194,10 @@ impl Coordinator {
         }
         enter("datagrams_dropped.kernel".to_owned(), kernel_drops);
         for backend in &self.parts.settings.backends {
-            enter(format!("segments_spooled.{}", backend.name), counts.segments_spooled);
+            enter(format!("backend.{}.segments_spooled", backend.name), counts.segments_spooled);
+        }
+        for (name, count) in self.parts.accounts.differences(&mut self.account_bases) {
+            enter(name, count);
         }
         enter("rows_spooled".to_owned(), counts.rows_spooled);
         enter("rows_dropped.spool_refused".to_owned(), counts.rows_dropped);

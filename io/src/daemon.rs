@@ -29,7 +29,7 @@ use crate::admin::console::{Console, ConsoleError};
 use crate::clock::wall_ms;
 use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
 use crate::cpu::{self, PlanError};
-use crate::export::exporter::{self, Exporter};
+use crate::export::exporter::{self, Exporter, OwnBooks};
 use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::Intake;
 use crate::ingest::udp::{self, BindError, OpenListener};
@@ -137,7 +137,12 @@ impl Daemon {
             Halves::Both | Halves::Ingest => Some(open_ingest(settings, spool)?),
         };
         if halves != Halves::Ingest {
-            daemon.exporter = Some(Exporter::start(spool, &settings.backends, &accounts)?);
+            let backends = &settings.backends;
+            let books = match halves {
+                Halves::Export => OwnBooks::ByExporter,
+                Halves::Both | Halves::Ingest => OwnBooks::InSegments,
+            };
+            daemon.exporter = Some(Exporter::start(spool, backends, &accounts, books)?);
         }
         if let Some(opened) = opened {
             daemon.addresses.udp = opened.listeners.iter().map(|each| each.local_address).collect();

@@ -14,7 +14,6 @@
 //! an epoch guard. A copy made while the reader walks carries the same sealed values, so it does
 //! not matter which of the two it walks.
 
-use std::cell::UnsafeCell;
 use std::ptr;
 
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
@@ -23,7 +22,7 @@ use super::flip::Generations;
 use crate::books::Cause;
 use crate::limits::{PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES};
 use crate::sample::Kind;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, UnsafeCell};
 
 /// Key bytes that fit into a slot.
 const KEY_INLINE_BYTES: usize = 32;

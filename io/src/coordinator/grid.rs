@@ -8,7 +8,8 @@
 //! Late ticks merge: the tick that is due latest is taken, the ones before it are not made up for.
 //! A clock that was set forward is a late tick. One that was set back is followed at once if the
 //! step is longer than two intervals (the timestamps between are then used again, which is counted);
-//! a shorter one is waited out.
+//! a shorter one is waited out. A start cannot tell a step back from stops in a row, each of which
+//! used up one more timestamp: it follows the clock when the spool is more than a minute ahead.
 
 /// Where ticks lie, and which timestamps are used up.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Grid {
     interval_ms: u64,
     newest_timestamp_s: Option<u64>,
     next_ms: u64,
+    /// The latest the clock has shown.
+    latest_ms: u64,
 }
 
 /// A tick that is due.
@@ -30,12 +33,16 @@ pub(super) struct Tick {
 /// Intervals a clock may be set back before it is followed.
 const STEP_BACK_INTERVALS: u64 = 2;
 
+/// How far the spool may be ahead of the clock at a start, ms; a whisper file takes points that far
+/// ahead.
+const AHEAD_MS_MAX: u64 = 60_000;
+
 impl Grid {
     /// A grid whose first tick comes after `now_ms` and after every timestamp the spool has seen.
     pub(super) fn new(interval_ms: u64, newest_timestamp_s: Option<u64>, now_ms: u64) -> Self {
-        let mut grid = Self { interval_ms, newest_timestamp_s, next_ms: 0 };
+        let mut grid = Self { interval_ms, newest_timestamp_s, next_ms: 0, latest_ms: now_ms };
         grid.next_ms = grid.tick_after(now_ms);
-        if grid.is_step_back(now_ms) {
+        if AHEAD_MS_MAX.max(STEP_BACK_INTERVALS * interval_ms) < grid.wait_ms(now_ms) {
             grid.follow(now_ms);
         }
         grid
@@ -47,14 +54,15 @@ impl Grid {
     }
 
     /// Whether the clock was set back so far that it must be followed.
-    pub(super) fn is_step_back(&self, now_ms: u64) -> bool {
-        // The next tick is at most one interval away, and one more where a second was used up.
-        (STEP_BACK_INTERVALS + 1) * self.interval_ms.max(1_000) < self.wait_ms(now_ms)
+    pub(super) fn is_step_back(&mut self, now_ms: u64) -> bool {
+        self.latest_ms = self.latest_ms.max(now_ms);
+        STEP_BACK_INTERVALS * self.interval_ms < self.latest_ms - now_ms
     }
 
     /// Takes the clock as it is now.
     pub(super) fn follow(&mut self, now_ms: u64) {
         self.newest_timestamp_s = None;
+        self.latest_ms = now_ms;
         self.next_ms = self.tick_after(now_ms);
     }
 
@@ -168,6 +176,7 @@ mod tests {
     #[test]
     fn a_clock_set_back_by_hours_is_followed_and_a_small_step_waited_out() {
         let mut grid = Grid::new(10_000, None, 7_200_000);
+        assert!(!grid.is_step_back(7_200_000));
         assert!(!grid.is_step_back(7_195_000));
         assert!(grid.is_step_back(3_600_000));
         grid.follow(3_600_000);

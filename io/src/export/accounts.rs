@@ -110,7 +110,7 @@ pub struct LinkState {
 
 /// All numbers of a backend at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reading {
+pub struct Reading {
     pub(crate) counts: [u64; Count::ALL.len()],
     pub(crate) refused: [u64; Refusal::ALL.len()],
 }
@@ -229,7 +229,7 @@ mod tests {
         accounts.add_expired(2, 30);
         let base = accounts.read();
         accounts.add_expired(1, 10);
-        accounts.add_tally(&PointTally { written: 7, cleaned: 1, refused: [0, 0, 0, 4, 0] });
+        accounts.add_tally(&PointTally { written: 7, cleaned: 1, refused: [0, 0, 4, 0] });
         let changed: Vec<_> =
             accounts.read().since(&base).filter(|(_, number)| *number > 0).collect();
         assert_eq!(

@@ -28,6 +28,7 @@ use super::accounts::{BackendAccounts, Count, Reading};
 use super::connection::{Awaited, Connection, Delivery, Patience, ns};
 use super::delivery::{Attempt, Format, OwnPoints};
 use super::error::ExportError;
+use super::exporter::OwnBooks;
 use super::pace::{Backoff, Pace};
 use super::resolver::Resolver;
 use super::stop::{Stop, Waited};
@@ -92,6 +93,7 @@ impl Backend {
     pub(crate) fn new(
         spool: &Path,
         settings: &BackendSettings,
+        own_books: OwnBooks,
         accounts: Arc<BackendAccounts>,
         stop: Arc<Stop>,
         patience: Patience,
@@ -110,7 +112,7 @@ impl Backend {
         Ok(Self {
             queue,
             notifications,
-            format: Format::new(&settings.name, settings.protocol, &settings.namespace),
+            format: Format::new(settings, own_books),
             acknowledgement: settings.acknowledgement,
             resolver: Resolver::new(&settings.address),
             accounts,

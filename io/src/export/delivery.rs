@@ -3,7 +3,7 @@
 //! The payload is never in memory as a whole: it is formatted in chunks, each written before the
 //! next is made. Nothing here decides about retries; that is [`super::backend`].
 
-use floe_core::config::settings::{NamespaceSettings, Protocol};
+use floe_core::config::settings::{BackendSettings, Protocol};
 use floe_core::namespace::Namespace;
 use floe_core::point::for_each_point;
 use floe_core::row::ArchivedRows;
@@ -13,6 +13,7 @@ use super::carbon_line::LineBuffer;
 use super::carbon_pickle::FrameBuffer;
 use super::connection::{Awaited, Connection, Delivery};
 use super::error::ExportError;
+use super::exporter::OwnBooks;
 use super::name_filter::PointTally;
 use crate::clock::monotonic_ns;
 
@@ -26,6 +27,8 @@ pub(crate) struct Format {
     pub(crate) backend: String,
     pub(crate) protocol: Protocol,
     pub(crate) namespace: Namespace,
+    /// Who makes points of this backend's accounts.
+    pub(crate) own_books: OwnBooks,
 }
 
 /// What the exporter itself has to say in a segment's name: its link and its books.
@@ -95,8 +98,13 @@ impl Payload {
 }
 
 impl Format {
-    pub(crate) fn new(backend: &str, protocol: Protocol, namespace: &NamespaceSettings) -> Self {
-        Self { backend: backend.to_owned(), protocol, namespace: Namespace::new(namespace) }
+    pub(crate) fn new(settings: &BackendSettings, own_books: OwnBooks) -> Self {
+        Self {
+            backend: settings.name.clone(),
+            protocol: settings.protocol,
+            namespace: Namespace::new(&settings.namespace),
+            own_books,
+        }
     }
 
     /// Sends all points of `rows` and waits for what `awaited` says.
@@ -156,7 +164,7 @@ impl Format {
         ] {
             payload.push(&name, value as f64);
         }
-        if !rows.books.are_points {
+        if !rows.books.are_points || self.own_books == OwnBooks::InSegments {
             return;
         }
         let mut name = Vec::new();

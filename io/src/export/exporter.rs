@@ -33,6 +33,16 @@ pub enum StartError {
     },
 }
 
+/// Who makes points of the backends' accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnBooks {
+    /// The coordinator of this process enters them into each segment, so that all backends and the
+    /// archive have the same.
+    InSegments,
+    /// Each exporter its own: segments come from another process, which does not know them.
+    ByExporter,
+}
+
 /// The export half: one thread per backend, named `export-<backend>`.
 #[derive(Debug)]
 pub struct Exporter {
@@ -52,14 +62,16 @@ impl Exporter {
         spool: &Path,
         backends: &[BackendSettings],
         registry: &AccountRegistry,
+        own_books: OwnBooks,
     ) -> Result<Self, StartError> {
-        Self::start_with(spool, backends, registry, Patience::default())
+        Self::start_with(spool, backends, registry, own_books, Patience::default())
     }
 
     pub(crate) fn start_with(
         spool: &Path,
         backends: &[BackendSettings],
         registry: &AccountRegistry,
+        own_books: OwnBooks,
         patience: Patience,
     ) -> Result<Self, StartError> {
         let lock = ExportLock::acquire(spool)?;
@@ -77,7 +89,8 @@ impl Exporter {
         for settings in backends {
             let accounts = registry.account(&settings.name, wall_ms() / 1_000);
             let stop = Arc::clone(&exporter.stop);
-            let backend = Backend::new(spool, settings, Arc::clone(&accounts), stop, patience)?;
+            let backend =
+                Backend::new(spool, settings, own_books, Arc::clone(&accounts), stop, patience)?;
             // An error from here on drops `exporter`, which ends the threads already running.
             let thread = std::thread::Builder::new()
                 .name(format!("export-{}", settings.name))

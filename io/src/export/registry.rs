@@ -4,12 +4,13 @@
 //! expired, consoles and pages read. Backends may come and go at a reload, so it is a map and not a
 //! list. Nothing on the data plane touches it.
 
+use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use super::accounts::BackendAccounts;
+use super::accounts::{BackendAccounts, Reading};
 
 /// Locks of the map: backends are few, and their numbers are atomics beside it.
 const SHARDS: usize = 2;
@@ -40,6 +41,19 @@ impl AccountRegistry {
         Arc::clone(&self.backends.entry(backend.to_owned()).or_insert_with(fresh))
     }
 
+    /// What every backend's accounts gained since the last call with the same `bases`, as names
+    /// below `<prefixStats>.floe.`.
+    pub fn differences(&self, bases: &mut BTreeMap<String, Reading>) -> Vec<(String, u64)> {
+        let mut entries = Vec::new();
+        for account in &self.backends {
+            let (backend, now) = (account.key(), account.read());
+            let base = bases.insert(backend.clone(), now).unwrap_or_default();
+            let named = |(word, number)| (format!("backend.{backend}.{word}"), number);
+            entries.extend(now.since(&base).map(named));
+        }
+        entries
+    }
+
     /// Enters what left a backend's queue by age or size.
     pub fn add_expired(&self, backend: &str, segments: u64, rows: u64) {
         if let Some(accounts) = self.backends.get(backend) {
@@ -59,6 +73,14 @@ mod tests {
         let account = registry.account("a", 7);
         registry.add_expired("a", 2, 30);
         registry.add_expired("b", 1, 1);
+        let mut bases = BTreeMap::new();
+        let rows = |entries: Vec<(String, u64)>| {
+            entries.into_iter().filter(|(_, number)| *number != 0).collect::<Vec<_>>()
+        };
+        let first = rows(registry.differences(&mut bases));
+        let names: Vec<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["backend.a.segments_expired", "backend.a.rows_expired"]);
+        assert!(rows(registry.differences(&mut bases)).is_empty());
         assert_eq!(registry.account("a", 9).count(Count::RowsExpired), 30);
         assert_eq!(account.link().last_flush_s, 7);
         assert_eq!(registry.account("b", 9).count(Count::RowsExpired), 0);

@@ -13,7 +13,7 @@ use floe_storage::{BackendLimits, Spool, SpoolOptions};
 use tempfile::TempDir;
 
 use super::*;
-use crate::export::exporter::Exporter;
+use crate::export::exporter::{Exporter, OwnBooks};
 use crate::export::name_filter::Refusal;
 use crate::export::registry::AccountRegistry;
 
@@ -144,6 +144,7 @@ impl Store {
             self.directory.path(),
             backends,
             &AccountRegistry::default(),
+            OwnBooks::ByExporter,
             impatient(),
         )
         .unwrap()
@@ -331,6 +332,7 @@ fn backend_that_hangs_delays_no_other() {
         store.directory.path(),
         &backends,
         &AccountRegistry::default(),
+        OwnBooks::ByExporter,
         patience,
     )
     .unwrap();
@@ -376,6 +378,7 @@ fn stop_leaves_what_cannot_be_delivered_within_its_deadline() {
         store.directory.path(),
         &backends,
         &AccountRegistry::default(),
+        OwnBooks::ByExporter,
         patience,
     )
     .unwrap();
@@ -479,10 +482,22 @@ fn second_exporter_on_one_spool_is_refused() {
     let backends = [backend("main", carbon.address)];
     let first = store.export(&backends);
     assert!(
-        Exporter::start(store.directory.path(), &backends, &AccountRegistry::default()).is_err()
+        Exporter::start(
+            store.directory.path(),
+            &backends,
+            &AccountRegistry::default(),
+            OwnBooks::ByExporter
+        )
+        .is_err()
     );
     drop(first);
     assert!(
-        Exporter::start(store.directory.path(), &backends, &AccountRegistry::default()).is_ok()
+        Exporter::start(
+            store.directory.path(),
+            &backends,
+            &AccountRegistry::default(),
+            OwnBooks::ByExporter
+        )
+        .is_ok()
     );
 }

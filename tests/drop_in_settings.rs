@@ -1,0 +1,139 @@
+//! What a user of the reference daemon finds in its place: the same files, the same ports, and an
+//! answer to a wrong file that says what to do.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use support::carbon::{Protocol, RecordingCarbon, series};
+use support::daemon::{Ingest, Launch, floe_output, send, text_of};
+use support::settings::{self, Backend};
+
+mod support;
+
+const DELIVERY_BOUND: Duration = Duration::from_secs(20);
+
+#[test]
+fn check_says_what_it_understood() {
+    let backend = Backend { name: "north", port: 2104, protocol: Protocol::Pickle };
+    let text = settings::toml(2500, &[backend]);
+    let output = check("floe.toml", &text);
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
+    for word in ["north", "127.0.0.1:2104", "pickle"] {
+        assert!(text_of(&output).contains(word), "{word} is missing: {}", text_of(&output));
+    }
+}
+
+#[test]
+fn check_reads_a_config_js_of_the_reference() {
+    let text = "/* the usual */\n{\n  graphitePort: 2003\n, graphiteHost: 'graphite.example'\n\
+                , port: 8125 // the usual port\n, backends: ['./backends/graphite'],\n}\n";
+    let output = check("config.js", text);
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
+    for word in ["graphite.example", "2003", "8125"] {
+        assert!(text_of(&output).contains(word), "{word} is missing: {}", text_of(&output));
+    }
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_code_2() {
+    for (name, text, said) in [
+        ("floe.toml", "flushIntervall = 1000\n", "flushInterval"),
+        ("floe.toml", "port = 70000\n", "port"),
+        ("floe.toml", "port = \n", "floe.toml"),
+        ("floe.toml", "percentThreshold = [200]\n", "percentThreshold"),
+        (
+            "floe.toml",
+            "[[backends]]\nname = \"a\"\naddress = \"x:1\"\nprotocol = \"json\"\n",
+            "json",
+        ),
+        ("config.js", "{ port: 8125", "config.js"),
+    ] {
+        let output = check(name, text);
+        assert_eq!(output.status.code(), Some(2), "{text}: {}", text_of(&output));
+        assert!(text_of(&output).contains(said), "{text}: {said} is missing: {}", text_of(&output));
+    }
+}
+
+#[test]
+fn an_unknown_key_of_a_config_js_is_one_warning() {
+    let output = check("config.js", "{ port: 8125, someModuleOfOurs: { answer: 42 } }\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
+    let text = text_of(&output);
+    let warnings = text.lines().filter(|line| line.contains("someModuleOfOurs")).count();
+    assert_eq!(warnings, 1, "named once: {text}");
+}
+
+#[test]
+fn a_wrong_file_keeps_the_daemon_from_starting() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let mut daemon = Launch::under(folder.path(), Ingest::Recvmmsg)
+        .config("floe.toml", "flushIntervall = 1000\n")
+        .spawn();
+    let status = daemon.wait_exit(Duration::from_secs(5));
+    assert_eq!(status.code(), Some(2), "{}", daemon.output());
+    assert!(daemon.output().contains("flushInterval"), "{}", daemon.output());
+}
+
+#[test]
+fn an_unknown_option_is_wrong_usage() {
+    let output = floe_output(["--no-such-option"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+}
+
+#[test]
+fn the_ready_file_tells_the_real_addresses() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let mut daemon = Launch::under(folder.path(), Ingest::Recvmmsg)
+        .config("floe.toml", &settings::toml(1000, &[]))
+        .start();
+    let ready = daemon.ready().clone();
+    assert_eq!(ready.pid, daemon.id());
+    assert!(ready.udp.iter().all(|address| address.port() != 0), "{ready:?}");
+    assert!(TcpStream::connect(ready.mgmt).is_ok(), "the management port accepts: {ready:?}");
+    assert!(ready.spool.is_dir(), "the spool is there: {ready:?}");
+    daemon.drain(Signal::TERM);
+}
+
+#[test]
+fn workers_and_cpus_are_taken_from_the_command_line() {
+    for ingest in Ingest::BOTH {
+        let carbon = RecordingCarbon::start();
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let mut daemon = Launch::under(folder.path(), ingest)
+            .config("floe.toml", &settings::one_text_backend(1000, carbon.port()))
+            .argument("--workers")
+            .argument("3")
+            .argument("--cpus")
+            .argument(&allowed_cpu())
+            .start();
+        // Many sockets, so that every worker gets its share of the flows.
+        for _ in 0..60 {
+            send(daemon.udp(), ["shared.hits:1|c"]);
+        }
+        daemon.drain(Signal::TERM);
+        carbon.wait_idle(DELIVERY_BOUND);
+        let points = carbon.take_points(Protocol::Text);
+        let total: f64 = series(&points, "stats_counts.shared.hits").values().sum();
+        assert_eq!(total, 60.0, "{ingest:?}: the workers' shards are merged");
+    }
+}
+
+/// The first CPU that this process may use, from the kernel's list such as `0-3,8`.
+fn allowed_cpu() -> String {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = list.and_then(|list| list.trim().split(['-', ',']).next());
+    first.expect("the list has a first CPU").to_owned()
+}
+
+fn check(name: &str, text: &str) -> Output {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let path = folder.path().join(name);
+    fs::write(&path, text).expect("the temporary folder is writable");
+    floe_output(["check".as_ref(), Path::new(&path).as_os_str()])
+}

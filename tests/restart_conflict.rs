@@ -1,0 +1,117 @@
+//! A second daemon on the same spool or the same port ends within a second, names the first, and
+//! costs the first nothing.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use support::carbon::{Protocol, RecordingCarbon, series};
+use support::daemon::{Daemon, Ingest, Launch, send};
+use support::settings;
+
+mod support;
+
+const REFUSAL_BOUND: Duration = Duration::from_secs(1);
+const DELIVERY_BOUND: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_second_daemon_on_the_spool_is_refused_on_io_uring() {
+    a_second_daemon_on_the_spool_is_refused(Ingest::IoUring);
+}
+
+#[test]
+fn a_second_daemon_on_the_spool_is_refused_on_recvmmsg() {
+    a_second_daemon_on_the_spool_is_refused(Ingest::Recvmmsg);
+}
+
+#[test]
+fn a_second_daemon_on_the_port_is_refused_on_io_uring() {
+    a_second_daemon_on_the_port_is_refused(Ingest::IoUring);
+}
+
+#[test]
+fn a_second_daemon_on_the_port_is_refused_on_recvmmsg() {
+    a_second_daemon_on_the_port_is_refused(Ingest::Recvmmsg);
+}
+
+fn a_second_daemon_on_the_spool_is_refused(ingest: Ingest) {
+    let first = First::start(ingest);
+    let own = tempfile::tempdir().expect("the machine has a temporary folder");
+    let spool = first.folder.path().join("spool");
+    let spool = spool.to_str().expect("temporary folders have plain names");
+    let second = Launch::under(own.path(), ingest)
+        .config("floe.toml", &settings::toml(1000, &[]))
+        .without_spool_flag()
+        .argument("--spool")
+        .argument(spool)
+        .spawn();
+    let said = first.outlives(second);
+    assert!(said.contains(spool), "the spool is named: {said}");
+    assert!(said.contains(&first.daemon.id().to_string()), "the first is named: {said}");
+    first.drain_and_check();
+}
+
+fn a_second_daemon_on_the_port_is_refused(ingest: Ingest) {
+    let first = First::start(ingest);
+    let port = first.daemon.udp().port();
+    let own = tempfile::tempdir().expect("the machine has a temporary folder");
+    let config = settings::toml(1000, &[]).replacen("port = 0", &format!("port = {port}"), 1);
+    let second = Launch::under(own.path(), ingest).config("floe.toml", &config).spawn();
+    let said = first.outlives(second);
+    assert!(said.contains(&format!(":{port}")), "the address is named: {said}");
+    first.drain_and_check();
+}
+
+/// The daemon that was there first.
+struct First {
+    daemon: Daemon,
+    carbon: RecordingCarbon,
+    folder: tempfile::TempDir,
+}
+
+/// Sent before, during and after the second daemon's attempt, from sockets of their own, so that
+/// the kernel would spread them over every socket bound to the port.
+const SENDERS: u32 = 100;
+
+impl First {
+    fn start(ingest: Ingest) -> Self {
+        let carbon = RecordingCarbon::start();
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let daemon = launch(folder.path(), ingest, carbon.port()).start();
+        send_from_many(daemon.udp());
+        Self { daemon, carbon, folder }
+    }
+
+    /// Sends while `second` starts; gives what it said when it was refused.
+    fn outlives(&self, mut second: Daemon) -> String {
+        send_from_many(self.daemon.udp());
+        let status = second.wait_exit(REFUSAL_BOUND);
+        let said = second.output();
+        assert!(!status.success(), "the second ended with {status}: {said}");
+        assert_eq!(status.code(), Some(1), "a refused start is a failure, not wrong usage: {said}");
+        send_from_many(self.daemon.udp());
+        said
+    }
+
+    fn drain_and_check(mut self) {
+        assert!(self.daemon.exited().is_none(), "the first still runs");
+        self.daemon.drain(Signal::TERM);
+        self.carbon.wait_idle(DELIVERY_BOUND);
+        let points = self.carbon.take_points(Protocol::Text);
+        let total: f64 = series(&points, "stats_counts.first.hits").values().sum();
+        assert_eq!(total, f64::from(3 * SENDERS), "the first has every datagram");
+    }
+}
+
+fn launch(folder: &Path, ingest: Ingest, carbon_port: u16) -> Launch {
+    Launch::under(folder, ingest)
+        .config("floe.toml", &settings::one_text_backend(1000, carbon_port))
+}
+
+fn send_from_many(to: SocketAddr) {
+    for _ in 0..SENDERS {
+        send(to, ["first.hits:1|c"]);
+    }
+}

@@ -1,0 +1,28 @@
+//! What the end-to-end tests share: the built binary as a process, a Graphite of its own, a carbon
+//! that records, and the clients of other people.
+//!
+//! Every process started here dies with the test (on drop, and by the kernel if the test is
+//! killed), every file lies in a temporary folder or under `target/`, every port is free or 0.
+//! Nothing here knows floe's crates: the tests see what a user sees.
+
+#![allow(dead_code, reason = "each test binary includes this module and uses its own part of it")]
+#![allow(unused_imports, reason = "each test binary uses its own part of the re-exports")]
+
+/// Bounded waiting, the one place with a clock.
+pub(crate) mod wait;
+/// Free ports below the ephemeral range.
+pub(crate) mod ports;
+/// Child processes that cannot outlive the test.
+pub(crate) mod process;
+/// The floe binary, from start to exit code.
+pub(crate) mod daemon;
+/// floe's own TOML as the tests need it.
+pub(crate) mod settings;
+/// A carbon that records what it is sent, text or pickle.
+pub(crate) mod carbon;
+/// The Python environment under `target/`.
+pub(crate) mod venv;
+/// carbon-cache and graphite-web, and their read side.
+pub(crate) mod graphite;
+/// The statsd clients of other people.
+pub(crate) mod clients;
