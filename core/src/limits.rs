@@ -64,7 +64,8 @@ const _: () = assert!(WORKERS_DEFAULT_MAX <= WORKERS_MAX);
 /// Raw values a timer keeps exactly per worker and generation; 8 MiB of values.
 pub const TIMER_VALUES_EXACT_MAX: u32 = 1 << 20;
 
-/// Chunks one worker lends out per generation before timers go on in sketches: 384 MiB.
+/// Chunks one worker lends out per generation before timers go on in sketches and gauges fold
+/// their operations: 384 MiB.
 pub const CHUNKS_PER_GENERATION_MAX: usize = 3 << 20;
 
 /// Signed gauge operations kept apart per worker and generation before they are folded.

@@ -48,8 +48,10 @@ pub struct ShardWriter {
     chunks: ChunkPool,
     sets: SetHome,
     batch_time_ns: u64,
-    /// Sub-tables still to be looked through for idle slots since the last flip.
+    /// The sub-table that is looked through next for idle slots.
     sweep_next: usize,
+    /// Sub-tables still to be looked through since the last flip.
+    sweep_left: usize,
 }
 
 /// The coordinator's side of a shard.
@@ -91,7 +93,8 @@ pub fn shard(index: u16, hasher: KeyHasher) -> (ShardWriter, ShardReader) {
         chunks: ChunkPool::new(index, chunks_home.clone()),
         sets: sets_home.clone(),
         batch_time_ns: 0,
-        sweep_next: SUB_TABLES,
+        sweep_next: 0,
+        sweep_left: 0,
     };
     let reader =
         ShardReader { flip: reader_flip, table: table_reader, pages, chunks_home, sets_home };
@@ -110,17 +113,21 @@ impl ShardWriter {
         }
         *self.page() = Page::default();
         self.chunks.start_generation();
-        self.sweep_next = 0;
+        self.sweep_left = SUB_TABLES;
         self.flip.acknowledge();
         true
     }
 
-    /// The tail of a batch: looks through one sub-table for idle slots, if any is left to look at.
+    /// The tail of a batch: looks through one sub-table for idle slots, each once a flip.
+    ///
+    /// A quiet worker has fewer batches between two flips than there are sub-tables: it goes on
+    /// where it was, so that every sub-table gets its turn.
     pub fn end_batch(&mut self) {
-        if self.sweep_next < SUB_TABLES {
+        if self.sweep_left != 0 {
             let oldest = self.flip.epoch().saturating_sub(SLOT_IDLE_FLIPS_MAX);
             self.table.evict(self.sweep_next, oldest);
-            self.sweep_next += 1;
+            self.sweep_next = (self.sweep_next + 1) % SUB_TABLES;
+            self.sweep_left -= 1;
         }
     }
 

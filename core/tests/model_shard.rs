@@ -268,3 +268,21 @@ fn idle_series_leave_and_come_back() {
     let (found, _) = flip(&mut writer, &mut reader);
     assert_eq!(found.len(), 2);
 }
+
+/// A quiet worker has a handful of batches between two flips, and still looks through all of its
+/// shard.
+#[test]
+fn idle_series_leave_a_quiet_shard_too() {
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    for number in 0..10_000 {
+        let key = format!("once.{number}");
+        let mut batch = writer.batch();
+        batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
+        batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
+    }
+    for _ in 0..200 {
+        flip(&mut writer, &mut reader);
+        writer.end_batch();
+    }
+    assert_eq!(writer.series_count(), 0);
+}

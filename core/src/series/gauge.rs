@@ -7,11 +7,12 @@
 //! their clock here, which is one batch.
 //!
 //! A set makes everything older of its worker irrelevant and starts the list anew. Signed values
-//! alone would grow it: after [`GAUGE_OPERATIONS_MAX`] they are folded into the newest one, which
-//! can change the last digit of a sum of fractions and nothing else.
+//! alone would grow it: after [`GAUGE_OPERATIONS_MAX`], or once the worker has lent out its whole
+//! chunk budget, they are folded into the newest one. That can change the last digit of a sum of
+//! fractions, and their order among the operations of other workers, and nothing else.
 
 use super::pool::{Chain, Chunk, ChunkPool};
-use crate::limits::GAUGE_OPERATIONS_MAX;
+use crate::limits::{CHUNKS_PER_GENERATION_MAX, GAUGE_OPERATIONS_MAX};
 
 /// One operation: two words of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +70,7 @@ pub(crate) fn record(chunk: &mut Chunk, operation: GaugeOperation, pool: &mut Ch
         push(chunk, operation);
         return true;
     }
-    if chunk.chain_words() < 2 * GAUGE_OPERATIONS_MAX {
+    if chunk.chain_words() < 2 * GAUGE_OPERATIONS_MAX && pool.lent() < CHUNKS_PER_GENERATION_MAX {
         return false;
     }
     if let Some(newest) = chunk.newest_mut() {
@@ -146,5 +147,17 @@ mod tests {
         let kept = operations(&Chain::of(chunk));
         assert_eq!(kept.iter().map(|each| each.value).sum::<f64>(), f64::from(count));
         assert!(kept.len() < GAUGE_OPERATIONS_MAX as usize + 6);
+    }
+
+    #[test]
+    fn a_worker_without_chunks_left_folds_and_keeps_the_sum() {
+        let mut pool = ChunkPool::new(0, HomeQueue::default());
+        let mut chunk = start(operation(1.0, true), &mut pool);
+        pool.lend(CHUNKS_PER_GENERATION_MAX);
+        for _ in 1..100 {
+            assert!(record(&mut chunk, operation(1.0, true), &mut pool), "no further chunk");
+        }
+        let kept = operations(&Chain::of(chunk));
+        assert_eq!(kept.iter().map(|each| each.value).sum::<f64>(), 100.0);
     }
 }

@@ -129,3 +129,44 @@ pub fn values(chain: &Chain) -> (Vec<f64>, f64) {
     let weight = chain.newest().map_or(0.0, |chunk| chunk.weight);
     (words.map(|&bits| f64::from_bits(bits)).collect(), weight)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::pool::{CHUNK_WORDS, HomeQueue};
+
+    #[test]
+    fn a_worker_without_chunks_left_goes_on_in_a_sketch_and_says_so_once() {
+        let mut pool = ChunkPool::new(0, HomeQueue::default());
+        let mut chunk = start(1.0, 2.0, &mut pool);
+        for _ in 1..CHUNK_WORDS {
+            assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::InPlace));
+        }
+        assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Full));
+        pool.lend(CHUNKS_PER_GENERATION_MAX);
+        assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Sketched(true)));
+        assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Sketched(false)));
+        let chain = Chain::of(chunk);
+        let (kept, weight) = values(&chain);
+        assert_eq!((kept.len(), weight), (CHUNK_WORDS, 28.0));
+        assert_eq!(chain.newest().and_then(|newest| newest.overflow.as_ref()).unwrap().count, 2);
+    }
+
+    #[test]
+    fn a_timer_beyond_its_own_budget_goes_on_in_a_sketch() {
+        let mut pool = ChunkPool::new(0, HomeQueue::default());
+        let mut chunk = start(1.0, 1.0, &mut pool);
+        let mut sketched = 0;
+        for _ in 0..TIMER_VALUES_EXACT_MAX + 100 {
+            match record(&mut chunk, 1.0, 1.0, &pool) {
+                Recorded::InPlace => {}
+                Recorded::Full => chunk = extend(chunk, 1.0, 1.0, &mut pool),
+                Recorded::Sketched(_) => sketched += 1,
+            }
+        }
+        let (kept, weight) = values(&Chain::of(chunk));
+        assert_eq!(kept.len() + sketched, TIMER_VALUES_EXACT_MAX as usize + 101);
+        assert!(kept.len() < TIMER_VALUES_EXACT_MAX as usize + CHUNK_WORDS && sketched != 0);
+        assert_eq!(weight, f64::from(TIMER_VALUES_EXACT_MAX + 101));
+    }
+}

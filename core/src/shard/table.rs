@@ -27,6 +27,10 @@ use crate::sync::{Arc, Ordering, UnsafeCell};
 /// Key bytes that fit into a slot.
 const KEY_INLINE_BYTES: usize = 32;
 
+/// How much larger one growth may make a sub-table: beyond it, probes are long because keys were
+/// made to meet, and no size helps.
+const GROWTH_MAX: usize = 8;
+
 /// `key_len` of a slot whose key lies outside.
 const SPILLED: u8 = u8::MAX;
 
@@ -144,6 +148,13 @@ const fn probe_start(hash: u32, capacity: usize) -> usize {
     ((hash as u64 * capacity as u64) >> 32) as usize
 }
 
+/// The places where a slot for `hash` may stand, in the order in which they are looked at.
+#[inline]
+fn probe(hash: u32, capacity: usize) -> impl Iterator<Item = usize> {
+    let start = probe_start(hash, capacity);
+    (start..capacity).chain(0..start).take(PROBE_SLOTS_MAX as usize)
+}
+
 impl Slot {
     fn vacant() -> Self {
         Self { generations: Generations::default(), identity: UnsafeCell::new(VACANT) }
@@ -236,9 +247,7 @@ impl SubTable {
     #[inline]
     #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
     fn find(&self, hash: u32, kind: Kind, key: &[u8]) -> Option<(usize, bool)> {
-        let start = probe_start(hash, self.slots.len());
-        let places = (start..self.slots.len()).chain(0..start);
-        for place in places.take(PROBE_SLOTS_MAX as usize) {
+        for place in probe(hash, self.slots.len()) {
             // SAFETY: the caller is the worker (`Table` is the only one to call this).
             let identity = unsafe { self.slots[place].identity() };
             if identity.is(hash, kind, key) {
@@ -308,14 +317,31 @@ impl Table {
             if !is_full && len * 8 < capacity {
                 return Err(Cause::ProbeLimit);
             }
-            self.rebuild(index, capacity + capacity / 2, 0);
+            self.grow(index)?;
         }
     }
 
+    /// Copies a sub-table into a larger one.
+    ///
+    /// # Errors
+    /// [`Cause::ProbeLimit`] where keys were made to meet so that no larger table takes them all.
+    fn grow(&mut self, index: usize) -> Result<(), Cause> {
+        let mut capacity = self.sub_table(index).slots.len();
+        let capacity_max = capacity.saturating_mul(GROWTH_MAX);
+        while capacity < capacity_max {
+            capacity += capacity / 2;
+            if self.rebuild(index, capacity, 0) {
+                return Ok(());
+            }
+        }
+        Err(Cause::ProbeLimit)
+    }
+
     /// Copies a sub-table into one of `capacity` slots, without slots last touched before
-    /// `oldest_epoch`, and publishes it.
+    /// `oldest_epoch`, and publishes it; `false` and no change if a series would stand where
+    /// [`SubTable::find`] does not look, and so get a second slot.
     #[expect(unsafe_code, reason = "slots are copied, and the old ones retired")]
-    fn rebuild(&mut self, index: usize, capacity: usize, oldest_epoch: u32) {
+    fn rebuild(&mut self, index: usize, capacity: usize, oldest_epoch: u32) -> bool {
         let slots = u32::try_from(capacity).unwrap_or(u32::MAX).max(SUB_TABLE_SLOTS_MIN);
         let mut fresh = SubTable::of_size(slots);
         let mut left = Vec::new();
@@ -330,15 +356,12 @@ impl Table {
                 left.push(place);
                 continue;
             }
-            let start = probe_start(identity.hash, fresh.slots.len());
-            let places = (start..fresh.slots.len()).chain(0..start);
-            let vacant = places
-                .into_iter()
-                .find(|&place| fresh.slots[place].identity.get_mut().kind == 0)
-                .map(|place| &mut fresh.slots[place])
-                .expect("the copy has more slots than the table has series");
-            *vacant.identity.get_mut() = *identity;
-            vacant.generations = slot.generations.duplicate();
+            let is_vacant = |place: &usize| fresh.slots[*place].identity.get_mut().kind == 0;
+            let Some(place) = probe(identity.hash, slots as usize).find(is_vacant) else {
+                return false;
+            };
+            *fresh.slots[place].identity.get_mut() = *identity;
+            fresh.slots[place].generations = slot.generations.duplicate();
             len += 1;
         }
         let guard = crossbeam_epoch::pin();
@@ -357,6 +380,9 @@ impl Table {
         }
         // SAFETY: the swap took it out of reach; readers hold guards.
         unsafe { guard.defer_destroy(old) };
+        // Else as many as 64 of them would wait in this thread's bag for ever.
+        guard.flush();
+        true
     }
 
     /// Takes idle slots out of one sub-table if enough of them are.
@@ -425,4 +451,61 @@ fn prefetch_line(slot: &Slot) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = slot;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys with these hashes, all in sub-table 0, touched under `epoch`.
+    fn fill(table: &mut Table, hashes: impl Iterator<Item = u32>, epoch: u32) -> usize {
+        hashes
+            .filter(|&hash| {
+                let key = format!("{epoch}.{hash}.{}", table.lens[0]);
+                let slot = table.slot(u64::from(hash), Kind::Counter, key.as_bytes());
+                slot.is_ok_and(|slot| {
+                    slot.generations.store(epoch, 1);
+                    true
+                })
+            })
+            .count()
+    }
+
+    /// Whether each occupied slot of sub-table 0 is where `find` finds it.
+    fn is_found(table: &Table) -> bool {
+        let sub_table = table.sub_table(0);
+        sub_table.slots.iter().enumerate().all(|(place, slot)| {
+            #[expect(unsafe_code, reason = "one thread")]
+            // SAFETY: the test is the worker.
+            let identity = unsafe { slot.identity() };
+            let Some(kind) = identity.kind() else { return true };
+            sub_table.find(identity.hash, kind, identity.key()) == Some((place, true))
+        })
+    }
+
+    #[test]
+    fn keys_made_to_meet_are_dropped_beyond_the_probe_bound_and_grow_nothing_without_end() {
+        let (mut table, _reader) = table();
+        let taken = fill(&mut table, std::iter::repeat_n(7, 10_000), 5);
+        assert_eq!(taken, PROBE_SLOTS_MAX as usize);
+        assert!(table.sub_table(0).slots.len() < 8 * 2 * PROBE_SLOTS_MAX as usize);
+        assert!(is_found(&table));
+        assert_eq!(fill(&mut table, [u32::MAX].into_iter(), 5), 1, "others find their place");
+    }
+
+    #[test]
+    fn a_shrunken_table_still_finds_keys_that_meet() {
+        let (mut table, _reader) = table();
+        // Two clusters, far apart in a large table and one run in a small one.
+        fill(&mut table, (0..2_000).map(|number| u32::MAX / 2 + u32::MAX / 4_000 * number), 1);
+        fill(&mut table, std::iter::repeat_n(u32::MAX / 100, 100), 9);
+        fill(&mut table, std::iter::repeat_n(u32::MAX / 25, 100), 9);
+        assert!(is_found(&table));
+        table.evict(0, 8);
+        assert!(is_found(&table));
+        let before = table.series_count();
+        let key = "9.42949672.2000";
+        assert!(table.slot(42_949_672, Kind::Counter, key.as_bytes()).is_ok());
+        assert_eq!(table.series_count(), before, "the first of the keys is known");
+    }
 }
