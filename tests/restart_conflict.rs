@@ -115,3 +115,21 @@ fn send_from_many(to: SocketAddr) {
         send(to, ["first.hits:1|c"]);
     }
 }
+
+/// A supervisor that starts floe again and again must not fill the spool with empty intervals: each
+/// would use up a timestamp of the intervals to come.
+#[test]
+fn a_start_that_fails_leaves_no_interval_behind() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let config =
+        settings::toml(1000, &[]).replacen("mgmt_port = 0", &format!("mgmt_port = {port}"), 1);
+    let mut daemon =
+        Launch::under(folder.path(), Ingest::IoUring).config("floe.toml", &config).spawn();
+    let status = daemon.wait_exit(REFUSAL_BOUND);
+    assert_eq!(status.code(), Some(1), "{}", daemon.output());
+    assert!(daemon.output().contains("mgmt_port"), "the setting is named: {}", daemon.output());
+    let archive = std::fs::read_dir(folder.path().join("spool/archive"));
+    assert_eq!(archive.expect("the spool was made").count(), 0, "{}", daemon.output());
+}

@@ -1,9 +1,10 @@
 //! Start and stop of the whole, in an order that loses nothing.
 //!
-//! Start: spool and its lock, sockets (all of them, before a worker reads), exporters, workers,
-//! coordinator, admin port last: whoever finds it open may send. Stop, the drain: admin port, then
-//! the coordinator (which stops the workers and spools the open interval), then the exporters, who
-//! get a moment to deliver it. A start that fails half-way ends what it began.
+//! Start: spool and its lock, sockets (all of them, before a worker reads), exporters, workers, the
+//! admin port (whoever finds it open may send), and the coordinator last: until it runs nothing is
+//! spooled, so a start that fails ends what it began and leaves no interval behind. Stop, the drain:
+//! admin port, then the coordinator (which stops the workers and spools the open interval), then the
+//! exporters, who get a moment to deliver it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -130,6 +131,10 @@ impl Daemon {
     /// [`StartError`]; nothing runs then.
     pub fn start(settings: &Settings, spool: &Path, halves: Halves) -> Result<Self, StartError> {
         let accounts = Arc::new(AccountRegistry::default());
+        for backend in &settings.backends {
+            // Also where another process exports: what expires here is counted here.
+            accounts.account(&backend.name, wall_ms() / 1_000);
+        }
         let mut daemon =
             Self { addresses: Addresses::default(), console: None, ingest: None, exporter: None };
         let opened = match halves {
@@ -146,10 +151,11 @@ impl Daemon {
         }
         if let Some(opened) = opened {
             daemon.addresses.udp = opened.listeners.iter().map(|each| each.local_address).collect();
-            daemon.ingest = Some(opened.start(settings, accounts)?);
+            let receiving = opened.start_workers(settings)?;
             let console = Console::open(settings.mgmt_address.as_deref(), settings.mgmt_port)?;
             daemon.addresses.mgmt = Some(console.local_address());
             daemon.console = Some(console);
+            daemon.ingest = Some(receiving.coordinate(settings, accounts)?);
         }
         Ok(daemon)
     }
@@ -236,16 +242,36 @@ fn tell_recovery(report: &RecoveryReport) {
     }
 }
 
+/// Workers that receive while nothing is made of it yet; dropped, they end.
+struct Receiving {
+    opened: OpenedIngest,
+    workers: Workers,
+    readers: Vec<ShardReader>,
+    hasher: KeyHasher,
+    parker: Parker,
+}
+
+/// The workers' handles until the coordinator has them.
+#[derive(Default)]
+struct Workers(Vec<WorkerHandle>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &self.0 {
+            worker.signals.stop();
+        }
+        for worker in self.0.drain(..) {
+            drop(worker.thread.join());
+        }
+    }
+}
+
 impl OpenedIngest {
-    fn start(
-        self,
-        settings: &Settings,
-        accounts: Arc<AccountRegistry>,
-    ) -> Result<IngestHalf, StartError> {
-        let hasher = KeyHasher::default();
-        let parker = Parker::new();
+    /// Starts every worker and waits until it receives.
+    fn start_workers(self, settings: &Settings) -> Result<Receiving, StartError> {
+        let (hasher, parker) = (KeyHasher::default(), Parker::new());
         let (reports, started) = bounded(self.cpus.len());
-        let mut workers = Vec::with_capacity(self.cpus.len());
+        let mut workers = Workers::default();
         let mut readers = Vec::with_capacity(self.cpus.len());
         for index in 0..self.cpus.len() {
             let plan = self.worker_plan(settings, index)?;
@@ -253,31 +279,11 @@ impl OpenedIngest {
             let (sink, reader) = intake(settings, index, &hasher, parker.unparker());
             let thread = worker::spawn(plan, sink, reports.clone())
                 .map_err(|source| StartError::Kernel { what: "a worker", source })?;
-            workers.push(WorkerHandle { signals, thread });
+            workers.0.push(WorkerHandle { signals, thread });
             readers.push(reader);
         }
-        drop(reports);
-        let workers_started = workers.len();
-        let interval = Interval::new(settings.clone(), &hasher, &readers);
-        let parts = Parts {
-            settings: settings.clone(),
-            workers,
-            readers,
-            interval,
-            sockets: socket_books(&self.listeners),
-            spool: self.spool,
-            parker,
-            accounts,
-        };
-        let coordinator = Coordinator::new(parts);
-        let (stop, stopped) = bounded(1);
-        let thread = std::thread::Builder::new()
-            .name("coordinator".to_owned())
-            .spawn(move || coordinator.run(&stopped))
-            .map_err(|source| StartError::Kernel { what: "the coordinator", source })?;
-        let half = IngestHalf { stop, coordinator: Some(thread) };
-        tell_started(&started, workers_started)?;
-        Ok(half)
+        tell_started(&started, workers.0.len())?;
+        Ok(Receiving { opened: self, workers, readers, hasher, parker })
     }
 
     fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
@@ -292,6 +298,32 @@ impl OpenedIngest {
             options: ReceiveOptions { mode: settings.ingest.mode, ..ReceiveOptions::default() },
             signals: Arc::new(signals),
         })
+    }
+}
+
+impl Receiving {
+    /// Starts the coordinator over the workers.
+    fn coordinate(
+        mut self,
+        settings: &Settings,
+        accounts: Arc<AccountRegistry>,
+    ) -> Result<IngestHalf, StartError> {
+        let coordinator = Coordinator::new(Parts {
+            settings: settings.clone(),
+            workers: std::mem::take(&mut self.workers.0),
+            interval: Interval::new(settings.clone(), &self.hasher, &self.readers),
+            readers: self.readers,
+            sockets: socket_books(&self.opened.listeners),
+            spool: self.opened.spool,
+            parker: self.parker,
+            accounts,
+        });
+        let (stop, stopped) = bounded(1);
+        let thread = std::thread::Builder::new()
+            .name("coordinator".to_owned())
+            .spawn(move || coordinator.run(&stopped))
+            .map_err(|source| StartError::Kernel { what: "the coordinator", source })?;
+        Ok(IngestHalf { stop, coordinator: Some(thread) })
     }
 }
 
