@@ -1,0 +1,197 @@
+//! What the documents say is so: links lead somewhere, settings exist, configurations are accepted,
+//! commands and their flags are known to the built binary.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A page: its path from the root and its text.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+/// A fenced block: language and content.
+struct Block {
+    page: PathBuf,
+    language: String,
+    text: String,
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let folder = page.path.parent().unwrap_or(Path::new(""));
+        for target in page.text.split("](").skip(1) {
+            let target = target.split([')', '#']).next().unwrap_or_default();
+            let is_elsewhere = target.contains("://") || target.is_empty();
+            if !is_elsewhere && !root().join(folder).join(target).exists() {
+                broken.push(format!("{}: {target}", page.path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_setting_of_the_page_is_read_by_the_code() {
+    let page = read("docs/configuration.md");
+    let code = code_of_configuration();
+    let cells = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|line| line.split('|').nth(1).map(|cell| cell.split('`').skip(1).step_by(2)));
+    let keys: BTreeSet<&str> = cells
+        .flatten()
+        .flat_map(|key| key.split('.'))
+        .map(|key| key.trim_matches(|character: char| !character.is_ascii_alphanumeric()))
+        .filter(|key| !key.is_empty())
+        .collect();
+    assert!(40 < keys.len(), "the tables were read: {keys:?}");
+    let unknown: Vec<_> =
+        keys.into_iter().filter(|key| !code.contains(&format!("\"{key}\""))).collect();
+    assert!(unknown.is_empty(), "not in the code of the configuration: {unknown:?}");
+}
+
+#[test]
+fn every_configuration_shown_is_accepted() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let blocks = blocks();
+    let shown = blocks.iter().filter(|block| ["toml", "js"].contains(&block.language.as_str()));
+    let mut count = 0;
+    for block in shown {
+        count += 1;
+        let path = folder.path().join(format!("shown-{count}.{}", block.language));
+        std::fs::write(&path, &block.text).expect("the folder is writable");
+        let output = floe(&["check", path.to_str().expect("temporary folders have plain names")]);
+        assert!(output.status.success(), "{}: {}", block.page.display(), text_of(&output));
+    }
+    assert!(2 <= count, "README.md and docs/configuration.md show configurations");
+}
+
+/// Commands are those behind `$ ` in a console block and the lines of a shell block.
+#[test]
+fn every_command_shown_is_known_with_its_flags() {
+    let mut seen = BTreeSet::new();
+    for block in blocks() {
+        let is_shell = block.language == "sh";
+        for line in block.text.lines() {
+            let Some(line) = line.strip_prefix("$ ").or(is_shell.then_some(line)) else { continue };
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let place = words.iter().position(|word| *word == "floe" || word.ends_with("/floe"));
+            // `useradd floe` and the like name the user, not the command.
+            let Some(place) = place.filter(|place| *place == 0 || words[0] == "sudo") else {
+                continue;
+            };
+            check_command(&words[place + 1..], &block.page);
+            seen.insert(words[place + 1..].first().copied().unwrap_or_default().to_owned());
+        }
+    }
+    assert!(seen.contains("query") && seen.contains("check"), "the pages were read: {seen:?}");
+}
+
+fn check_command(words: &[&str], page: &Path) {
+    let commands = ["query", "check", "segment", "ingest", "export"];
+    let mut help: Vec<&str> = Vec::new();
+    if let Some(command) = words.first().filter(|word| commands.contains(*word)) {
+        help.push(command);
+        if *command == "segment" {
+            help.extend(words.get(1));
+        }
+    }
+    help.push("--help");
+    let output = floe(&help);
+    let known = text_of(&output);
+    assert!(output.status.success(), "{}: {words:?}: {known}", page.display());
+    for flag in words.iter().filter(|word| word.starts_with("--")) {
+        let flag = flag.split('=').next().unwrap_or_default();
+        assert!(known.contains(flag), "{}: {flag} is not a flag of {help:?}", page.display());
+    }
+}
+
+#[test]
+fn every_variable_of_the_page_is_known_to_the_binary() {
+    let help = text_of(&floe(&["--help"]));
+    let page = read("docs/configuration.md");
+    let variables = page.split('`').filter(|word| word.starts_with("FLOE_"));
+    let variables: BTreeSet<&str> = variables.collect();
+    assert!(!variables.is_empty(), "the page names the environment");
+    for variable in variables {
+        assert!(help.contains(variable), "{variable} is not in floe --help");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn pages() -> Vec<Page> {
+    let folders = ["", "docs", "docs/operations", "docs/decisions"];
+    let mut pages = Vec::new();
+    for folder in folders {
+        let entries = std::fs::read_dir(root().join(folder)).expect("the folder exists");
+        for entry in entries {
+            let path = Path::new(folder).join(entry.expect("it can be listed").file_name());
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = read(path.to_str().expect("pages have plain names"));
+                pages.push(Page { path, text });
+            }
+        }
+    }
+    assert!(15 < pages.len(), "the pages are found");
+    pages
+}
+
+fn blocks() -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for page in pages() {
+        let mut open: Option<Block> = None;
+        for line in page.text.lines() {
+            match (line.trim_start().strip_prefix("```"), &mut open) {
+                (Some(_), Some(_)) => blocks.extend(open.take()),
+                (Some(language), None) => {
+                    open = Some(Block {
+                        page: page.path.clone(),
+                        language: language.to_owned(),
+                        text: String::new(),
+                    });
+                }
+                (None, Some(block)) => {
+                    block.text.push_str(line);
+                    block.text.push('\n');
+                }
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{}: a fence is not closed", page.path.display());
+    }
+    blocks
+}
+
+fn code_of_configuration() -> String {
+    let folder = root().join("core/src/config");
+    let entries = std::fs::read_dir(folder).expect("the folder exists");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path());
+    let files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let sources = files.map(|path| std::fs::read_to_string(path).expect("sources are readable"));
+    sources.chain([read("core/src/config.rs")]).collect()
+}
+
+fn floe(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_floe"))
+        .args(arguments)
+        .env_remove("STATE_DIRECTORY")
+        .output()
+        .expect("the built binary runs")
+}
+
+fn text_of(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text
+}
