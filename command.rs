@@ -26,6 +26,20 @@ pub(crate) struct Failure {
     pub(crate) code: u8,
 }
 
+impl std::fmt::Display for Failure {
+    /// The error and its causes in one line, each said once: many errors quote their cause.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut line = self.error.to_string();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            if !line.contains(&cause) {
+                line.push_str(": ");
+                line.push_str(&cause);
+            }
+        }
+        formatter.write_str(&line)
+    }
+}
+
 impl Failure {
     /// Something failed that was asked for rightly.
     fn failed(error: impl Into<anyhow::Error>) -> Self {

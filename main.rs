@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match command::run(command::arguments::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("floe: {:#}", failure.error);
+            eprintln!("floe: {failure}");
             ExitCode::from(failure.code)
         }
     }

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use floe_core::config::Loaded;
 use floe_core::config::quantity::{duration_text, size_text};
 use floe_core::config::settings::Settings;
-use floe_io::daemon::{Daemon, Halves};
+use floe_io::clock::monotonic_ns;
+use floe_io::daemon::{Daemon, Halves, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -15,6 +16,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::arguments::DaemonArguments;
 use super::{Failure, configuration, spool_place};
+
+/// Signals closer together than this are one request to stop, ns.
+const ONE_BREATH_NS: u64 = 500_000_000;
 
 pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Failure> {
     // First of all, so that a signal during the start drains as well.
@@ -28,7 +32,7 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     }
     let configured = settings.spool.path.as_deref();
     let spool = spool_place::to_write(arguments.spool.as_deref(), configured)?;
-    let daemon = Daemon::start(&settings, &spool, halves).map_err(Failure::failed)?;
+    let daemon = Daemon::start(&settings, &spool, halves).map_err(refused_or_failed)?;
     tell_start(&settings, &spool, &daemon);
     if let Some(path) = &arguments.ready_file {
         write_ready_file(path, &spool, &daemon).map_err(Failure::failed)?;
@@ -36,15 +40,33 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     if let Some(signal) = signals.forever().next() {
         info!(signal, "drain started");
     }
-    // Whoever asks twice does not want to wait.
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            std::process::exit(128 + signal);
-        }
-    });
+    let started_ns = monotonic_ns();
+    std::thread::spawn(move || end_at_second_interrupt(signals, started_ns));
     daemon.stop();
     info!("daemon stopped");
     Ok(())
+}
+
+/// Workers that cannot be placed are the fault of the settings, anything else that of the machine.
+fn refused_or_failed(error: StartError) -> Failure {
+    match error {
+        StartError::Plan(_) => Failure::refused(error),
+        _ => Failure::failed(error),
+    }
+}
+
+/// Whoever interrupts a drain by hand does not want to wait for it.
+///
+/// Nothing else cuts it short: `timeout` and service managers send their signals twice in one
+/// breath, which must not cost the open interval.
+fn end_at_second_interrupt(mut signals: Signals, started_ns: u64) {
+    for signal in signals.forever() {
+        if signal == SIGINT && started_ns + ONE_BREATH_NS < monotonic_ns() {
+            warn!("drain interrupted");
+            std::process::exit(128 + signal);
+        }
+        info!(signal, "drain goes on");
+    }
 }
 
 fn start_log(settings: &Settings) {

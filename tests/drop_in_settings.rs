@@ -2,7 +2,7 @@
 //! answer to a wrong file that says what to do.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -83,6 +83,34 @@ fn a_wrong_file_keeps_the_daemon_from_starting() {
 fn an_unknown_option_is_wrong_usage() {
     let output = floe_output(["--no-such-option"]);
     assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+}
+
+#[test]
+fn workers_that_cannot_be_placed_are_wrong_usage_and_leave_no_spool() {
+    let wrong = [("--workers", "0", "1..=64"), ("--cpus", "1023", "set cpus to some of those")];
+    for (option, value, advice) in wrong {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let spool = folder.path().join("spool");
+        let text = spool.to_str().expect("temporary folders have plain names");
+        let output = floe_output(["--spool", text, option, value]);
+        assert_eq!(output.status.code(), Some(2), "{option}: {}", text_of(&output));
+        assert!(text_of(&output).contains(advice), "{option}: {}", text_of(&output));
+        assert!(!spool.exists(), "{option}: the spool is untouched");
+    }
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let port = taken.local_addr().expect("a bound socket has an address").port();
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let config = settings::toml(1000, &[]);
+    let config = config.replacen("mgmt_port = 0", &format!("mgmt_port = {port}"), 1);
+    let launch = Launch::under(folder.path(), Ingest::Recvmmsg).config("floe.toml", &config);
+    let mut daemon = launch.spawn();
+    daemon.wait_exit(Duration::from_secs(5));
+    let said = daemon.output();
+    assert_eq!(said.matches("Address already in use").count(), 1, "{said}");
 }
 
 #[test]

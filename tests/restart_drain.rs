@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use support::carbon::{Point, Protocol, RecordingCarbon, series};
-use support::daemon::{Daemon, Ingest, Launch, send};
+use support::daemon::{DRAIN_BOUND, Daemon, Ingest, Launch, send};
 use support::{ports, settings, wait};
 
 mod support;
@@ -19,6 +19,9 @@ const STOPS: usize = 20;
 /// What is sent this long before the signal is owed.
 const BEFORE_SIGNAL: Duration = Duration::from_millis(50);
 const DELIVERY_BOUND: Duration = Duration::from_secs(20);
+/// Enough, and close enough together, that one falls into the few milliseconds of a drain.
+const REPEATED_SIGNALS: usize = 10;
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(1);
 
 #[test]
 fn twenty_sigterms_lose_nothing_on_io_uring() {
@@ -49,6 +52,35 @@ fn stops_lose_nothing(ingest: Ingest, signal: Signal, stops: usize) {
         send_mix(daemon.udp());
         wait::pause(BEFORE_SIGNAL);
         daemon.drain(signal);
+        carbon.wait_idle(DELIVERY_BOUND);
+        assert_mix(stop, &carbon.take_points(Protocol::Text));
+    }
+}
+
+#[test]
+fn repeated_sigterm_does_not_cut_the_drain_short() {
+    repeated_stops_lose_nothing(Signal::TERM);
+}
+
+#[test]
+fn sigint_doubled_by_a_parent_does_not_cut_the_drain_short() {
+    repeated_stops_lose_nothing(Signal::INT);
+}
+
+/// `timeout` and service managers send their signals twice in one breath.
+fn repeated_stops_lose_nothing(signal: Signal) {
+    for stop in 0..5 {
+        let carbon = RecordingCarbon::start();
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let mut daemon = start(folder.path(), Ingest::Recvmmsg, 10_000, carbon.port());
+        send_mix(daemon.udp());
+        wait::pause(BEFORE_SIGNAL);
+        for _ in 0..REPEATED_SIGNALS {
+            daemon.signal(signal);
+            wait::pause(BETWEEN_SIGNALS);
+        }
+        let status = daemon.wait_exit(DRAIN_BOUND);
+        assert!(status.success(), "drained with {status}:\n{}", daemon.output());
         carbon.wait_idle(DELIVERY_BOUND);
         assert_mix(stop, &carbon.take_points(Protocol::Text));
     }

@@ -15,7 +15,10 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 #[non_exhaustive]
 pub enum PlanError {
     /// A configured CPU is outside the inherited mask.
-    #[error("cannot pin a worker to cpu {cpu}: this process may use only {allowed:?}")]
+    #[error(
+        "cannot pin a worker to cpu {cpu}; set cpus to some of those allowed: {}",
+        list(allowed)
+    )]
     CpuNotAllowed {
         /// The configured CPU.
         cpu: usize,
@@ -34,6 +37,11 @@ pub enum PlanError {
     /// The kernel did not tell the mask.
     #[error("cannot read the cpu mask of this process: {0}")]
     Mask(#[source] rustix::io::Errno),
+}
+
+/// As the setting has it: `0,1,5`.
+fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// The CPUs this thread may run on, ascending.

@@ -188,10 +188,11 @@ struct OpenedIngest {
 }
 
 fn open_ingest(settings: &Settings, path: &Path) -> Result<OpenedIngest, StartError> {
+    let ingest = &settings.ingest;
+    // First: settings that cannot be met leave the spool untouched.
+    let cpus = cpu::plan(ingest.workers, ingest.cpus.as_deref())?;
     let (spool, report) = Spool::open(spool_options(settings, path))?;
     tell_recovery(&report);
-    let ingest = &settings.ingest;
-    let cpus = cpu::plan(ingest.workers, ingest.cpus.as_deref())?;
     let buffer_bytes = ingest.receive_buffer_bytes.unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT);
     let listeners = udp::open_all(&settings.listeners, cpus.len(), buffer_bytes)?;
     for listener in &listeners {

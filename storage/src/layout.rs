@@ -45,6 +45,10 @@ impl Layout {
         Self { root: root.to_owned() }
     }
 
+    pub(crate) fn ingest_lock(&self) -> PathBuf {
+        self.root.join("ingest.lock")
+    }
+
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
     }
@@ -68,11 +72,13 @@ impl Layout {
 
 /// Makes `path` and what is missing above it, mode 0700; one that exists is left as it is.
 pub(crate) fn create_directory(path: &Path) -> Result<(), SpoolError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(SpoolError::io("create directory", path))
+    let result = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    result.map_err(|error| {
+        // `File exists` about a path that is to exist would puzzle whoever reads it.
+        let is_other = error.kind() == io::ErrorKind::AlreadyExists && !path.is_dir();
+        let source = if is_other { io::ErrorKind::NotADirectory.into() } else { error };
+        SpoolError::io("create directory", path)(source)
+    })
 }
 
 /// Waits until the names in `path` are on the disk: without it they are lost at power-off.

@@ -4,13 +4,13 @@
 //! however that ends; the file stays. Its content, the holder's process id, only serves the message
 //! for the second comer.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::SpoolError;
-use crate::layout;
+use crate::layout::{self, FileId};
 
 /// Longest content of a lock file that is looked at, bytes.
 const PID_BYTES_MAX: u64 = 16;
@@ -18,7 +18,7 @@ const PID_BYTES_MAX: u64 = 16;
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -46,7 +46,13 @@ impl Lock {
         if let Err(error) = written {
             tracing::debug!(%error, path = %path.display(), "lock holder not recorded");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Whether `path` still names the file that is locked.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        let ids = (self.file.metadata(), fs::symlink_metadata(path));
+        matches!(ids, (Ok(held), Ok(named)) if FileId::of(&held) == FileId::of(&named))
     }
 }
 

@@ -65,7 +65,7 @@ pub struct Spool {
     next_sequence: u64,
     newest_timestamp_s: Option<u64>,
     writer: Writer,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// A commit that is on the disk.
@@ -100,7 +100,7 @@ impl Spool {
         let SpoolOptions { path, backends, archive_age_ms, archive_bytes, run_id } = options;
         let layout = Layout::new(&path);
         layout::create_directory(&path)?;
-        let lock = Lock::acquire(&path.join("ingest.lock"))?;
+        let lock = Lock::acquire(&layout.ingest_lock())?;
         let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
         create_directories(&layout, &names)?;
         let recovered = recovery::recover(&layout, &names)?;
@@ -115,7 +115,7 @@ impl Spool {
             next_sequence: first.sequence,
             newest_timestamp_s: recovered.newest_timestamp_s,
             writer: Writer::new(),
-            _lock: lock,
+            lock,
         };
         Ok((spool, recovered.report))
     }
@@ -259,6 +259,9 @@ impl Spool {
         self.next_sequence += 1;
         let part_count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let tmp = self.layout.tmp();
+        if !tmp.is_dir() {
+            self.restore()?;
+        }
         for part in parts {
             let encode_error = |source| SpoolError::Encode { part_index: part.part_index, source };
             let name = self.name(part, sequence).map_err(encode_error)?;
@@ -281,6 +284,23 @@ impl Spool {
             layout::sync_directory(&directory.directory)?;
         }
         layout::sync_directory(&tmp)
+    }
+
+    /// Makes the directories again that somebody removed under a running daemon, so that only what
+    /// lay in them is lost. A lock whose file went with them holds nothing: it is taken anew.
+    fn restore(&mut self) -> Result<(), SpoolError> {
+        layout::create_directory(&self.layout.root)?;
+        let lock_path = self.layout.ingest_lock();
+        if !self.lock.is_at(&lock_path) {
+            self.lock = Lock::acquire(&lock_path)?;
+        }
+        let names: Vec<String> = self.backends.iter().map(|limits| limits.name.clone()).collect();
+        create_directories(&self.layout, &names)?;
+        for index in self.queues.iter_mut().chain([&mut self.archive]) {
+            index.refresh()?;
+        }
+        tracing::warn!(spool = %self.layout.root.display(), "removed directories made again");
+        Ok(())
     }
 
     fn name(&self, part: &Rows, sequence: u64) -> Result<SegmentName, EncodeError> {

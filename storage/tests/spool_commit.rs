@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use floe_storage::{Archive, EncodeError, Queue, Reader, SpoolError};
-use support::{entries, only, open, parts, rows, timestamps};
+use floe_storage::{Archive, EncodeError, Queue, Reader, Spool, SpoolError};
+use support::{entries, only, open, options, parts, rows, timestamps};
 
 #[test]
 fn commit_links_one_file_into_every_queue_and_the_archive() {
@@ -85,8 +85,9 @@ fn failed_write_is_reported_with_its_path() {
     let spool = tempfile::tempdir().unwrap();
     let (mut half, _) = open(spool.path(), &[]);
     fs::remove_dir(spool.path().join("tmp")).unwrap();
+    fs::write(spool.path().join("tmp"), "not a directory").unwrap();
     let error = half.commit(&[rows(1_700_000_000)]).unwrap_err();
-    assert_eq!(error.errno(), Some(2), "ENOENT");
+    assert!(error.to_string().ends_with("not a directory"), "{error}");
     assert!(error.path().unwrap().starts_with(spool.path().join("tmp")));
     assert!(error.is_retryable());
 }
@@ -134,6 +135,46 @@ fn vanished_queue_is_made_again_by_the_next_commit() {
     half.commit(&[rows(1_700_000_010)]).unwrap();
     assert_eq!(timestamps(&directory), [1_700_000_010]);
     assert_eq!(half.retain(u64::MAX).backends[0].1.segments, 1, "only what was there expired");
+}
+
+#[test]
+fn removed_spool_is_made_again_and_locked_by_the_next_commit() {
+    let parent = tempfile::tempdir().unwrap();
+    let spool = parent.path().join("spool");
+    let (mut half, _) = open(&spool, &["a"]);
+    half.commit(&[rows(1_700_000_000)]).unwrap();
+    fs::remove_dir_all(&spool).unwrap();
+    half.commit(&[rows(1_700_000_010)]).unwrap();
+    for directory in ["backends/a", "archive"] {
+        assert_eq!(timestamps(&spool.join(directory)), [1_700_000_010], "{directory}");
+    }
+    let refused = Spool::open(options(&spool, &["a"])).unwrap_err();
+    assert!(matches!(refused, SpoolError::Locked { .. }), "{refused}");
+    assert_eq!(half.retain(u64::MAX).backends[0].1.segments, 1, "only what was there expired");
+}
+
+#[test]
+fn removed_spool_that_another_has_taken_is_left_to_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let spool = parent.path().join("spool");
+    let (mut half, _) = open(&spool, &["a"]);
+    fs::remove_dir_all(&spool).unwrap();
+    let (mut other, _) = open(&spool, &["a"]);
+    fs::remove_dir(spool.join("tmp")).unwrap();
+    let refused = half.commit(&[rows(1_700_000_000)]).unwrap_err();
+    assert!(matches!(refused, SpoolError::Locked { .. }), "{refused}");
+    other.commit(&[rows(1_700_000_010)]).unwrap();
+    assert_eq!(timestamps(&spool.join("archive")), [1_700_000_010]);
+}
+
+#[test]
+fn spool_that_is_a_file_is_refused_as_that() {
+    let parent = tempfile::tempdir().unwrap();
+    let spool = parent.path().join("spool");
+    fs::write(&spool, "not a directory").unwrap();
+    let error = Spool::open(options(&spool, &["a"])).unwrap_err();
+    let said = format!("cannot create directory {}: not a directory", spool.display());
+    assert_eq!(error.to_string(), said);
 }
 
 #[test]
