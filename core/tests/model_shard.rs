@@ -9,7 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use floe_core::books::Page;
+use floe_core::books::{Cause, Page};
+use floe_core::limits::KEY_BYTES_MAX;
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Kind, Sample, SampleSink, Tally, Value};
 use floe_core::series::{gauge, timer};
@@ -212,12 +213,18 @@ fn a_datagram_is_recorded_in_the_order_of_the_wire() {
     }
     batch.sample_cleaned(Sample { key: b"g", value: gauge(2.0, true) });
     batch.finish(1, Tally { lines: 324, accepted: 324, rejected: 0 });
+    // Another datagram, whose keys come in another order, means the same series.
+    for len in (1..=text.len()).rev() {
+        let mut batch = writer.batch();
+        batch.sample(Sample { key: &text.as_bytes()[..len], value: Value::Counter(20.0) });
+        batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
+    }
     let (found, page) = flip(&mut writer, &mut reader);
     assert!(page.is_balanced());
     assert_eq!(found.len(), text.len() + 1);
     for (key, value) in found {
         match value {
-            SealedValue::Counter(sum) => assert_eq!(sum, 780.0, "{key}"),
+            SealedValue::Counter(sum) => assert_eq!(sum, 800.0, "{key}"),
             SealedValue::Gauge(chain) => {
                 let values: Vec<f64> =
                     gauge::operations(&chain).iter().map(|each| each.value).collect();
@@ -365,4 +372,22 @@ fn idle_series_leave_a_quiet_shard_too() {
         writer.end_batch();
     }
     assert_eq!(writer.series_count(), 0);
+}
+
+/// A key beyond the limit is dropped with its value and counted; the longest one allowed is kept.
+#[test]
+fn a_key_that_is_too_long_is_dropped_and_counted() {
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    let key = vec![b'k'; KEY_BYTES_MAX + 1];
+    let mut batch = writer.batch();
+    for key in [&key[..], &key[1..]] {
+        batch.sample(Sample { key, value: Value::Counter(1.0) });
+        batch.sample_cleaned(Sample { key, value: Value::Counter(1.0) });
+    }
+    batch.finish(1, Tally { lines: 4, accepted: 4, rejected: 0 });
+    let (found, page) = flip(&mut writer, &mut reader);
+    let [(found, SealedValue::Counter(sum))] = &found[..] else { panic!("one series") };
+    assert_eq!((found.len(), *sum), (KEY_BYTES_MAX, 2.0));
+    assert_eq!((page.values_recorded, page.values_dropped[Cause::KeyTooLong as usize]), (2, 2));
+    assert!(page.is_balanced());
 }
