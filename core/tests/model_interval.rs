@@ -148,7 +148,7 @@ struct Subject {
 impl Subject {
     fn new(settings: Settings) -> Self {
         let hasher = KeyHasher::default();
-        let both = (0..WORKERS).map(|index| shard(u16::try_from(index).unwrap(), hasher.clone()));
+        let both = (0_u16..).take(WORKERS).map(|index| shard(index, hasher.clone()));
         let (writers, readers): (Vec<_>, Vec<_>) = both.unzip();
         let interval = Interval::new(settings, &hasher, &readers);
         Self { writers, readers, interval, now_ns: 0 }
@@ -189,7 +189,9 @@ impl Subject {
 
 fn flushed(rows: &Rows) -> Flushed {
     let mut found = Flushed::default();
-    let name = |index| String::from_utf8(rows.names.name(index).unwrap().to_vec()).unwrap();
+    let name = |index| {
+        String::from_utf8_lossy(rows.names.name(index).expect("a name per row")).into_owned()
+    };
     let mut next = 0;
     let mut names = |count: usize| {
         next += count;
