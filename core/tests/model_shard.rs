@@ -9,7 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use floe_core::books::Page;
+use floe_core::books::{Cause, Page};
+use floe_core::limits::KEY_BYTES_MAX;
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Kind, Sample, SampleSink, Tally, Value};
 use floe_core::series::{gauge, timer};
@@ -84,7 +85,7 @@ fn model(map: &mut BTreeMap<(Kind, String), Expected>, step: &Step) {
     }
 }
 
-fn record(writer: &mut ShardWriter, step: &Step, is_cleaned: bool) {
+fn record(writer: &mut ShardWriter, step: &Step) {
     let Step::Sample(key, kind, number, is_signed) = step else { return };
     let value = f64::from(*number);
     let member = number.to_string();
@@ -96,7 +97,7 @@ fn record(writer: &mut ShardWriter, step: &Step, is_cleaned: bool) {
     };
     let sample = Sample { key: key.as_bytes(), value };
     let mut batch = writer.batch();
-    if is_cleaned {
+    if number % 3 == 0 {
         batch.sample_cleaned(sample);
     } else {
         batch.sample(sample);
@@ -158,7 +159,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_shard_equals_a_plain_map(steps in prop::collection::vec(step(), 0..3_000), is_cleaned: bool) {
+    fn a_shard_equals_a_plain_map(steps in prop::collection::vec(step(), 0..3_000)) {
         let hasher = KeyHasher::default();
         let (mut writer, mut reader) = shard(0, hasher.clone());
         let mut map = BTreeMap::new();
@@ -166,7 +167,7 @@ proptest! {
         writer.begin_batch(0);
         for step in steps.iter().chain([&Step::Flip, &Step::Flip]) {
             if !matches!(step, Step::Flip) {
-                record(&mut writer, step, is_cleaned);
+                record(&mut writer, step);
                 model(&mut map, step);
                 recorded += 1;
                 continue;
@@ -192,55 +193,141 @@ proptest! {
     }
 }
 
+/// Samples of one datagram are gathered before they are applied, rewritten ones are not: they are
+/// recorded in the order of the wire all the same, and under their own keys, however many there are.
+#[test]
+fn a_datagram_is_recorded_in_the_order_of_the_wire() {
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    let text = "aaaaaaaa";
+    let gauge = |value, is_signed| Value::Gauge { value, is_signed };
+    let mut batch = writer.batch();
+    batch.sample(Sample { key: b"g", value: gauge(5.0, false) });
+    batch.sample_cleaned(Sample { key: b"g", value: gauge(7.0, false) });
+    batch.sample(Sample { key: b"g", value: gauge(1.0, true) });
+    for round in 0..40 {
+        for len in 1..=text.len() {
+            // Keys that begin at the same byte are not the same key.
+            let key = &text.as_bytes()[..len];
+            batch.sample(Sample { key, value: Value::Counter(f64::from(round)) });
+        }
+    }
+    batch.sample_cleaned(Sample { key: b"g", value: gauge(2.0, true) });
+    batch.finish(1, Tally { lines: 324, accepted: 324, rejected: 0 });
+    // Another datagram, whose keys come in another order, means the same series.
+    for len in (1..=text.len()).rev() {
+        let mut batch = writer.batch();
+        batch.sample(Sample { key: &text.as_bytes()[..len], value: Value::Counter(20.0) });
+        batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
+    }
+    let (found, page) = flip(&mut writer, &mut reader);
+    assert!(page.is_balanced());
+    assert_eq!(found.len(), text.len() + 1);
+    for (key, value) in found {
+        match value {
+            SealedValue::Counter(sum) => assert_eq!(sum, 800.0, "{key}"),
+            SealedValue::Gauge(chain) => {
+                let values: Vec<f64> =
+                    gauge::operations(&chain).iter().map(|each| each.value).collect();
+                assert_eq!(values, [7.0, 1.0, 2.0]);
+            }
+            SealedValue::Timer(_) | SealedValue::Set(_) => panic!("none was sent"),
+        }
+    }
+}
+
+/// What the coordinator of the two-thread test has found.
+#[derive(Debug, Default, PartialEq)]
+struct Totals {
+    counted: f64,
+    timed: f64,
+    operations: usize,
+    recorded: u64,
+    misplaced: usize,
+}
+
+impl Totals {
+    fn collect(&mut self, reader: &mut ShardReader) {
+        let page = reader.collect(|key, value| {
+            // Each key names its kind: a key that was freed under the reader would not.
+            let kind = match value {
+                SealedValue::Counter(sum) => {
+                    self.counted += sum;
+                    'c'
+                }
+                SealedValue::Timer(chain) => {
+                    self.timed += timer::values(&chain).1;
+                    't'
+                }
+                SealedValue::Gauge(chain) => {
+                    self.operations += gauge::operations(&chain).len();
+                    'g'
+                }
+                SealedValue::Set(_) => 's',
+            };
+            let wanted = format!("{kind}.a.wandering.key.that.does.not.fit.");
+            self.misplaced += usize::from(!key.starts_with(wanted.as_bytes()));
+        });
+        self.recorded += page.map_or(0, |page| page.values_recorded);
+    }
+}
+
 /// Two threads: a worker records and flips when asked, a coordinator collects as fast as it can.
-/// Growth, eviction and collection overlap, and no increment is lost or doubled.
+/// Growth, eviction and collection overlap, and no value is lost or doubled.
 #[test]
 fn totals_are_exact_while_another_thread_collects() {
-    const ROUNDS: u32 = 400;
-    const KEYS: u32 = 5_000;
+    const ROUNDS: u32 = 3_000;
+    const KEYS: u32 = 20_000;
     let (mut writer, mut reader) = shard(0, KeyHasher::default());
     let worker = std::thread::spawn(move || {
-        writer.begin_batch(0);
+        let (mut flips, mut evicted) = (0, 0);
         for round in 0..ROUNDS {
-            writer.begin_batch(u64::from(round));
-            for number in 0..100 {
+            flips += u32::from(writer.begin_batch(u64::from(round)));
+            for number in 0..20 {
                 // Keys wander, so that tables grow and old slots fall idle.
-                let key = format!("wandering.key.{}", (round * 7 + number) % KEYS);
+                let number = (round * 7 + number) % KEYS;
+                let key = |kind| format!("{kind}.a.wandering.key.that.does.not.fit.{number}");
+                let [counter, timer, gauge] = ["c", "t", "g"].map(key);
                 let mut batch = writer.batch();
-                batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
+                batch.sample(Sample { key: counter.as_bytes(), value: Value::Counter(1.0) });
                 let value = Value::Timer { value: 1.0, weight: 1.0 };
-                batch.sample(Sample { key: key.as_bytes(), value });
-                batch.finish(1, Tally { lines: 2, accepted: 2, rejected: 0 });
+                batch.sample(Sample { key: timer.as_bytes(), value });
+                let value = Value::Gauge { value: 1.0, is_signed: true };
+                batch.sample(Sample { key: gauge.as_bytes(), value });
+                batch.finish(1, Tally { lines: 3, accepted: 3, rejected: 0 });
             }
-            writer.end_batch();
+            let before = writer.series_count();
+            for _ in 0..64 {
+                writer.end_batch();
+            }
+            evicted += before - writer.series_count();
         }
-        writer
+        (writer, flips, evicted)
     });
-    let (mut counted, mut timed, mut recorded) = (0.0, 0.0, 0);
-    let mut collect = |reader: &mut ShardReader| {
-        let page = reader.collect(|_, value| match value {
-            SealedValue::Counter(sum) => counted += sum,
-            SealedValue::Timer(chain) => timed += timer::values(&chain).1,
-            SealedValue::Gauge(_) | SealedValue::Set(_) => panic!("none was sent"),
-        });
-        recorded += page.map_or(0, |page| page.values_recorded);
-    };
+    let mut totals = Totals::default();
     while !worker.is_finished() {
         reader.request();
-        collect(&mut reader);
+        totals.collect(&mut reader);
         std::thread::yield_now();
     }
-    let mut writer = worker.join().expect("the worker does not panic");
+    let (mut writer, flips, evicted) = worker.join().expect("the worker does not panic");
     for _ in 0..2 {
         writer.begin_batch(0);
-        collect(&mut reader);
+        totals.collect(&mut reader);
         reader.request();
-        writer.begin_batch(0);
-        collect(&mut reader);
     }
-    let expected = f64::from(ROUNDS * 100);
-    assert_eq!((counted, timed), (expected, expected));
-    assert_eq!(recorded, u64::from(ROUNDS) * 200);
+    writer.begin_batch(0);
+    totals.collect(&mut reader);
+    let each = ROUNDS * 20;
+    let wanted = Totals {
+        counted: f64::from(each),
+        timed: f64::from(each),
+        operations: each as usize,
+        recorded: u64::from(each) * 3,
+        misplaced: 0,
+    };
+    assert_eq!(totals, wanted);
+    // A machine that never ran both threads at once has flipped too rarely to evict anything.
+    assert!(evicted != 0 || flips < 200, "{flips} flips and nothing was evicted");
 }
 
 /// Keys that are not touched leave the shard; the others stay.
@@ -285,4 +372,22 @@ fn idle_series_leave_a_quiet_shard_too() {
         writer.end_batch();
     }
     assert_eq!(writer.series_count(), 0);
+}
+
+/// A key beyond the limit is dropped with its value and counted; the longest one allowed is kept.
+#[test]
+fn a_key_that_is_too_long_is_dropped_and_counted() {
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    let key = vec![b'k'; KEY_BYTES_MAX + 1];
+    let mut batch = writer.batch();
+    for key in [&key[..], &key[1..]] {
+        batch.sample(Sample { key, value: Value::Counter(1.0) });
+        batch.sample_cleaned(Sample { key, value: Value::Counter(1.0) });
+    }
+    batch.finish(1, Tally { lines: 4, accepted: 4, rejected: 0 });
+    let (found, page) = flip(&mut writer, &mut reader);
+    let [(found, SealedValue::Counter(sum))] = &found[..] else { panic!("one series") };
+    assert_eq!((found.len(), *sum), (KEY_BYTES_MAX, 2.0));
+    assert_eq!((page.values_recorded, page.values_dropped[Cause::KeyTooLong as usize]), (2, 2));
+    assert!(page.is_balanced());
 }

@@ -23,6 +23,7 @@ use floe_core::interval::{BookEntries, Interval};
 use floe_core::limits::INTERVALS_WAITING_MAX;
 use floe_core::row::Rows;
 use floe_core::shard::ShardReader;
+use floe_storage::error::SpoolError;
 use floe_storage::spool::Spool;
 use tracing::{debug, error, info, warn};
 
@@ -51,6 +52,40 @@ pub struct WorkerHandle {
     pub signals: Arc<WorkerSignals>,
     /// Its thread, which gives the shard back when it ends.
     pub thread: JoinHandle<Intake>,
+}
+
+/// A worker, or what is left of one.
+#[derive(Debug)]
+struct Worker {
+    signals: Arc<WorkerSignals>,
+    thread: Option<JoinHandle<Intake>>,
+    /// The shard of a worker that has ended.
+    intake: Option<Intake>,
+}
+
+impl Worker {
+    fn new(handle: WorkerHandle) -> Self {
+        Self { signals: handle.signals, thread: Some(handle.thread), intake: None }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Waits for the worker's end and takes its shard.
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic aborts the process, so a thread that ended has given its shard back.
+            self.intake = thread.join().ok();
+        }
+    }
+
+    /// Answers a flip for a worker that has ended: nobody else would.
+    fn answer(&mut self) {
+        if let Some(intake) = &mut self.intake {
+            intake.begin_batch(monotonic_ns());
+        }
+    }
 }
 
 /// What the coordinator works with.
@@ -89,6 +124,7 @@ struct Counts {
 #[derive(Debug)]
 pub struct Coordinator {
     parts: Parts,
+    workers: Vec<Worker>,
     grid: Grid,
     /// Intervals the disk has not taken yet, oldest first.
     waiting: VecDeque<Vec<Rows>>,
@@ -102,11 +138,13 @@ pub struct Coordinator {
 impl Coordinator {
     /// A coordinator whose first tick comes after everything the spool has seen.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(mut parts: Parts) -> Self {
         let interval_ms = parts.settings.flush_interval_ms;
         let grid = Grid::new(interval_ms, parts.spool.newest_timestamp_s(), wall_ms());
+        let workers = parts.workers.drain(..).map(Worker::new).collect();
         Self {
             parts,
+            workers,
             grid,
             waiting: VecDeque::new(),
             counts: Counts::default(),
@@ -143,20 +181,33 @@ impl Coordinator {
 
     /// Asks every worker for a flip and adds what they seal to the interval.
     fn flip(&mut self) {
-        for (reader, worker) in self.parts.readers.iter_mut().zip(&self.parts.workers) {
+        for (reader, worker) in self.parts.readers.iter_mut().zip(&self.workers) {
             reader.request();
             worker.signals.wake();
         }
+        self.answer_for_ended();
         let asked_ns = monotonic_ns();
         let mut is_late = false;
         while !self.parts.readers.iter_mut().all(ShardReader::is_acknowledged) {
             self.parts.parker.park_timeout(ACKNOWLEDGE_LOOK);
+            self.answer_for_ended();
             if !is_late && FLIP_NS_LATE < monotonic_ns() - asked_ns {
                 is_late = true;
                 warn!("flip late: a worker has not come to the head of a batch for a second");
             }
         }
         self.parts.interval.collect(&mut self.parts.readers);
+    }
+
+    /// A worker that gave up its receiver has ended: its shard still holds what came before.
+    fn answer_for_ended(&mut self) {
+        for (index, worker) in self.workers.iter_mut().enumerate() {
+            if worker.has_ended() {
+                error!(worker = index, "worker ended: its sockets are not read any more");
+                worker.join();
+            }
+            worker.answer();
+        }
     }
 
     fn close(&mut self, tick: Tick) {
@@ -227,6 +278,12 @@ impl Coordinator {
                 }
                 Err(error) => {
                     self.counts.spool_failures += 1;
+                    if matches!(error, SpoolError::Encode { .. }) {
+                        // It would be refused for ever, and all that comes behind it with it.
+                        error!(%error, "interval refused for good: this is a bug");
+                        self.drop_oldest();
+                        continue;
+                    }
                     if !std::mem::replace(&mut self.is_refused, true) {
                         error!(%error, "segment refused: intervals wait in memory");
                     }
@@ -235,11 +292,15 @@ impl Coordinator {
             }
         }
         while INTERVALS_WAITING_MAX < self.waiting.len() {
-            let dropped = self.waiting.pop_front().unwrap_or_default();
-            let rows = dropped.iter().map(|part| part.row_count() as u64).sum::<u64>();
-            self.counts.rows_dropped += rows;
-            error!(rows, "interval dropped: the spool refuses it and memory is bounded");
+            self.drop_oldest();
         }
+    }
+
+    fn drop_oldest(&mut self) {
+        let dropped = self.waiting.pop_front().unwrap_or_default();
+        let rows = dropped.iter().map(|part| part.row_count() as u64).sum::<u64>();
+        self.counts.rows_dropped += rows;
+        error!(rows, "interval dropped: the spool refuses it and memory is bounded");
     }
 
     fn retain(&mut self) {
@@ -255,25 +316,23 @@ impl Coordinator {
 
     /// The orderly end: sockets emptied, the open interval spooled under its grid end.
     fn drain(mut self) {
-        for worker in &self.parts.workers {
+        for worker in &self.workers {
             worker.signals.stop();
         }
-        let mut intakes = Vec::with_capacity(self.parts.workers.len());
-        for worker in self.parts.workers.drain(..) {
-            // A panic aborts the process, so a thread that ended has given its shard back.
-            intakes.extend(worker.thread.join());
-        }
-        for (reader, intake) in self.parts.readers.iter_mut().zip(&mut intakes) {
+        self.workers.iter_mut().for_each(Worker::join);
+        for (reader, worker) in self.parts.readers.iter_mut().zip(&mut self.workers) {
             reader.request();
-            intake.begin_batch(monotonic_ns());
+            worker.answer();
         }
         self.parts.interval.collect(&mut self.parts.readers);
         let tick = self.grid.take_partial(wall_ms());
         self.close(tick);
-        let unwritten = self.waiting.len();
-        if unwritten != 0 {
-            error!(intervals = unwritten, "intervals lost: the spool refused them until the end");
+        match self.waiting.len() {
+            0 => info!(timestamp_s = tick.timestamp_s, "open interval spooled"),
+            intervals => error!(intervals, "intervals lost: the spool refused them until the end"),
         }
-        info!(timestamp_s = tick.timestamp_s, "open interval spooled");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! Slots of a shard come and go; a series exists from its first value until an idle switch or a
 //! time to live takes it out of here. Touched by the coordinator alone, so it is a plain table:
-//! dense entries, found through hashes that are stored and never computed again.
+//! dense entries, found through their hashes, which are stored so that growth and removal need not
+//! compute them again.
 
 use hashbrown::HashTable;
 

@@ -116,3 +116,31 @@ fn empty_timers(settings: &Settings) -> TimerColumns {
         ..TimerColumns::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::KEY_BYTES_MAX;
+
+    #[test]
+    fn an_interval_larger_than_a_part_is_cut_into_numbered_parts() {
+        let settings = crate::config::without_file().settings;
+        let mut rows = RowsBuilder::new(&settings, 1_000);
+        let key = vec![b'k'; KEY_BYTES_MAX];
+        let row_bytes = KEY_BYTES_MAX + size_of::<u32>() + 8;
+        let rows_of_part = PART_CUT_BYTES / row_bytes;
+        for _ in 0..2 * rows_of_part {
+            rows.push_counter(&key, 1.0);
+        }
+        rows.push_gauge(&key, 2.0);
+        let parts = rows.finish(std::iter::once(("entry".to_owned(), 3.0)));
+        let counts: Vec<_> =
+            parts.iter().map(|part| (part.counters.len(), part.gauges.len())).collect();
+        assert_eq!(counts, [(rows_of_part, 0), (rows_of_part, 0), (0, 1)]);
+        for (index, part) in (0_u32..).zip(&parts) {
+            assert_eq!((part.part_index, part.timestamp_s), (index, 1_000));
+            assert_eq!(part.series_count, 2 * rows_of_part as u64 + 1, "that of the interval");
+            assert_eq!(part.books.names.len(), usize::from(index == 0), "books are in part 0");
+        }
+    }
+}

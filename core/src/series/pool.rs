@@ -262,6 +262,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_is_counted_per_generation() {
+        let mut pool = ChunkPool::new(0, HomeQueue::default());
+        let head = pool.take();
+        let head = pool.extend(head);
+        assert_eq!(pool.lent(), 2);
+        pool.give_back(Chain::of(head));
+        assert_eq!(pool.lent(), 0);
+        let kept = pool.take();
+        pool.start_generation();
+        assert_eq!(pool.lent(), 0);
+        drop(kept);
+    }
+
+    #[test]
     fn a_chain_knows_its_words_and_drops_without_recursion() {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
         let mut head = pool.take();

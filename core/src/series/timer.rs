@@ -169,4 +169,15 @@ mod tests {
         assert!(kept.len() < TIMER_VALUES_EXACT_MAX as usize + CHUNK_WORDS && sketched != 0);
         assert_eq!(weight, f64::from(TIMER_VALUES_EXACT_MAX + 101));
     }
+
+    #[test]
+    fn what_two_workers_kept_of_a_timer_adds_up() {
+        let (mut ours, mut theirs) = (Overflow::default(), Overflow::default());
+        ours.add(3.0);
+        theirs.add(1.0);
+        theirs.add(5.0);
+        ours.merge(&theirs);
+        assert_eq!((ours.count, ours.sum, ours.sum_squares), (3, 9.0, 35.0));
+        assert_eq!((ours.lower, ours.upper, ours.sketch.count()), (1.0, 5.0, 3));
+    }
 }

@@ -508,4 +508,23 @@ mod tests {
         assert!(table.slot(42_949_672, Kind::Counter, key.as_bytes()).is_ok());
         assert_eq!(table.series_count(), before, "the first of the keys is known");
     }
+
+    #[test]
+    fn a_full_shard_refuses_new_series_and_knows_the_old_ones() {
+        let (mut table, _reader) = table();
+        assert_eq!(fill(&mut table, [1, 2].into_iter(), 5), 2);
+        table.series_count = SERIES_PER_SHARD_MAX;
+        assert_eq!(fill(&mut table, [3].into_iter(), 5), 0);
+        assert!(table.slot(1, Kind::Counter, b"5.1.0").is_ok());
+    }
+
+    #[test]
+    fn a_few_idle_slots_are_not_worth_a_copy() {
+        let (mut table, _reader) = table();
+        fill(&mut table, (0..20).map(|number| number << 20), 1);
+        fill(&mut table, (0..80).map(|number| number << 20), 9);
+        assert_eq!(table.evict(0, 8), 0);
+        fill(&mut table, (0..10).map(|number| number << 20), 1);
+        assert_eq!((table.evict(0, 8), table.series_count()), (30, 80));
+    }
 }

@@ -1,0 +1,107 @@
+//! Claim: a counter costs at most 160 bytes in the shard of its worker and 160 in the catalogue,
+//! whatever their number, and idle ones give their memory back.
+//!
+//! Method: an allocator that counts live bytes, around a worker and an interval on one thread. One
+//! test in this file: it must be alone in its process.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use floe_core::interval::{BookEntries, Interval};
+use floe_core::limits::SUB_TABLES;
+use floe_core::name::KeyHasher;
+use floe_core::sample::{Sample, SampleSink, Tally, Value};
+use floe_core::shard::{ShardReader, ShardWriter, shard};
+
+struct Counting;
+
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+#[expect(unsafe_code, reason = "an allocator that counts")]
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: passed on to the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: passed on to the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const BYTES_PER_SERIES_MAX: usize = 160;
+
+fn record(writer: &mut ShardWriter, prefix: &str, series: u32) {
+    for number in 0..series {
+        let key = format!("{prefix}{number}");
+        let mut batch = writer.batch();
+        batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
+        batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
+    }
+}
+
+fn flip(writer: &mut ShardWriter, readers: &mut [ShardReader], interval: &mut Interval) {
+    readers[0].request();
+    writer.begin_batch(0);
+    interval.collect(readers);
+    for _ in 0..SUB_TABLES {
+        writer.end_batch();
+    }
+}
+
+#[test]
+fn a_counter_costs_at_most_160_bytes_twice_and_gives_them_back() {
+    for series in [30_000_u32, 100_000, 150_000] {
+        let hasher = KeyHasher::default();
+        let (mut writer, reader) = shard(0, hasher.clone());
+        let mut readers = [reader];
+        let settings = floe_core::config::without_file().settings;
+        let mut interval = Interval::new(settings, &hasher, &readers);
+        let empty_bytes = LIVE_BYTES.load(Ordering::Relaxed);
+        record(&mut writer, "service.host.counter.", series);
+        let shard_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(empty_bytes);
+        flip(&mut writer, &mut readers, &mut interval);
+        let all_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(empty_bytes);
+        let catalogue_bytes = all_bytes.saturating_sub(shard_bytes);
+        let bound = series as usize * BYTES_PER_SERIES_MAX;
+        assert!(shard_bytes < bound, "{shard_bytes} in the shard for {series}");
+        assert!(catalogue_bytes < bound, "{catalogue_bytes} in the catalogue for {series}");
+        for _ in 0..64 {
+            flip(&mut writer, &mut readers, &mut interval);
+        }
+        let idle_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(empty_bytes);
+        assert!(idle_bytes < all_bytes - shard_bytes / 2, "{idle_bytes} of {all_bytes} are left");
+        interval.close(1_000, &BookEntries::default());
+    }
+    let before_bytes = LIVE_BYTES.load(Ordering::Relaxed);
+    live_and_die();
+    // What crossbeam-epoch frees later is freed by the pins of the next shard.
+    live_and_die();
+    let left_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(before_bytes);
+    assert!(left_bytes < 100_000, "{left_bytes} bytes of long keys are left");
+}
+
+/// A shard of long keys, half of which it loses while it lives.
+fn live_and_die() {
+    let hasher = KeyHasher::default();
+    let (mut writer, reader) = shard(0, hasher.clone());
+    let mut readers = [reader];
+    let mut interval = Interval::new(floe_core::config::without_file().settings, &hasher, &readers);
+    let long = "a.key.that.does.not.fit.into.its.slot.".repeat(10);
+    record(&mut writer, &long, 2_000);
+    for _ in 0..64 {
+        flip(&mut writer, &mut readers, &mut interval);
+    }
+    assert_eq!(writer.series_count(), 0, "all were idle for too long");
+    record(&mut writer, &long, 2_000);
+    flip(&mut writer, &mut readers, &mut interval);
+}

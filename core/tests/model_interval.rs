@@ -1,0 +1,279 @@
+//! Claim: an interval closes into exactly the rows that the reference daemon would send, whatever
+//! the delete switches, the number of workers and the moments of flips within it.
+//!
+//! Method: random programs of samples, flips and closes run on shards with an interval, and on plain
+//! maps that know nothing of workers and flips (reference/statsd-behaviour.md 5, 6 and 8).
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use floe_core::config::settings::{IdleSettings, Settings};
+use floe_core::interval::{BookEntries, Interval};
+use floe_core::name::KeyHasher;
+use floe_core::row::Rows;
+use floe_core::sample::{Kind, Sample, SampleSink, Tally, Value};
+use floe_core::shard::{ShardReader, ShardWriter, shard};
+use proptest::prelude::*;
+
+const WORKERS: usize = 3;
+const INTERVAL_S: u64 = 10;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Worker, key, kind, number, whether a gauge's number is signed.
+    Sample(usize, String, Kind, i32, bool),
+    /// All workers seal what they have; nothing is sent.
+    Flip,
+    /// A tick, after so many ticks that were missed.
+    Close(u64),
+}
+
+/// What a flush sends of a timer: raw values, weight, sum, lower, upper.
+type TimerRow = (u64, f64, f64, f64, f64);
+
+#[derive(Debug, Default, PartialEq)]
+struct Flushed {
+    counters: BTreeMap<String, f64>,
+    timers: BTreeMap<String, TimerRow>,
+    gauges: BTreeMap<String, f64>,
+    sets: BTreeMap<String, u64>,
+}
+
+/// The reference daemon's tables.
+#[derive(Debug)]
+struct Model {
+    idle: IdleSettings,
+    counters: BTreeMap<String, f64>,
+    timers: BTreeMap<String, (Vec<f64>, f64)>,
+    gauges: BTreeMap<String, f64>,
+    gauge_flushes_left: BTreeMap<String, u32>,
+    sets: BTreeMap<String, BTreeSet<i32>>,
+    previous_s: Option<u64>,
+}
+
+impl Model {
+    fn new(idle: IdleSettings) -> Self {
+        let own = ["bad_lines_seen", "metrics_received", "packets_received"];
+        Self {
+            idle,
+            counters: own.map(|name| (format!("statsd.{name}"), 0.0)).into(),
+            timers: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+            gauge_flushes_left: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            previous_s: None,
+        }
+    }
+
+    fn add(&mut self, key: &str, kind: Kind, number: i32, is_signed: bool) {
+        for name in ["metrics_received", "packets_received"] {
+            *self.counters.entry(format!("statsd.{name}")).or_default() += 1.0;
+        }
+        let value = f64::from(number);
+        let key = key.to_owned();
+        match kind {
+            Kind::Counter => *self.counters.entry(key).or_default() += value,
+            Kind::Timer => {
+                let (values, weight) = self.timers.entry(key).or_default();
+                values.push(value.abs());
+                *weight += 2.0;
+            }
+            Kind::Gauge => {
+                let gauge = self.gauges.entry(key.clone()).or_default();
+                *gauge = if *gauge != 0.0 && is_signed { *gauge + value } else { value };
+                if self.idle.delete_gauges {
+                    self.gauge_flushes_left.insert(key, self.idle.gauges_max_ttl);
+                }
+            }
+            Kind::Set => {
+                self.sets.entry(key).or_default().insert(number);
+            }
+        }
+    }
+
+    fn close(&mut self, timestamp_s: u64) -> Flushed {
+        if let Some(previous_s) = self.previous_s.replace(timestamp_s) {
+            let lag = (timestamp_s - previous_s - INTERVAL_S) as f64;
+            self.gauges.insert("statsd.timestamp_lag".into(), lag);
+        }
+        let timer = |(values, weight): &(Vec<f64>, f64)| {
+            let lower = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
+            let upper = values.iter().copied().reduce(f64::max).unwrap_or(0.0);
+            (values.len() as u64, *weight, values.iter().sum::<f64>() + 0.0, lower, upper)
+        };
+        let flushed = Flushed {
+            counters: self.counters.clone(),
+            timers: self.timers.iter().map(|(key, each)| (key.clone(), timer(each))).collect(),
+            gauges: self.gauges.clone(),
+            sets: self.sets.iter().map(|(key, each)| (key.clone(), each.len() as u64)).collect(),
+        };
+        self.forget();
+        flushed
+    }
+
+    fn forget(&mut self) {
+        let protected = ["bad_lines_seen", "metrics_received", "packets_received"];
+        let idle = self.idle;
+        self.counters.retain(|key, total| {
+            *total = 0.0;
+            !idle.delete_counters || protected.iter().any(|word| key.contains(word))
+        });
+        self.timers.values_mut().for_each(|timer| *timer = (Vec::new(), 0.0));
+        self.sets.values_mut().for_each(BTreeSet::clear);
+        if idle.delete_timers {
+            self.timers.clear();
+        }
+        if idle.delete_sets {
+            self.sets.clear();
+        }
+        for (key, left) in &mut self.gauge_flushes_left {
+            *left -= 1;
+            if *left == 0 {
+                self.gauges.remove(key);
+            }
+        }
+        self.gauge_flushes_left.retain(|_, left| *left != 0);
+    }
+}
+
+/// Shards and interval, driven by one thread.
+struct Subject {
+    writers: Vec<ShardWriter>,
+    readers: Vec<ShardReader>,
+    interval: Interval,
+    now_ns: u64,
+}
+
+impl Subject {
+    fn new(settings: Settings) -> Self {
+        let hasher = KeyHasher::default();
+        let both = (0_u16..).take(WORKERS).map(|index| shard(index, hasher.clone()));
+        let (writers, readers): (Vec<_>, Vec<_>) = both.unzip();
+        let interval = Interval::new(settings, &hasher, &readers);
+        Self { writers, readers, interval, now_ns: 0 }
+    }
+
+    fn add(&mut self, worker: usize, key: &str, kind: Kind, number: i32, is_signed: bool) {
+        // Every sample is a batch of its own, so that the order over workers is that of time.
+        self.now_ns += 1;
+        let writer = &mut self.writers[worker];
+        assert!(!writer.begin_batch(self.now_ns), "nobody has asked for a flip");
+        let value = f64::from(number);
+        let member = number.to_string();
+        let value = match kind {
+            Kind::Counter => Value::Counter(value),
+            Kind::Timer => Value::Timer { value: value.abs(), weight: 2.0 },
+            Kind::Gauge => Value::Gauge { value, is_signed },
+            Kind::Set => Value::Set(member.as_bytes()),
+        };
+        let mut batch = writer.batch();
+        batch.sample(Sample { key: key.as_bytes(), value });
+        batch.finish(10, Tally { lines: 1, accepted: 1, rejected: 0 });
+        writer.end_batch();
+    }
+
+    fn flip(&mut self) {
+        self.readers.iter_mut().for_each(ShardReader::request);
+        for writer in &mut self.writers {
+            assert!(writer.begin_batch(self.now_ns));
+        }
+        self.interval.collect(&mut self.readers);
+    }
+
+    fn close(&mut self, timestamp_s: u64) -> Vec<Rows> {
+        self.flip();
+        self.interval.close(timestamp_s, &BookEntries::default())
+    }
+}
+
+fn flushed(rows: &Rows) -> Flushed {
+    let mut found = Flushed::default();
+    let name = |index| {
+        String::from_utf8_lossy(rows.names.name(index).expect("a name per row")).into_owned()
+    };
+    let mut next = 0;
+    let mut names = |count: usize| {
+        next += count;
+        (next - count..next).map(name)
+    };
+    let timers = &rows.timers;
+    for (key, total) in names(rows.counters.len()).zip(&rows.counters) {
+        assert!(found.counters.insert(key, *total).is_none(), "one row per series");
+    }
+    for (row, key) in names(timers.counts.len()).enumerate() {
+        let columns = [&timers.counts, &timers.sums, &timers.lowers, &timers.uppers];
+        let [weight, sum, lower, upper] = columns.map(|column| column[row]);
+        let timer = (timers.value_counts[row], weight, sum, lower, upper);
+        assert!(found.timers.insert(key, timer).is_none(), "one row per series");
+    }
+    for (key, value) in names(rows.gauges.len()).zip(&rows.gauges) {
+        assert!(found.gauges.insert(key, *value).is_none(), "one row per series");
+    }
+    for (key, count) in names(rows.sets.len()).zip(&rows.sets) {
+        assert!(found.sets.insert(key, *count).is_none(), "one row per series");
+    }
+    assert_eq!(rows.series_count, rows.names.len() as u64);
+    found
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind =
+        prop_oneof![Just(Kind::Counter), Just(Kind::Timer), Just(Kind::Gauge), Just(Kind::Set)];
+    let key = prop_oneof![
+        8 => (0..6_u32).prop_map(|number| format!("k{number}")),
+        1 => Just("my.packets_received.too".to_owned()),
+        1 => Just("a.key.that.does.not.fit.into.its.slot".to_owned()),
+    ];
+    prop_oneof![
+        12 => (0..WORKERS, key, kind, -5..5_i32, any::<bool>()).prop_map(
+            |(worker, key, kind, number, is_signed)| {
+                Step::Sample(worker, key, kind, number, is_signed)
+            }
+        ),
+        2 => Just(Step::Flip),
+        2 => (0..3_u64).prop_map(Step::Close),
+    ]
+}
+
+fn idle() -> impl Strategy<Value = IdleSettings> {
+    (any::<[bool; 4]>(), 1..4_u32).prop_map(|(switches, gauges_max_ttl)| {
+        let [delete_counters, delete_timers, delete_sets, delete_gauges] = switches;
+        IdleSettings { delete_counters, delete_timers, delete_sets, delete_gauges, gauges_max_ttl }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_interval_closes_as_the_reference_daemon_flushes(
+        steps in prop::collection::vec(step(), 0..200),
+        idle in idle(),
+    ) {
+        let mut settings = floe_core::config::without_file().settings;
+        settings.idle = idle;
+        settings.flush_interval_ms = INTERVAL_S * 1_000;
+        settings.prefix_stats = "statsd".into();
+        let mut subject = Subject::new(settings);
+        let mut model = Model::new(idle);
+        let mut timestamp_s = 1_000;
+        for step in steps.iter().chain([&Step::Close(0), &Step::Close(0), &Step::Close(0)]) {
+            match step {
+                Step::Sample(worker, key, kind, number, is_signed) => {
+                    subject.add(*worker, key, *kind, *number, *is_signed);
+                    model.add(key, *kind, *number, *is_signed);
+                }
+                Step::Flip => subject.flip(),
+                Step::Close(missed) => {
+                    timestamp_s += INTERVAL_S * (1 + missed);
+                    let parts = subject.close(timestamp_s);
+                    prop_assert_eq!(parts.len(), 1);
+                    prop_assert_eq!(parts[0].timestamp_s, timestamp_s);
+                    prop_assert_eq!(flushed(&parts[0]), model.close(timestamp_s));
+                }
+            }
+        }
+        prop_assert_eq!(subject.interval.pages_unbalanced(), 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! Claim: a reader that walks a sub-table goes on undisturbed while the worker replaces it, by
+//! growth or by eviction.
+//!
+//! Method: the worker's calls are made from within the reader's visit, on one thread, so that every
+//! replacement falls into a walk; and an allocator overwrites what is freed, so that a walk over
+//! freed slots or keys finds nothing that it looks for.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeSet;
+
+use floe_core::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
+use floe_core::name::KeyHasher;
+use floe_core::sample::{Sample, SampleSink, Tally, Value};
+use floe_core::shard::{SealedValue, ShardReader, ShardWriter, shard};
+
+struct Overwriting;
+
+#[expect(unsafe_code, reason = "an allocator that overwrites what is freed")]
+// SAFETY: everything is passed on to the system's allocator; freed memory belongs to nobody.
+unsafe impl GlobalAlloc for Overwriting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: passed on to the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller gives these bytes up.
+        unsafe { pointer.write_bytes(0xDD, layout.size()) };
+        // SAFETY: passed on to the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Overwriting = Overwriting;
+
+fn key(group: &str, number: u32) -> String {
+    format!("{group}.key.that.does.not.fit.into.its.slot.{number}")
+}
+
+fn record(writer: &mut ShardWriter, group: &str, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let key = key(group, number);
+        let mut batch = writer.batch();
+        batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
+        batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
+    }
+}
+
+fn seal(writer: &mut ShardWriter, reader: &mut ShardReader) {
+    reader.request();
+    assert!(writer.begin_batch(0));
+}
+
+/// Collects what is sealed, and calls `meanwhile` at each value.
+fn walk(reader: &mut ShardReader, mut meanwhile: impl FnMut()) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    reader.collect(|key, value| {
+        assert!(matches!(value, SealedValue::Counter(1.0)));
+        assert!(found.insert(String::from_utf8_lossy(key).into_owned()), "each once");
+        meanwhile();
+    });
+    found
+}
+
+#[test]
+fn growth_during_a_walk_disturbs_nothing() {
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    record(&mut writer, "old", 0..2_000);
+    seal(&mut writer, &mut reader);
+    let mut next = 0;
+    let found = walk(&mut reader, || {
+        record(&mut writer, "new", next..next + 20);
+        next += 20;
+    });
+    assert_eq!(found, (0..2_000).map(|number| key("old", number)).collect());
+    assert_eq!(writer.series_count(), 2_000 + 40_000);
+    seal(&mut writer, &mut reader);
+    assert_eq!(walk(&mut reader, || ()), (0..40_000).map(|number| key("new", number)).collect());
+}
+
+#[test]
+fn eviction_during_a_walk_disturbs_nothing() {
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    record(&mut writer, "idle", 0..5_000);
+    for _ in 0..=SLOT_IDLE_FLIPS_MAX {
+        seal(&mut writer, &mut reader);
+        walk(&mut reader, || ());
+    }
+    record(&mut writer, "kept", 0..1_000);
+    seal(&mut writer, &mut reader);
+    let found = walk(&mut reader, || writer.end_batch());
+    assert_eq!(found, (0..1_000).map(|number| key("kept", number)).collect());
+    assert!(writer.series_count() < 2_000, "{SUB_TABLES} sub-tables were swept meanwhile");
+}

@@ -1,0 +1,221 @@
+//! The coordinator's flows on a real spool and real shards, without sockets: the workers here have
+//! ended, so that the coordinator answers for them and every step is on one thread.
+
+use std::fs;
+use std::path::Path;
+
+use floe_core::config;
+use floe_core::limits::DATAGRAM_SLACK_BYTES;
+use floe_core::line::LineParser;
+use floe_core::name::KeyHasher;
+use floe_core::row::{Rows, TimerColumns};
+use floe_core::shard::shard;
+use floe_storage::archive::Archive;
+use floe_storage::reader::Reader;
+use floe_storage::spool::SpoolOptions;
+use tempfile::TempDir;
+
+use super::*;
+
+fn spool(path: &Path) -> Spool {
+    let options = SpoolOptions {
+        path: path.to_owned(),
+        backends: Vec::new(),
+        archive_age_ms: u64::MAX,
+        archive_bytes: u64::MAX,
+        run_id: 1,
+    };
+    Spool::open(options).unwrap().0
+}
+
+/// A coordinator over `workers` workers whose threads end at once.
+fn coordinator(path: &Path, workers: u16) -> Coordinator {
+    let settings = config::without_file().settings;
+    let hasher = KeyHasher::default();
+    let parker = Parker::new();
+    let mut handles = Vec::new();
+    let mut readers = Vec::new();
+    for index in 0..workers {
+        let (writer, reader) = shard(index, hasher.clone());
+        let parser = LineParser::new(settings.key_name_sanitize);
+        let intake = Intake::new(parser, writer, parker.unparker().clone());
+        let thread = std::thread::spawn(move || intake);
+        handles.push(WorkerHandle { signals: Arc::new(WorkerSignals::new().unwrap()), thread });
+        readers.push(reader);
+    }
+    let interval = Interval::new(settings.clone(), &hasher, &readers);
+    let mut coordinator = Coordinator::new(Parts {
+        settings,
+        workers: handles,
+        readers,
+        interval,
+        spool: spool(path),
+        sockets: Vec::new(),
+        parker,
+        accounts: Arc::new(AccountRegistry::default()),
+    });
+    coordinator.workers.iter_mut().for_each(Worker::join);
+    coordinator
+}
+
+impl Coordinator {
+    fn receive(&mut self, worker: usize, text: &str) {
+        let mut buffer = text.as_bytes().to_vec();
+        buffer.resize(text.len() + DATAGRAM_SLACK_BYTES, b'#');
+        let intake = self.workers[worker].intake.as_mut().unwrap();
+        intake.begin_batch(monotonic_ns());
+        intake.datagram(&buffer, text.len());
+        intake.end_batch();
+    }
+
+    fn tick(&mut self, timestamp_s: u64) {
+        self.flip();
+        self.close(Tick { timestamp_s, merged: 0 });
+    }
+}
+
+/// Lets commits fail as on a disk that refuses them: root is not held back by modes.
+struct Refusing<'a>(&'a Path);
+
+impl<'a> Refusing<'a> {
+    fn new(spool: &'a Path) -> Self {
+        fs::rename(spool.join("tmp"), spool.join("tmp.away")).unwrap();
+        fs::write(spool.join("tmp"), "in the way").unwrap();
+        Self(spool)
+    }
+
+    fn end(self) {
+        fs::remove_file(self.0.join("tmp")).unwrap();
+        fs::rename(self.0.join("tmp.away"), self.0.join("tmp")).unwrap();
+    }
+}
+
+/// What the archive holds: timestamp and value of the counter `c`, in queue order.
+fn spooled(path: &Path) -> Vec<(u64, f64)> {
+    let archive = Archive::new(path);
+    let mut reader = Reader::new();
+    let each = archive.list(0).unwrap().into_iter().map(|name| {
+        let segment = reader.read(&archive.path(&name)).unwrap();
+        let rows = &segment.rows;
+        let at = (0..rows.counters.len()).find(|&at| rows.names.name(at) == Some(b"c"));
+        (rows.timestamp_s.to_native(), at.map_or(0.0, |at| rows.counters[at].to_native()))
+    });
+    each.collect()
+}
+
+/// The book entry `name` of the segment at `index` of the archive.
+fn book(path: &Path, index: usize, name: &str) -> Option<f64> {
+    let archive = Archive::new(path);
+    let mut reader = Reader::new();
+    let segment = reader.read(&archive.path(&archive.list(0).unwrap()[index])).unwrap();
+    let books = &segment.rows.books;
+    let at = (0..books.names.len()).find(|&at| books.names.name(at) == Some(name.as_bytes()))?;
+    Some(books.values[at].to_native())
+}
+
+#[test]
+fn a_tick_spools_what_all_workers_have_seen() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 3);
+    for worker in 0..3 {
+        coordinator.receive(worker, "c:2|c\nbad");
+    }
+    coordinator.tick(1_010);
+    coordinator.receive(1, "c:5|c");
+    coordinator.tick(1_020);
+    assert_eq!(spooled(directory.path()), [(1_010, 6.0), (1_020, 5.0)]);
+    let first = |name| book(directory.path(), 0, name);
+    assert_eq!(first("datagrams_received"), Some(3.0));
+    assert_eq!(first("values_rejected.syntax"), Some(3.0));
+    assert_eq!(first("segments_spooled"), None, "named by backend");
+    assert_eq!(book(directory.path(), 1, "rows_spooled"), Some(4.0), "c and three of our own");
+}
+
+#[test]
+fn a_worker_that_ends_is_answered_for_and_keeps_nobody_waiting() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 1);
+    coordinator.receive(0, "c:2|c");
+    let intake = coordinator.workers[0].intake.take().unwrap();
+    coordinator.workers[0].thread = Some(std::thread::spawn(move || intake));
+    coordinator.tick(1_010);
+    coordinator.tick(1_020);
+    assert_eq!(spooled(directory.path()), [(1_010, 2.0), (1_020, 0.0)]);
+}
+
+#[test]
+fn refused_intervals_wait_in_memory_and_are_spooled_in_order() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 1);
+    let refusing = Refusing::new(directory.path());
+    for number in 1..=3 {
+        coordinator.receive(0, &format!("c:{number}|c"));
+        coordinator.tick(1_000 + 10 * number);
+    }
+    assert_eq!((coordinator.waiting.len(), coordinator.is_refused), (3, true));
+    assert!(spooled(directory.path()).is_empty());
+    refusing.end();
+    coordinator.receive(0, "c:4|c");
+    coordinator.tick(1_040);
+    assert_eq!((coordinator.waiting.len(), coordinator.is_refused), (0, false));
+    let all = [(1_010, 1.0), (1_020, 2.0), (1_030, 3.0), (1_040, 4.0)];
+    assert_eq!(spooled(directory.path()), all);
+    let failures: Vec<_> =
+        (0..4).map(|index| book(directory.path(), index, "spool_failures").unwrap()).collect();
+    assert_eq!(failures, [0.0, 1.0, 1.0, 1.0], "each tick tells of the one before it");
+}
+
+#[test]
+fn beyond_the_bound_the_oldest_interval_is_dropped_and_counted() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 1);
+    let refusing = Refusing::new(directory.path());
+    let intervals = INTERVALS_WAITING_MAX as u64 + 2;
+    for number in 1..=intervals {
+        coordinator.receive(0, &format!("c:{number}|c"));
+        coordinator.tick(10 * number);
+    }
+    assert_eq!(coordinator.waiting.len(), INTERVALS_WAITING_MAX);
+    refusing.end();
+    coordinator.tick(10 * (intervals + 1));
+    let kept = spooled(directory.path());
+    assert_eq!(kept.len(), INTERVALS_WAITING_MAX + 1);
+    assert_eq!(kept.first(), Some(&(30, 3.0)), "the two oldest are gone");
+    let dropped: f64 = (0..kept.len())
+        .map(|index| book(directory.path(), index, "rows_dropped.spool_refused").unwrap())
+        .sum();
+    // Four rows in the first interval, five in the second, which has a timestamp lag.
+    assert_eq!(dropped, 9.0);
+}
+
+#[test]
+fn an_interval_that_cannot_be_encoded_keeps_nothing_back() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 1);
+    let timers = TimerColumns { counts: vec![1.0], ..TimerColumns::default() };
+    let broken = Rows { timestamp_s: 1_000, timers, ..Rows::default() };
+    coordinator.waiting.push_back(vec![broken]);
+    coordinator.receive(0, "c:2|c");
+    coordinator.tick(1_010);
+    assert_eq!(spooled(directory.path()), [(1_010, 2.0)]);
+    assert_eq!((coordinator.waiting.len(), coordinator.counts.spool_failures), (0, 1));
+}
+
+#[test]
+fn a_drain_spools_what_waits_and_the_open_interval_under_its_grid_end() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 2);
+    let refusing = Refusing::new(directory.path());
+    coordinator.receive(0, "c:1|c");
+    coordinator.tick(1_010);
+    refusing.end();
+    coordinator.receive(0, "c:2|c");
+    coordinator.receive(1, "c:3|c");
+    let next = coordinator.grid.take_partial(wall_ms()).timestamp_s;
+    coordinator.drain();
+    let found = spooled(directory.path());
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0], (1_010, 1.0));
+    assert_eq!((found[1].0 % 10, found[1].1), (0, 5.0));
+    assert!(next < found[1].0, "a timestamp of its own");
+}
