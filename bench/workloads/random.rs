@@ -25,7 +25,7 @@ impl Random {
 
     /// The next number below `limit`; 0 for a limit of 0.
     pub fn below(&mut self, limit: u32) -> u32 {
-        let high = (self.bits() >> 32) * u64::from(limit) >> 32;
+        let high = ((self.bits() >> 32) * u64::from(limit)) >> 32;
         u32::try_from(high).expect("a 32-bit share of a 32-bit number has 32 bits")
     }
 
