@@ -1,6 +1,7 @@
 //! The export: rows of a segment become points, points become what Carbon is sent.
 //!
-//! Ids: `export/<case>_<rows>/<names>`; throughput in points. The rows are those of one interval with
+//! Ids: `export/<case>_<rows>/<names>`; throughput in points; CPU time of the sending thread, which over
+//! loopback holds the kernel's part of receiving too. The rows are those of one interval with
 //! three percentiles, read from a segment file.
 //!
 //! - `points`: names and values, nobody keeps them.
@@ -17,6 +18,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use floe_bench::NAMES_SMALL;
+use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::lines::Shape;
 use floe_bench::pipeline::{Pipeline, settings};
@@ -106,19 +108,23 @@ fn formatted(
 ) {
     let [in_memory, sent] = ids;
     group.bench_function(in_memory, |bencher| {
-        bencher.iter(|| {
-            format(&mut |chunk| {
-                black_box(chunk);
+        bencher.iter_custom(|count| {
+            passes(count, || {
+                format(&mut |chunk| {
+                    black_box(chunk);
+                })
             })
         });
     });
     let mut discard = Discard::new();
     let mut sent_bytes = 0;
     group.bench_function(sent, |bencher| {
-        bencher.iter(|| {
-            sent_bytes += format(&mut |chunk| {
-                discard.connection.write_all(chunk).expect("loopback does not break");
-            });
+        bencher.iter_custom(|count| {
+            passes(count, || {
+                sent_bytes += format(&mut |chunk| {
+                    discard.connection.write_all(chunk).expect("loopback does not break");
+                });
+            })
         });
     });
     assert_eq!(discard.finish(), sent_bytes, "every byte came through");
@@ -155,19 +161,21 @@ fn export(group: &mut Group<'_>, name: &str, shape: Shape) {
     let id = |case: &str| BenchmarkId::new(format!("{case}_{name}"), NAMES_SMALL);
     group.throughput(Throughput::Elements(points));
     group.bench_function(id("points"), |bencher| {
-        bencher.iter(|| {
-            let mut name_bytes = 0;
-            for_each_point(rows, &namespace, |name, value| {
-                black_box(value);
-                name_bytes += name.len();
-            });
-            black_box(name_bytes)
+        bencher.iter_custom(|count| {
+            passes(count, || {
+                let mut name_bytes = 0;
+                for_each_point(rows, &namespace, |name, value| {
+                    black_box(value);
+                    name_bytes += name.len();
+                });
+                name_bytes
+            })
         });
     });
     let ids = [id("text"), id("text_sent")];
-    formatted(group, ids, text_bytes, |mut write| text(rows, &namespace, &mut write));
+    formatted(group, ids, text_bytes, |write| text(rows, &namespace, write));
     let ids = [id("pickle"), id("pickle_sent")];
-    formatted(group, ids, pickle_bytes, |mut write| pickle(rows, &namespace, &mut write));
+    formatted(group, ids, pickle_bytes, |write| pickle(rows, &namespace, write));
 }
 
 fn benchmarks(criterion: &mut Criterion) {

@@ -2,12 +2,12 @@
 //!
 //! Ids: `parse/<shape>_<packing>/<bytes>`, `bytes` = payload of a datagram at the most; `portable_`
 //! in front where the code for every CPU runs instead of the fastest for this one. Throughput in
-//! lines. The sink adds one number per sample up, which keeps the parse from being optimised away.
+//! lines; CPU time. The sink adds one number per sample up, which keeps the parse from being optimised away.
 
-use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::lines::Shape;
 use floe_bench::{NAMES_SMALL, PACKED_BYTES_MAX};
@@ -102,7 +102,7 @@ fn parse(criterion: &mut Criterion) {
             assert_eq!(sum.key_bytes, expected.key_bytes, "both parsers read the same keys");
             assert_eq!(sum.amounts.to_bits(), expected.amounts.to_bits(), "and the same numbers");
             group.bench_with_input(BenchmarkId::new(name, bytes), &datagrams, |bencher, input| {
-                bencher.iter(|| black_box(read(&mut parser, input)));
+                bencher.iter_custom(|count| passes(count, || read(&mut parser, input)));
             });
         }
     }

@@ -1,7 +1,7 @@
 //! Segments: rows become bytes, bytes become a published file, a file becomes rows again.
 //!
 //! Ids: `segment/<case>/<names>`, with the rows of an interval of counters or of the mix; throughput
-//! in bytes of the files.
+//! in bytes of the files. Wall time for `commit`, CPU time for the others.
 //!
 //! - `encode_<rows>`: serialised, checked, header and checksum: in memory.
 //! - `commit_<rows>`: encoded and published in a spool with one backend: written, fdatasync, links,
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::lines::Shape;
 use floe_bench::pipeline::Pipeline;
@@ -75,7 +76,7 @@ fn segments(group: &mut Group<'_>, name: &str, shape: Shape, names: u32) {
 
     let id = BenchmarkId::new(format!("encode_{name}"), names);
     group.bench_function(id, |bencher| {
-        bencher.iter(|| encode(&mut writer, &parts));
+        bencher.iter_custom(|count| passes(count, || encode(&mut writer, &parts)));
     });
 
     let mut spool = spool(directory.path().join("spool"));
@@ -106,7 +107,7 @@ fn segments(group: &mut Group<'_>, name: &str, shape: Shape, names: u32) {
     assert_eq!(read(&mut reader, &files), names as usize + 3, "every row, and the daemon's own");
     let id = BenchmarkId::new(format!("read_{name}"), names);
     group.bench_function(id, |bencher| {
-        bencher.iter(|| black_box(read(&mut reader, &files)));
+        bencher.iter_custom(|count| passes(count, || read(&mut reader, &files)));
     });
 }
 

@@ -7,7 +7,12 @@
 //!   behind the socket. What targets 2 and 3 call parse + hash + aggregate.
 //! - `insert/<names>`: the same for names never seen before: slots are made, sub-tables grow.
 //! - `threads/<threads>`: that many threads, each with a parser and a shard of its own, read the
-//!   same datagrams; a time is that of the slowest. Throughput in lines of all threads.
+//!   same datagrams; wall time from the first start to the last end. Throughput in lines of all
+//!   threads. Means something only where the machine has as many idle cores.
+//! - `threads_cpu/<threads>`: the same, CPU time of the thread that used most: what threads cost
+//!   each other by sharing memory and caches, also on a machine that others use.
+//!
+//! All but `threads` are CPU time of the thread.
 //!
 //! A pass is one interval: between two passes, outside the time, the shard is flipped, collected and
 //! its interval closed, so that chunks and sets go home as they do in the daemon.
@@ -17,6 +22,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use floe_bench::cpu_time::cpu_ns;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::lines::Shape;
 use floe_bench::pipeline::{Pipeline, settings};
@@ -131,9 +137,9 @@ fn apply_mix(group: &mut Group<'_>, names: u32, datagrams: &Datagrams) {
         bencher.iter_custom(|passes| {
             let mut spent_ns = 0;
             for _ in 0..passes {
-                let start_ns = monotonic_ns();
+                let start_ns = cpu_ns();
                 apply(&mut bare.writer, samples);
-                spent_ns += monotonic_ns() - start_ns;
+                spent_ns += cpu_ns() - start_ns;
                 bare.flush();
             }
             Duration::from_nanos(spent_ns)
@@ -141,13 +147,21 @@ fn apply_mix(group: &mut Group<'_>, names: u32, datagrams: &Datagrams) {
     });
 }
 
-/// Feeds one interval; returns when it began and ended, ns. The flush behind it is not in the time.
-fn feed(pipeline: &mut Pipeline, datagrams: &Datagrams) -> (u64, u64) {
-    let start_ns = monotonic_ns();
+/// What one interval took to feed; the flush behind it is not in it.
+#[derive(Clone, Copy, Debug)]
+struct Fed {
+    start_ns: u64,
+    end_ns: u64,
+    /// CPU time of the feeding thread.
+    cpu_ns: u64,
+}
+
+fn feed(pipeline: &mut Pipeline, datagrams: &Datagrams) -> Fed {
+    let (start_ns, start_cpu_ns) = (monotonic_ns(), cpu_ns());
     pipeline.feed(datagrams);
-    let end_ns = monotonic_ns();
+    let fed = Fed { start_ns, end_ns: monotonic_ns(), cpu_ns: cpu_ns() - start_cpu_ns };
     pipeline.flush();
-    (start_ns, end_ns)
+    fed
 }
 
 /// A pipeline that has seen all names.
@@ -168,12 +182,8 @@ fn intake(group: &mut Group<'_>, case: &str, names: u32, datagrams: &Datagrams) 
     group.bench_function(BenchmarkId::new(case, names), |bencher| {
         let pipeline = pipeline.get_or_insert_with(|| warm(names, datagrams));
         bencher.iter_custom(|passes| {
-            let mut spent_ns = 0;
-            for _ in 0..passes {
-                let (start_ns, end_ns) = feed(pipeline, datagrams);
-                spent_ns += end_ns - start_ns;
-            }
-            Duration::from_nanos(spent_ns)
+            let spent = (0..passes).map(|_| feed(pipeline, datagrams).cpu_ns);
+            Duration::from_nanos(spent.sum())
         });
     });
 }
@@ -187,9 +197,9 @@ fn insert(group: &mut Group<'_>, names: u32) {
             let mut spent_ns = 0;
             for _ in 0..passes {
                 let mut pipeline = Pipeline::new();
-                let start_ns = monotonic_ns();
+                let start_ns = cpu_ns();
                 pipeline.feed(&datagrams);
-                spent_ns += monotonic_ns() - start_ns;
+                spent_ns += cpu_ns() - start_ns;
                 let rows: usize = pipeline.flush().iter().map(Rows::row_count).sum();
                 assert_eq!(rows, names as usize + 3, "a row per name, and the daemon's own");
             }
@@ -198,11 +208,11 @@ fn insert(group: &mut Group<'_>, names: u32) {
     });
 }
 
-/// Time of one pass of all pipelines at once: from the first start to the last end, ns.
-fn feed_together(pipelines: &mut [Pipeline], datagrams: &Datagrams, cpus: &[usize]) -> u64 {
+/// One pass of all pipelines at once, each on a thread and a CPU of its own.
+fn feed_together(pipelines: &mut [Pipeline], datagrams: &Datagrams, cpus: &[usize]) -> Vec<Fed> {
     let start = Barrier::new(pipelines.len());
     let start = &start;
-    let spans = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let threads: Vec<_> = pipelines
             .iter_mut()
             .zip(cpus)
@@ -214,30 +224,42 @@ fn feed_together(pipelines: &mut [Pipeline], datagrams: &Datagrams, cpus: &[usiz
                 })
             })
             .collect();
-        let spans = threads.into_iter().map(|thread| thread.join().expect("no feed panics"));
-        spans.collect::<Vec<_>>()
-    });
-    let first_ns = spans.iter().map(|span| span.0).min().unwrap_or(0);
-    let last_ns = spans.iter().map(|span| span.1).max().unwrap_or(0);
-    last_ns - first_ns
+        threads.into_iter().map(|thread| thread.join().expect("no feed panics")).collect()
+    })
+}
+
+/// From the first start to the last end, ns.
+fn wall_ns(fed: &[Fed]) -> u64 {
+    let first_ns = fed.iter().map(|each| each.start_ns).min().unwrap_or(0);
+    fed.iter().map(|each| each.end_ns).max().unwrap_or(0) - first_ns
+}
+
+/// CPU time of the thread that used most, ns.
+fn longest_cpu_ns(fed: &[Fed]) -> u64 {
+    fed.iter().map(|each| each.cpu_ns).max().unwrap_or(0)
 }
 
 fn threads(group: &mut Group<'_>, datagrams: &Datagrams) {
     let cpus = cpu::inherited().expect("the kernel tells the mask");
+    let cases: [(&str, fn(&[Fed]) -> u64); 2] =
+        [("threads", wall_ns), ("threads_cpu", longest_cpu_ns)];
     let mut count = 1;
     while count <= cpus.len() {
         group.throughput(Throughput::Elements(datagrams.line_count() * count as u64));
         let mut pipelines = None;
-        group.bench_function(BenchmarkId::new("threads", count), |bencher| {
-            let pipelines = pipelines.get_or_insert_with(|| {
-                let warm = (0..count).map(|_| warm(NAMES_SMALL, datagrams));
-                warm.collect::<Vec<_>>()
+        for (case, time_ns) in cases {
+            group.bench_function(BenchmarkId::new(case, count), |bencher| {
+                let pipelines = pipelines.get_or_insert_with(|| {
+                    let warm = (0..count).map(|_| warm(NAMES_SMALL, datagrams));
+                    warm.collect::<Vec<_>>()
+                });
+                bencher.iter_custom(|passes| {
+                    let spent =
+                        (0..passes).map(|_| time_ns(&feed_together(pipelines, datagrams, &cpus)));
+                    Duration::from_nanos(spent.sum())
+                });
             });
-            bencher.iter_custom(|passes| {
-                let spent = (0..passes).map(|_| feed_together(pipelines, datagrams, &cpus));
-                Duration::from_nanos(spent.sum())
-            });
-        });
+        }
         count *= 2;
     }
 }

@@ -13,6 +13,8 @@ pub mod random;
 pub mod lines;
 /// Lines in datagrams, one each or packed.
 pub mod datagrams;
+/// CPU time of a thread.
+pub mod cpu_time;
 /// One worker's data plane and its coordinator, without threads and sockets.
 pub mod pipeline;
 
