@@ -109,3 +109,6 @@ const _: () = assert!(SLOT_IDLE_FLIPS_MAX > 2, "a slot leaves only when both gen
 
 /// Closed intervals that wait in memory while the disk refuses them.
 pub const INTERVALS_WAITING_MAX: usize = 64;
+
+/// Bytes they may hold together; the newest waits whatever its size.
+pub const INTERVALS_WAITING_BYTES_MAX: usize = 256 << 20;

@@ -187,6 +187,19 @@ impl Rows {
     pub fn row_count(&self) -> usize {
         self.names.len()
     }
+
+    /// What the columns hold, bytes; a segment of these rows is a little longer.
+    #[must_use]
+    pub fn column_bytes(&self) -> usize {
+        let names = self.names.bytes.len() + self.names.len() * size_of::<u32>();
+        let words_per_timer = 10 + 5 * self.timers.thresholds.len();
+        let words = self.counters.len()
+            + self.gauges.len()
+            + self.sets.len()
+            + self.timers.counts.len() * words_per_timer
+            + self.timers.bin_counts.len();
+        names + words * size_of::<f64>()
+    }
 }
 
 impl ArchivedRows {

@@ -20,10 +20,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crossbeam_utils::sync::Parker;
 use floe_core::config::settings::Settings;
 use floe_core::interval::{BookEntries, Interval};
-use floe_core::limits::INTERVALS_WAITING_MAX;
+use floe_core::limits::{INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
 use floe_core::row::Rows;
 use floe_core::shard::ShardReader;
 use floe_storage::error::SpoolError;
+use floe_storage::retention::Retired;
 use floe_storage::spool::Spool;
 use tracing::{debug, error, info, warn};
 
@@ -278,6 +279,9 @@ impl Coordinator {
                 }
                 Err(error) => {
                     self.counts.spool_failures += 1;
+                    if error.is_full() && self.make_room() {
+                        continue;
+                    }
                     if matches!(error, SpoolError::Encode { .. }) {
                         // It would be refused for ever, and all that comes behind it with it.
                         error!(%error, "interval refused for good: this is a bug");
@@ -291,9 +295,25 @@ impl Coordinator {
                 }
             }
         }
-        while INTERVALS_WAITING_MAX < self.waiting.len() {
+        while self.is_memory_used_up() {
             self.drop_oldest();
         }
+    }
+
+    /// On a full disk the oldest segments give way with all their links: what a backend has not had
+    /// for hours is worth less than what it has not had for seconds. `false` if nothing went.
+    fn make_room(&mut self) -> bool {
+        let bytes = self.waiting.front().map_or(0, |parts| interval_bytes(parts));
+        let retired = self.parts.spool.relieve(bytes as u64);
+        self.enter_retired(&retired);
+        0 < retired.segment_count()
+    }
+
+    /// Whether more waits than may: by number, or by bytes unless the newest is alone.
+    fn is_memory_used_up(&self) -> bool {
+        let bytes: usize = self.waiting.iter().map(|parts| interval_bytes(parts)).sum();
+        INTERVALS_WAITING_MAX < self.waiting.len()
+            || (1 < self.waiting.len() && INTERVALS_WAITING_BYTES_MAX < bytes)
     }
 
     fn drop_oldest(&mut self) {
@@ -305,6 +325,10 @@ impl Coordinator {
 
     fn retain(&mut self) {
         let retired = self.parts.spool.retain(wall_ms() / 1_000);
+        self.enter_retired(&retired);
+    }
+
+    fn enter_retired(&self, retired: &Retired) {
         for (backend, expired) in &retired.backends {
             warn!(backend, segments = expired.segments, rows = expired.rows, "backlog expired");
             self.parts.accounts.add_expired(backend, expired.segments, expired.rows);
@@ -332,6 +356,10 @@ impl Coordinator {
             intervals => error!(intervals, "intervals lost: the spool refused them until the end"),
         }
     }
+}
+
+fn interval_bytes(parts: &[Rows]) -> usize {
+    parts.iter().map(Rows::column_bytes).sum()
 }
 
 #[cfg(test)]

@@ -189,6 +189,21 @@ fn beyond_the_bound_the_oldest_interval_is_dropped_and_counted() {
 }
 
 #[test]
+fn waiting_intervals_are_bounded_by_bytes_too_but_the_newest_stays() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 1);
+    // Zeroed and never touched: the pages cost nothing.
+    let interval = |bytes: usize| vec![Rows { counters: vec![0.0; bytes / 8], ..Rows::default() }];
+    coordinator.waiting.push_back(interval(INTERVALS_WAITING_BYTES_MAX + 8));
+    assert!(!coordinator.is_memory_used_up(), "alone it waits whatever its size");
+    coordinator.waiting.push_back(interval(8));
+    assert!(coordinator.is_memory_used_up());
+    coordinator.drop_oldest();
+    coordinator.waiting.push_back(interval(INTERVALS_WAITING_BYTES_MAX - 8));
+    assert!(!coordinator.is_memory_used_up());
+}
+
+#[test]
 fn an_interval_that_cannot_be_encoded_keeps_nothing_back() {
     let directory = TempDir::new().unwrap();
     let mut coordinator = coordinator(directory.path(), 1);
