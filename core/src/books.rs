@@ -40,6 +40,46 @@ impl Cause {
     }
 }
 
+/// Bytes of a line that an example keeps.
+const EXAMPLE_BYTES: usize = 64;
+
+/// A rejected line, shortened: a datagram may be a bad line of 65,507 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectExample {
+    reason: Reason,
+    bytes: [u8; EXAMPLE_BYTES],
+    len: u8,
+    is_cut: bool,
+}
+
+impl RejectExample {
+    /// Keeps the beginning of `line`.
+    #[must_use]
+    pub fn new(reason: Reason, line: &[u8]) -> Self {
+        let mut example =
+            Self { reason, bytes: [0; EXAMPLE_BYTES], len: 0, is_cut: EXAMPLE_BYTES < line.len() };
+        for (kept, byte) in example.bytes.iter_mut().zip(line) {
+            *kept = *byte;
+            example.len += 1;
+        }
+        example
+    }
+
+    /// Why it was refused.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The line with everything escaped that a log or a terminal could take for its own.
+    #[must_use]
+    pub fn escaped(&self) -> String {
+        let kept = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        let rest = if self.is_cut { "..." } else { "" };
+        format!("{}{rest}", kept.escape_ascii())
+    }
+}
+
 /// One worker's page of one generation, or the sum of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -57,6 +97,8 @@ pub struct Page {
     pub values_recorded: u64,
     /// Values refused, by [`Reason`].
     pub values_rejected: [u64; Reason::ALL.len()],
+    /// The first of them, for the one line a log has per interval.
+    pub first_reject: Option<RejectExample>,
     /// Values dropped, by [`Cause`].
     pub values_dropped: [u64; Cause::ALL.len()],
     /// Timers that went beyond their exact budget.
@@ -81,6 +123,7 @@ impl Page {
 
     /// Adds another page.
     pub fn add(&mut self, other: &Self) {
+        self.first_reject = self.first_reject.or(other.first_reject);
         let mut words = self.words_mut();
         for (word, more) in words.iter_mut().zip(other.words()) {
             **word += more;
@@ -107,6 +150,7 @@ impl Page {
             ("datagrams_truncated", self.datagrams_truncated),
             ("lines_received", self.lines_received),
             ("values_accepted", self.values_accepted),
+            ("values_recorded", self.values_recorded),
             ("timers_sketched", self.timers_sketched),
             ("sets_estimated", self.sets_estimated),
             ("buffers_exhausted", self.buffers_exhausted),
@@ -171,7 +215,21 @@ mod tests {
         for (word, before) in page.words().zip(once.words()) {
             assert_eq!(word, before * 2);
         }
-        assert_eq!(once.words().count() * size_of::<u64>(), size_of::<Page>());
+        let words_bytes = once.words().count() * size_of::<u64>();
+        let example_bytes = size_of::<Option<RejectExample>>().next_multiple_of(size_of::<u64>());
+        assert_eq!(words_bytes + example_bytes, size_of::<Page>(), "no word is left out");
+    }
+
+    #[test]
+    fn an_example_is_short_and_harmless() {
+        let example = RejectExample::new(Reason::Value, b"a\x1b[2J\xff:x|c\r");
+        assert_eq!(example.escaped(), r"a\x1b[2J\xff:x|c\r");
+        let long = RejectExample::new(Reason::Syntax, &[b':'; 65_507]);
+        assert_eq!(long.escaped(), format!("{}...", ":".repeat(EXAMPLE_BYTES)));
+        assert_eq!(long.reason(), Reason::Syntax);
+        let mut page = Page { first_reject: Some(example), ..Page::default() };
+        page.add(&Page { first_reject: Some(long), ..Page::default() });
+        assert_eq!(page.first_reject, Some(example), "the first one stays");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crossbeam_utils::CachePadded;
 use self::flip::{Generations, ReaderFlip, WriterFlip, generation_index};
 use self::payload::{into_payload, payload_mut, take_payload};
 use self::table::{Table, TableReader, table};
-use crate::books::{Cause, Page};
+use crate::books::{Cause, Page, RejectExample};
 use crate::limits::{KEY_BYTES_MAX, SAMPLE_BATCH_MAX, SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
 use crate::name::KeyHasher;
 use crate::sample::{Kind, Reason, Sample, SampleSink, Tally, Value};
@@ -342,8 +342,10 @@ impl<'d> SampleSink<'d> for ShardBatch<'_, 'd> {
         self.shard.apply(hash, &sample);
     }
 
-    fn reject(&mut self, reason: Reason, _line: &[u8]) {
-        self.shard.page().values_rejected[reason as usize] += 1;
+    fn reject(&mut self, reason: Reason, line: &[u8]) {
+        let page = self.shard.page();
+        page.values_rejected[reason as usize] += 1;
+        page.first_reject.get_or_insert_with(|| RejectExample::new(reason, line));
     }
 }
 

@@ -214,6 +214,7 @@ impl Coordinator {
     fn close(&mut self, tick: Tick) {
         let started_ns = monotonic_ns();
         self.counts.ticks_merged += tick.merged;
+        self.tell_rejects();
         let books = self.books();
         let mut parts = self.parts.interval.close(tick.timestamp_s, &books);
         let elapsed_ms = (monotonic_ns() - started_ns) / 1_000_000;
@@ -228,6 +229,15 @@ impl Coordinator {
         self.waiting.push_back(parts);
         self.spool_waiting();
         self.retain();
+    }
+
+    /// One line per interval, however many lines were bad: a datagram holds up to 65,507 of them.
+    fn tell_rejects(&self) {
+        let page = self.parts.interval.page();
+        if let Some(example) = page.first_reject {
+            let (reason, line) = (example.reason().word(), example.escaped());
+            info!(values = page.values_rejected_total(), reason, line, "values rejected");
+        }
     }
 
     /// The coordinator's own entries of the books: what happened since the last tick.
