@@ -239,10 +239,12 @@ fn longest_cpu_ns(fed: &[Fed]) -> u64 {
     fed.iter().map(|each| each.cpu_ns).max().unwrap_or(0)
 }
 
+/// The time of one pass, of all its threads, ns.
+type TimeOf = fn(&[Fed]) -> u64;
+
 fn threads(group: &mut Group<'_>, datagrams: &Datagrams) {
     let cpus = cpu::inherited().expect("the kernel tells the mask");
-    let cases: [(&str, fn(&[Fed]) -> u64); 2] =
-        [("threads", wall_ns), ("threads_cpu", longest_cpu_ns)];
+    let cases = [("threads", wall_ns as TimeOf), ("threads_cpu", longest_cpu_ns)];
     let mut count = 1;
     while count <= cpus.len() {
         group.throughput(Throughput::Elements(datagrams.line_count() * count as u64));

@@ -33,9 +33,11 @@ pub const NAMES_LARGE: u32 = 1_000_000;
 /// Payload of a packed datagram at the most, bytes: below the MTU of an Ethernet.
 pub const PACKED_BYTES_MAX: usize = 1_400;
 
-/// Whether criterion runs every benchmark once (`cargo bench -p floe-bench -- --test`): the
-/// benchmarks leave out what takes longest then.
+/// Whether criterion runs every benchmark once: `cargo bench -p floe-bench -- --test`, and
+/// `cargo test --all-targets`, which does not pass `--bench`. The benchmarks leave out what takes
+/// longest then.
 #[must_use]
 pub fn is_smoke() -> bool {
-    std::env::args().any(|argument| argument == "--test")
+    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+    has("--test") || !has("--bench")
 }
