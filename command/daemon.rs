@@ -1,9 +1,9 @@
 //! `floe`, `floe ingest`, `floe export`: start, say where, wait for the signal, drain.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use floe_core::config::Loaded;
 use floe_core::config::quantity::{duration_text, size_text};
 use floe_core::config::settings::Settings;
@@ -30,12 +30,19 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     for warning in &warnings {
         warn!("{warning}");
     }
+    if halves == Halves::Export && settings.backends.is_empty() {
+        let nothing = anyhow!("nothing to export: no backend is configured; set [[backends]]");
+        return Err(Failure::refused(nothing));
+    }
     let configured = settings.spool.path.as_deref();
     let spool = spool_place::to_write(arguments.spool.as_deref(), configured)?;
+    // Before anything runs: a start that fails later has used up a timestamp of the spool.
+    let ready_file = arguments.ready_file.as_deref().map(ReadyFile::begin).transpose();
+    let ready_file = ready_file.map_err(Failure::failed)?;
     let daemon = Daemon::start(&settings, &spool, halves).map_err(refused_or_failed)?;
     tell_start(&settings, &spool, &daemon);
-    if let Some(path) = &arguments.ready_file {
-        write_ready_file(path, &spool, &daemon).map_err(Failure::failed)?;
+    if let Some(ready_file) = ready_file {
+        ready_file.finish(&spool, &daemon).map_err(Failure::failed)?;
     }
     if let Some(signal) = signals.forever().next() {
         info!(signal, "drain started");
@@ -102,18 +109,35 @@ fn tell_start(settings: &Settings, spool: &Path, daemon: &Daemon) {
     );
 }
 
-/// Writes the real addresses, whole or not at all.
-fn write_ready_file(path: &Path, spool: &Path, daemon: &Daemon) -> anyhow::Result<()> {
-    let addresses = daemon.addresses();
-    let spool = spool.canonicalize().unwrap_or_else(|_| spool.to_owned());
-    let ready = serde_json::json!({
-        "pid": std::process::id(),
-        "udp": addresses.udp.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "mgmt": addresses.mgmt.map(|address| address.to_string()),
-        "spool": spool,
-    });
-    let unfinished = path.with_extension("tmp");
-    std::fs::write(&unfinished, format!("{ready}\n"))
-        .and_then(|()| std::fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write the ready file {}", path.display()))
+/// The file that tells the real addresses, whole or not at all.
+struct ReadyFile<'a> {
+    path: &'a Path,
+    unfinished: PathBuf,
+}
+
+impl<'a> ReadyFile<'a> {
+    /// Makes sure that it can be written.
+    fn begin(path: &'a Path) -> anyhow::Result<Self> {
+        let unfinished = path.with_extension("tmp");
+        std::fs::write(&unfinished, "").with_context(|| refusal(path))?;
+        Ok(Self { path, unfinished })
+    }
+
+    fn finish(self, spool: &Path, daemon: &Daemon) -> anyhow::Result<()> {
+        let addresses = daemon.addresses();
+        let spool = spool.canonicalize().unwrap_or_else(|_| spool.to_owned());
+        let ready = serde_json::json!({
+            "pid": std::process::id(),
+            "udp": addresses.udp.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "mgmt": addresses.mgmt.map(|address| address.to_string()),
+            "spool": spool,
+        });
+        std::fs::write(&self.unfinished, format!("{ready}\n"))
+            .and_then(|()| std::fs::rename(&self.unfinished, self.path))
+            .with_context(|| refusal(self.path))
+    }
+}
+
+fn refusal(path: &Path) -> String {
+    format!("cannot write the ready file {}", path.display())
 }

@@ -83,3 +83,16 @@ fn nonzero(points: &[Point]) -> BTreeMap<u64, f64> {
     let hits = points.iter().filter(|point| point.name == HITS && point.number() != 0.0);
     hits.map(|point| (point.time.parse().expect("whole seconds"), point.number())).collect()
 }
+
+#[test]
+fn exporting_without_a_backend_is_wrong_settings() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let mut export = Launch::under(folder.path(), Ingest::Recvmmsg)
+        .config("floe.toml", &settings::toml(1000, &[]))
+        .subcommand("export")
+        .spawn();
+    let status = export.wait_exit(DELIVERY_BOUND);
+    assert_eq!(status.code(), Some(2), "{}", export.output());
+    assert!(export.output().contains("[[backends]]"), "it says what to set: {}", export.output());
+    assert!(!folder.path().join("spool").exists(), "nothing was made");
+}

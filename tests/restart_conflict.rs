@@ -133,3 +133,16 @@ fn a_start_that_fails_leaves_no_interval_behind() {
     let archive = std::fs::read_dir(folder.path().join("spool/archive"));
     assert_eq!(archive.expect("the spool was made").count(), 0, "{}", daemon.output());
 }
+
+#[test]
+fn a_ready_file_that_cannot_be_written_is_refused_before_anything_runs() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    std::fs::create_dir(folder.path().join("ready.tmp")).expect("the folder is ours");
+    let mut daemon = Launch::under(folder.path(), Ingest::Recvmmsg)
+        .config("floe.toml", &settings::toml(1000, &[]))
+        .spawn();
+    let status = daemon.wait_exit(REFUSAL_BOUND);
+    assert_eq!(status.code(), Some(1), "{}", daemon.output());
+    assert!(daemon.output().contains("ready.json"), "{}", daemon.output());
+    assert!(!folder.path().join("spool").exists(), "nothing was made");
+}

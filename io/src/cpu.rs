@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(error, PlanError::CpuNotAllowed { cpu: 3, allowed: vec![2, 5] });
         assert_eq!(
             error.to_string(),
-            "cannot pin a worker to cpu 3: this process may use only [2, 5]"
+            "cannot pin a worker to cpu 3; set cpus to some of those allowed: 2,5"
         );
     }
 
