@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use support::daemon::{Daemon, Ingest, Launch, floe_output, send, text_of};
-use support::{settings, wait};
+use support::daemon::{Daemon, Ingest, Launch, floe, floe_output, send, text_of};
+use support::{ports, settings, wait};
 
 mod support;
 
@@ -62,6 +62,34 @@ fn query_reads_the_spool_of_a_stopped_daemon() {
     let line = text.lines().find(|line| line.contains("stats_counts.cold.hits"));
     let line = line.unwrap_or_else(|| panic!("the name is printed:\n{text}"));
     assert!(line.split_whitespace().any(|word| word == "5"), "the value stands beside it: {line}");
+}
+
+/// The service manager's directory is taken, the start line says so, and a query finds it too.
+#[test]
+fn state_directory_is_the_spool_and_the_start_line_says_where_and_how_much() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let spool = folder.path().join("state");
+    let mut daemon = Launch::under(folder.path(), Ingest::Recvmmsg)
+        .config("floe.toml", &settings::one_text_backend(1000, ports::free()))
+        .without_spool_flag()
+        .environment("STATE_DIRECTORY", &spool)
+        .start();
+    assert_eq!(daemon.ready().spool, spool);
+    send(daemon.udp(), ["cold.hits:5|c"]);
+    daemon.drain(Signal::TERM);
+    let output = daemon.output();
+    let line = output.lines().find(|line| line.contains("daemon started"));
+    let line = line.unwrap_or_else(|| panic!("a start line:\n{output}"));
+    let place = format!("spool={}", spool.display());
+    for word in
+        [&place, r#"archive_age="6h""#, r#"archive_bytes="1GiB""#, r#"backlog_bytes="8GiB""#]
+    {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    let mut query = floe();
+    query.env("STATE_DIRECTORY", &spool).args(["query", "stats_counts.cold.hits"]);
+    let found = query.output().expect("the built binary runs");
+    assert!(text_of(&found).starts_with("stats_counts.cold.hits 5 "), "{}", text_of(&found));
 }
 
 #[test]

@@ -151,6 +151,39 @@ fn every_variable_of_the_page_is_known_to_the_binary() {
     }
 }
 
+/// The page numbers every deviation; those that recorded cases show are those of the list that the
+/// replay of the cases is judged by.
+#[test]
+fn deviations_of_the_page_are_those_of_the_recorded_cases() {
+    let page = read("docs/protocol.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| D"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    let numbers: Vec<u32> = rows.iter().map(|row| number_of(row[0])).collect();
+    assert_eq!(numbers, (1..=40).collect::<Vec<_>>(), "consecutive, each once");
+    let shown: Vec<(u32, String)> = rows
+        .iter()
+        .filter(|row| row.len() == 4)
+        .map(|row| (number_of(row[0]), row[1].trim_matches('`').to_owned()))
+        .collect();
+    let list: Vec<serde_json::Value> =
+        serde_json::from_str(&read("tests/golden/deviations.json")).expect("the list is JSON");
+    let listed: Vec<(u32, String)> = list
+        .iter()
+        .map(|entry| {
+            let number = entry["deviation"].as_u64().and_then(|number| number.try_into().ok());
+            (number.expect("a number"), entry["name"].as_str().expect("a name").to_owned())
+        })
+        .collect();
+    assert_eq!(shown, listed, "left: docs/protocol.md, right: deviations.json");
+}
+
+fn number_of(cell: &str) -> u32 {
+    cell.strip_prefix('D').and_then(|digits| digits.parse().ok()).expect("a D and a number")
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use support::carbon::{Protocol, RecordingCarbon, series};
 use support::daemon::{Ingest, Launch, floe_output, send, text_of};
+use support::ports;
 use support::settings::{self, Backend};
 
 mod support;
@@ -148,6 +149,93 @@ fn workers_and_cpus_are_taken_from_the_command_line() {
         let points = carbon.take_points(Protocol::Text);
         let total: f64 = series(&points, "stats_counts.shared.hits").values().sum();
         assert_eq!(total, 60.0, "{ingest:?}: the workers' shards are merged");
+    }
+}
+
+/// Flag, environment, `config.js`, TOML: each chooses, and the one before wins.
+#[test]
+fn workers_and_their_receive_path_are_chosen_in_every_way() {
+    let cpu = allowed_cpu();
+    let toml = format!(
+        "{}ingest = \"recvmmsg\"\nworkers = 2\ncpus = \"{cpu}\"\n",
+        settings::toml(1000, &[])
+    );
+    let table = format!(
+        "{}[ingest]\nmode = \"recvmmsg\"\nworkers = 2\ncpus = [{cpu}]\n",
+        settings::toml(1000, &[])
+    );
+    let javascript = format!(
+        "{{ port: {}, address: '127.0.0.1', mgmt_port: {}, mgmt_address: '127.0.0.1',\n\
+         floe: {{ ingest: 'recvmmsg', workers: 2, cpus: '{cpu}' }} }}\n",
+        ports::free(),
+        ports::free()
+    );
+    for (name, text) in [("floe.toml", &toml), ("floe.toml", &table), ("config.js", &javascript)] {
+        assert_eq!(workers_of(name, text, &[], &[]), ["recvmmsg"; 2], "{text}");
+    }
+    let environment = [("FLOE_INGEST", "recvmmsg"), ("FLOE_WORKERS", "2"), ("FLOE_CPUS", &cpu)];
+    let plain = settings::toml(1000, &[]);
+    assert_eq!(workers_of("floe.toml", &plain, &environment, &[]), ["recvmmsg"; 2]);
+    let contrary = format!("{plain}ingest = \"io_uring\"\nworkers = 3\n");
+    assert_eq!(workers_of("floe.toml", &contrary, &environment, &[]), ["recvmmsg"; 2]);
+    let flags = ["--ingest", "recvmmsg", "--workers", "1", "--cpus", &cpu];
+    let contrary = [("FLOE_INGEST", "io_uring"), ("FLOE_WORKERS", "3"), ("FLOE_CPUS", "1023")];
+    assert_eq!(workers_of("floe.toml", &plain, &contrary, &flags), ["recvmmsg"]);
+}
+
+/// The receive path of each worker, as the log of a start says it; all are on [`allowed_cpu`].
+fn workers_of(name: &str, text: &str, environment: &[(&str, &str)], flags: &[&str]) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let mut launch =
+        Launch::under(folder.path(), Ingest::IoUring).config(name, text).without_ingest_flag();
+    for (name, value) in environment {
+        launch = launch.environment(name, value);
+    }
+    for flag in flags {
+        launch = launch.argument(flag);
+    }
+    let mut daemon = launch.start();
+    daemon.drain(Signal::TERM);
+    let output = daemon.output();
+    let started: Vec<&str> =
+        output.lines().filter(|line| line.contains("worker started")).collect();
+    let cpu = format!(" cpu={} ", allowed_cpu());
+    assert!(started.iter().all(|line| line.contains(&cpu)), "pinned to{cpu}: {started:?}");
+    let path = |line: &&str| line.split("ingest=").nth(1).map(|path| path.replace('"', ""));
+    started.iter().filter_map(path).collect()
+}
+
+/// Graphite receives exactly what the reference sends, unless the file asks for more.
+#[test]
+fn books_are_points_with_a_config_js_only_if_it_says_so() {
+    for (block, is_on) in [("", false), (", floe: { books: true }", true)] {
+        let carbon = RecordingCarbon::start();
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let (port, mgmt_port) = (ports::free(), ports::free());
+        let text = format!(
+            "{{ graphiteHost: '127.0.0.1', graphitePort: {}, port: {port}, address: '127.0.0.1',\n\
+             mgmt_port: {mgmt_port}, mgmt_address: '127.0.0.1', flushInterval: 1000{block} }}\n",
+            carbon.port()
+        );
+        let launch = Launch::under(folder.path(), Ingest::Recvmmsg).config("config.js", &text);
+        let mut daemon = launch.start();
+        send(daemon.udp(), ["booked.hits:1|c\nbooked.hits:x|c\nbooked.hits"]);
+        daemon.drain(Signal::TERM);
+        carbon.wait_idle(DELIVERY_BOUND);
+        let points = carbon.take_points(Protocol::Text);
+        let sum = |name: &str| series(&points, name).values().sum::<f64>();
+        assert_eq!(sum("stats_counts.booked.hits"), 1.0, "{block}");
+        let books = points.iter().filter(|point| point.name.contains(".floe.")).count();
+        assert_eq!(books != 0, is_on, "{block}: {books} points of the books");
+        for (name, expected) in [
+            ("datagrams_received", 1.0),
+            ("values_accepted", 1.0),
+            ("values_rejected.value", 1.0),
+            ("values_rejected.syntax", 1.0),
+        ] {
+            let expected = if is_on { expected } else { 0.0 };
+            assert_eq!(sum(&format!("stats.statsd.floe.{name}")), expected, "{block}: {name}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! never uses a timestamp twice.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -123,6 +124,40 @@ fn a_killed_daemon_keeps_its_closed_intervals() {
     let expected = BTreeMap::from([(second + 1, 5.0)]);
     assert_eq!(nonzero(&points, "stats_counts.kept.hits"), expected);
     daemon.drain(Signal::TERM);
+}
+
+/// What a kill inside a commit leaves: one file whole but not yet linked, one torn.
+#[test]
+fn a_start_publishes_what_a_kill_left_whole_and_removes_what_it_left_torn() {
+    let port = ports::free();
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let mut daemon = start(folder.path(), Ingest::Recvmmsg, 1000, port);
+    let second = wait::next_second(Duration::from_millis(300));
+    send(daemon.udp(), ["kept.hits:5|c"]);
+    wait::next_second(Duration::from_millis(700));
+    daemon.kill();
+    let spool = folder.path().join("spool");
+    let prefix = format!("{:011}-", second + 1);
+    let entries = fs::read_dir(spool.join("archive")).expect("the spool has an archive");
+    let names = entries.map(|entry| entry.expect("the archive is readable").file_name());
+    let name =
+        names.filter_map(|name| name.into_string().ok()).find(|name| name.starts_with(&prefix));
+    let name = name.expect("the closed interval is in the archive");
+    let whole = spool.join("tmp").join(&name);
+    fs::rename(spool.join("archive").join(&name), &whole).expect("the test owns the spool");
+    fs::remove_file(spool.join("backends/a").join(&name)).expect("it was queued");
+    let bytes = fs::read(&whole).expect("the segment is readable");
+    let torn = spool.join("tmp").join(name.replace("-00000.seg", "-00001.seg"));
+    fs::write(&torn, &bytes[..bytes.len() - 9]).expect("the test owns the spool");
+    let carbon = RecordingCarbon::start_on(port);
+    let mut daemon = start(folder.path(), Ingest::Recvmmsg, 1000, port);
+    let is_all = |points: &[Point]| 5.0 <= total(points, "stats_counts.kept.hits");
+    let points = carbon.wait_points("the closed interval", DELIVERY_BOUND, Protocol::Text, is_all);
+    assert_eq!(nonzero(&points, "stats_counts.kept.hits"), BTreeMap::from([(second + 1, 5.0)]));
+    daemon.drain(Signal::TERM);
+    assert!(daemon.output().contains("published=1 torn=1"), "{}", daemon.output());
+    assert!(!whole.exists() && !torn.exists(), "nothing stays in tmp/");
+    assert!(spool.join("archive").join(&name).exists(), "the archive has it again");
 }
 
 #[test]

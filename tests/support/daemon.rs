@@ -84,7 +84,9 @@ pub(crate) fn text_of(output: &Output) -> String {
 /// What a daemon is started with.
 pub(crate) struct Launch {
     folder: PathBuf,
-    ingest: Ingest,
+    /// `None` leaves the path to the environment and the configuration.
+    ingest: Option<Ingest>,
+    environment: Vec<(String, PathBuf)>,
     subcommand: Option<&'static str>,
     config: Option<PathBuf>,
     spool: Option<PathBuf>,
@@ -96,7 +98,8 @@ impl Launch {
     pub(crate) fn under(folder: &Path, ingest: Ingest) -> Self {
         Self {
             folder: folder.to_owned(),
-            ingest,
+            ingest: Some(ingest),
+            environment: Vec::new(),
             subcommand: None,
             config: None,
             spool: Some(folder.join("spool")),
@@ -121,6 +124,18 @@ impl Launch {
     /// Leaves the spool's place to the configuration.
     pub(crate) fn without_spool_flag(mut self) -> Self {
         self.spool = None;
+        self
+    }
+
+    /// Leaves the receive path to the environment and the configuration.
+    pub(crate) fn without_ingest_flag(mut self) -> Self {
+        self.ingest = None;
+        self
+    }
+
+    /// Sets a variable of the daemon's environment.
+    pub(crate) fn environment(mut self, name: &str, value: impl Into<PathBuf>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
         self
     }
 
@@ -163,9 +178,13 @@ impl Launch {
         }
         if self.subcommand != Some("export") {
             // The exporting half receives nothing, so it has no addresses to tell.
-            command.args(["--ingest", self.ingest.flag()]).arg("--ready-file").arg(ready_path);
+            command.arg("--ready-file").arg(ready_path);
+            if let Some(ingest) = self.ingest {
+                command.args(["--ingest", ingest.flag()]);
+            }
         }
         command.args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.folder);
         command
     }

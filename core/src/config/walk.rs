@@ -75,8 +75,16 @@ impl<'a> Table<'a> {
         self.take(key).map_or_else(|| Ok(default.to_owned()), |field| field.text())
     }
 
-    /// The error of an absent key.
+    /// The error of an absent key: that of its misspelt form where there is one.
     pub(super) fn missing(&self, key: &'static str, example: &'static str) -> ConfigError {
+        let misspelt = self.nodes.iter().find(|(other, _)| {
+            !self.known.contains(&other.as_str()) && nearest(other, &[key]).is_some()
+        });
+        if let Some((other, node)) = misspelt {
+            let hint = format!(", did you mean {}?", self.path_of(key));
+            let key = self.path_of(&shortened(other));
+            return ConfigError::UnknownKey { key, hint, line: Line(node.line) };
+        }
         let table = if self.path.is_empty() { "configuration" } else { &self.path };
         ConfigError::MissingKey { table: table.to_owned(), key, example, line: Line(self.line) }
     }
@@ -106,21 +114,26 @@ impl<'a> Table<'a> {
     }
 
     fn hint(&self, key: &str) -> String {
-        if COMPARED_KEY_BYTES_MAX < key.len() {
-            return String::new();
-        }
-        let lower = key.to_lowercase().replace('-', "_");
-        let distance = |known: &&str| strsim::damerau_levenshtein(&lower, &known.to_lowercase());
-        let nearest = self.known.iter().map(|known| (distance(known), *known)).min();
-        match nearest {
-            // A third of the letters wrong is still a slip; more is another word.
-            Some((distance, known)) if distance <= key.len().div_ceil(3) => {
-                format!(", did you mean {}?", self.path_of(known))
+        match nearest(key, &self.known) {
+            Some(known) => format!(", did you mean {}?", self.path_of(known)),
+            None if key.len() <= COMPARED_KEY_BYTES_MAX && self.rules.refuses_unknown => {
+                ", remove it".to_owned()
             }
-            _ if self.rules.refuses_unknown => ", remove it".to_owned(),
-            _ => String::new(),
+            None => String::new(),
         }
     }
+}
+
+/// Which of the `known` keys is meant by `key`, if one is near enough.
+fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    if COMPARED_KEY_BYTES_MAX < key.len() {
+        return None;
+    }
+    let lower = key.to_lowercase().replace('-', "_");
+    let distance = |known: &&str| strsim::damerau_levenshtein(&lower, &known.to_lowercase());
+    let (distance, known) = known.iter().map(|known| (distance(known), *known)).min()?;
+    // A third of the letters wrong is still a slip; more is another word.
+    (distance <= key.len().div_ceil(3)).then_some(known)
 }
 
 /// One value and the key it has.

@@ -116,6 +116,23 @@ fn toml_refuses_unknown_keys_and_names_the_nearest() {
             "[[backends]]\nname = \"a\"\naddress = \"h:1\"\nprotocoll = \"text\"",
             "unknown key backends[0].protocoll, did you mean backends[0].protocol? (line 4)",
         ),
+        (
+            "[[backends]]\nname = \"a\"\naddress = \"h:1\"\n[backends.graphite]\nglobalPrefx = \"x\"",
+            "unknown key backends[0].graphite.globalPrefx, did you mean backends[0].graphite.globalPrefix? (line 5)",
+        ),
+        // The key that is then missing is the one that was meant.
+        (
+            "[[backends]]\nnmae = \"a\"\naddress = \"h:1\"",
+            "unknown key backends[0].nmae, did you mean backends[0].name? (line 2)",
+        ),
+        (
+            "[[backends]]\nname = \"a\"\nadress = \"h:1\"",
+            "unknown key backends[0].adress, did you mean backends[0].address? (line 3)",
+        ),
+        (
+            "[[histogram]]\nmetrc = \"a\"\nbins = [1]",
+            "unknown key histogram[0].metrc, did you mean histogram[0].metric? (line 2)",
+        ),
         ("b_far = 1\na_near = 2", "unknown key b_far, remove it (line 1)"),
     ] {
         assert_eq!(refusal(text, Source::Toml), message, "{text}");
