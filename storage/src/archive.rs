@@ -1,4 +1,4 @@
-//! The read side of the archive: what `query` and the status page look at.
+//! The read side of the archive: what `query` looks at.
 //!
 //! Works beside a running daemon and takes no lock: segments never change, and a name whose file
 //! expired between listing and reading is one to skip ([`crate::SegmentError::is_vanished`]).

@@ -9,7 +9,6 @@
 //! Names that do not have exactly this shape are foreign: nobody here touches such files.
 
 use std::fmt;
-use std::path::Path;
 
 /// Greatest timestamp a name can bear, seconds since the epoch (the year 5138).
 pub const TIMESTAMP_S_MAX: u64 = 99_999_999_999;
@@ -72,12 +71,6 @@ impl SegmentName {
             return None;
         }
         Some(Self { timestamp_s, run_id, sequence, part })
-    }
-
-    /// Reads the last component of `path`.
-    #[must_use]
-    pub fn of_path(path: &Path) -> Option<Self> {
-        Self::parse(path.file_name()?.to_str()?)
     }
 
     /// End of the interval, seconds since the epoch.

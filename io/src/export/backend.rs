@@ -310,7 +310,7 @@ impl Backend {
             tracing::warn!(
                 backend = self.accounts.name(),
                 "peer never closes, segments acknowledged weakly; if it is a relay that keeps \
-                 connections open, set acknowledgement \"written\""
+                 connections open, set ack = \"written\""
             );
         }
     }
