@@ -31,7 +31,7 @@ impl Archive {
         // A wrong path is worth an error to whoever asks; an empty list would hide it.
         std::fs::metadata(&self.directory)?;
         layout::list_segments(&self.directory, &mut names)?;
-        names.retain(|name| name.timestamp_s() >= since_s);
+        names.retain(|name| since_s <= name.timestamp_s());
         names.sort_unstable();
         Ok(names)
     }

@@ -107,7 +107,7 @@ fn check_bins(timers: &ArchivedTimerColumns) -> Result<(), ColumnsError> {
             0 => Some(0),
             index => timers.histogram_rules.get(index - 1).map(|rule| rule.bin_names.len()),
         };
-        if bin_count_max.is_none_or(|max| bin_count > max) {
+        if bin_count_max.is_none_or(|max| max < bin_count) {
             return Err(ColumnsError::HistogramRule { row });
         }
         start = end;

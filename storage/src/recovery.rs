@@ -172,7 +172,7 @@ impl Recovery<'_> {
                 Err(_) => self.report.unknown += 1,
             }
         }
-        if self.report.published > 0 {
+        if self.report.published != 0 {
             for directory in directories.iter().chain([&tmp]) {
                 layout::sync_directory(directory)?;
             }

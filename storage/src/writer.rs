@@ -47,7 +47,7 @@ impl Writer {
         self.buffer.resize(HEADER_BYTES, 0);
         rkyv::api::high::to_bytes_in::<_, rancor::Error>(rows, &mut self.buffer)?;
         let body = &self.buffer[HEADER_BYTES..];
-        if body.len() > SEGMENT_PART_BYTES_MAX {
+        if SEGMENT_PART_BYTES_MAX < body.len() {
             return Err(EncodeError::TooLarge { bytes: body.len() });
         }
         columns::check(rkyv::access::<ArchivedRows, rancor::Error>(body)?)?;

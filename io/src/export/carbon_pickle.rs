@@ -89,7 +89,7 @@ impl FrameBuffer {
         self.bytes.extend_from_slice(b"\x86\x86");
         self.frame_points += 1;
         let frame_bytes = self.bytes.len() - self.frame_start;
-        if self.frame_points == PICKLE_FRAME_POINTS_MAX || frame_bytes > FRAME_BYTES_FULL {
+        if self.frame_points == PICKLE_FRAME_POINTS_MAX || FRAME_BYTES_FULL < frame_bytes {
             self.close_frame();
         }
     }

@@ -127,7 +127,7 @@ impl Format {
                 return;
             }
             payload.push(name, value);
-            if payload.as_bytes().len() >= CHUNK_BYTES {
+            if CHUNK_BYTES <= payload.as_bytes().len() {
                 let write_ns = monotonic_ns();
                 result = connection.write_all(payload.as_bytes());
                 payload.clear();
