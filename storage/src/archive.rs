@@ -1,7 +1,7 @@
 //! The read side of the archive: what `query` looks at.
 //!
 //! Works beside a running daemon and takes no lock: segments never change, and a name whose file
-//! expired between listing and reading is one to skip ([`crate::SegmentError::is_vanished`]).
+//! expired between listing and reading is one to skip (`crate::SegmentError::is_vanished`).
 
 use std::io;
 use std::path::{Path, PathBuf};

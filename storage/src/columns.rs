@@ -1,7 +1,7 @@
 //! Whether the columns of a body fit together.
 //!
 //! rkyv's validation proves that every pointer and string of a body is sound, not that the columns
-//! have equal lengths. [`check`] proves that, once per segment: before it is written, so that a
+//! have equal lengths. `check` proves that, once per segment: before it is written, so that a
 //! fault in the statistics never becomes a file, and after it is read, so that later code may index
 //! without checks. The structs are taken apart field by field: a new field does not compile here
 //! until somebody says what it must agree with.

@@ -1,7 +1,7 @@
 //! Names of segment files: `<unix seconds>-<run id>-<sequence>-<part>.seg`, decimal.
 //!
 //! Every field has a fixed width (11, 14, 12 and 5 digits), so that the order of the names as
-//! bytes, the order of [`SegmentName`]s and the order of the queue are one and the same. The
+//! bytes, the order of `SegmentName`s and the order of the queue are one and the same. The
 //! seconds are the timestamp of the interval; the run id is the start of the daemon in ms, raised
 //! above any run id in the spool, so that a run sorts behind its predecessors even after the clock
 //! was set back; the sequence counts commits of a run from 0; the part counts within an interval.

@@ -1,6 +1,6 @@
 //! The ingest half: commits the rows of an interval, and keeps the spool within its caps.
 //!
-//! Driven by the coordinator. [`Spool::commit`] returns when every part of the interval lies on
+//! Driven by the coordinator. `Spool::commit` returns when every part of the interval lies on
 //! the disk under a name in every backend's queue and in the archive; after an error nothing of it
 //! is left, and the same call may be made again: it writes new files with the same timestamps.
 //!

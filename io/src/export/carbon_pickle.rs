@@ -1,6 +1,6 @@
 //! Carbon's pickle protocol: frames of points as a Python list.
 //!
-//! The second output buffer beside [`crate::export::carbon_line`], with the same gate in front. We
+//! The second output buffer beside `crate::export::carbon_line`, with the same gate in front. We
 //! only ever write pickles, never load one.
 //!
 //! # Format

@@ -1,6 +1,6 @@
 //! The orderly stop of the exporters, and the only way in which they wait.
 //!
-//! One [`Stop`] is shared by all backends. Before it is requested a wait ends at its own time or
+//! One `Stop` is shared by all backends. Before it is requested a wait ends at its own time or
 //! when the stop comes; afterwards it ends at the stop's deadline at the latest. The event is
 //! never cleared: it wakes every backend, however many there are.
 
