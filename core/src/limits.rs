@@ -104,8 +104,8 @@ pub const SAMPLE_BATCH_MAX: usize = 32;
 pub const SLOT_IDLE_FLIPS_MAX: u32 = 60;
 
 const _: () = assert!(SUB_TABLES == 1 << 8, "chosen by the top eight bits of the hash");
-const _: () = assert!(PROBE_SLOTS_MAX >= SUB_TABLE_SLOTS_MIN);
-const _: () = assert!(SLOT_IDLE_FLIPS_MAX > 2, "a slot leaves only when both generations are read");
+const _: () = assert!(SUB_TABLE_SLOTS_MIN <= PROBE_SLOTS_MAX);
+const _: () = assert!(2 < SLOT_IDLE_FLIPS_MAX, "a slot leaves only when both generations are read");
 
 /// Closed intervals that wait in memory while the disk refuses them.
 pub const INTERVALS_WAITING_MAX: usize = 64;

@@ -1,7 +1,7 @@
 //! Numbers as text, exactly as JavaScript prints them.
 //!
-//! Used where a value leaves as text: Carbon lines, the console, `query`. Dashboards and scripts
-//! have seen the reference daemon's text for years, so ours is the same: shortest round-trip
+//! Used where a value leaves as text: Carbon lines and `query`. Dashboards and scripts have seen
+//! the reference daemon's text for years, so ours is the same: shortest round-trip
 //! digits, plain decimals for 1e-6 <= |x| < 1e21, integers without `.0`, negative zero as `0`,
 //! `NaN` and `Infinity` as words.
 //!

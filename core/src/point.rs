@@ -1,8 +1,8 @@
 //! Points: the names and values that Graphite receives, made from the rows of one segment.
 //!
 //! Stands at the end of `core`: rows come in, in place in a segment's buffer, and each point is
-//! handed to `visit` in the reference daemon's order. Used by the exporters, by `query` and by the
-//! console alike, so that all of them show the same names.
+//! handed to `visit` in the reference daemon's order. Used by the exporters and by `query` alike, so
+//! that both show the same names.
 //!
 //! What is the same for all rows is settled once per call: which derived names
 //! `calculatedTimerMetrics` keeps, and the text of each behind the key. A row then costs the copy

@@ -155,6 +155,7 @@ impl ShardWriter {
         self.table.series_count()
     }
 
+    #[inline]
     fn apply(&mut self, hash: u64, sample: &Sample<'_>) {
         let epoch = self.flip.epoch();
         let slot = self.table.slot(hash, sample.value.kind(), sample.key);

@@ -1,4 +1,4 @@
-//! The face of the daemon beside its data: today the admin port.
+//! The face of the daemon beside its data: the admin port.
 
 /// The admin interface on `mgmt_port`.
 pub mod console;

@@ -4,6 +4,8 @@
 //! tick; everything else is handed a time. Nothing here sleeps: a wait is a timed wait on an event
 //! (`crate::sys::WakeUp`).
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds in a second.
@@ -29,6 +31,12 @@ pub fn wall_ms() -> u64 {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let ms = u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000;
     seconds.saturating_mul(1_000).saturating_add(ms)
+}
+
+/// A duration as a number of nanoseconds; one too long for that counts as the longest.
+#[must_use]
+pub fn duration_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

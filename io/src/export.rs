@@ -3,26 +3,26 @@
 //! The last leg of the flow. Each backend has a thread of its own that reads its queue in the
 //! spool, and nothing else: worker memory is out of reach from here.
 
+/// All backends of a spool.
+pub mod exporter;
+mod backend;
+mod delivery;
 /// What Carbon may see of a name.
 pub mod name_filter;
 /// Carbon's plaintext protocol.
 pub mod carbon_line;
 /// Carbon's pickle protocol.
 pub mod carbon_pickle;
+mod resolver;
+mod connection;
+mod pace;
 mod stop;
 /// Why a segment was not delivered.
 pub mod error;
-mod pace;
-mod connection;
-mod resolver;
 /// The accounts of one backend.
 pub mod accounts;
 /// The accounts of all backends.
 pub mod registry;
-mod delivery;
-mod backend;
-/// All backends of a spool.
-pub mod exporter;
 
 pub use accounts::BackendAccounts;
 pub use error::{ExportError, Fault};

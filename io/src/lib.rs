@@ -9,7 +9,7 @@
 pub mod clock;
 /// Which CPUs the workers are pinned to.
 pub mod cpu;
-/// System calls that no safe crate offers, and the wake-up of a sleeping worker.
+/// System calls that no safe crate offers, and the wake-up of sleeping threads.
 pub mod sys;
 /// Receiving by io_uring.
 pub mod ring;

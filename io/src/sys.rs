@@ -1,4 +1,4 @@
-//! System calls that no safe crate offers, and the wake-up of a sleeping worker.
+//! System calls that no safe crate offers, and the wake-up of sleeping threads.
 //!
 //! The home of `unsafe` for memory mappings and socket options; what it exports is safe but for
 //! `Mapping::slice`, whose obligation only the owner of the mapping can meet.
@@ -22,10 +22,10 @@ const MEMINFO_COUNT: usize = 9;
 /// Index of the drops among them (`SK_MEMINFO_DROPS`).
 const MEMINFO_DROPS: usize = 8;
 
-/// An event that wakes one sleeping worker: an eventfd.
+/// An event that wakes who sleeps on it, a worker, the admin port or the exporters: an eventfd.
 ///
-/// Set from any thread; seen by the worker's ring or `ppoll`. Wake-ups that come before the worker
-/// looks are one wake-up.
+/// Set from any thread; seen by a ring or `ppoll`. Wake-ups that come before somebody looks are one
+/// wake-up.
 #[derive(Debug)]
 pub struct WakeUp {
     event: OwnedFd,
@@ -41,7 +41,7 @@ impl WakeUp {
         Ok(Self { event })
     }
 
-    /// Sets it: the worker begins a batch within about 2 ms.
+    /// Sets it; a worker begins a batch within about 2 ms.
     pub fn wake(&self) {
         // EAGAIN means that the counter is full, hence set; an eventfd knows no other error.
         rustix::io::write(&self.event, &1_u64.to_ne_bytes()).ok();
@@ -124,11 +124,10 @@ pub fn socket_drops(socket: impl AsFd) -> io::Result<u32> {
     Ok(values[MEMINFO_DROPS])
 }
 
-/// The drops of one socket as a count that does not wrap.
+/// The drops of one socket between readings of a counter that wraps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SocketDrops {
     seen: u32,
-    total: u64,
 }
 
 impl SocketDrops {
@@ -138,14 +137,7 @@ impl SocketDrops {
     pub fn record(&mut self, reading: u32) -> u64 {
         let new = u64::from(reading.wrapping_sub(self.seen));
         self.seen = reading;
-        self.total += new;
         new
-    }
-
-    /// All drops recorded.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total
     }
 }
 
@@ -276,11 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn drops_add_up_across_the_wrap_of_the_kernel_counter() {
+    fn drops_are_counted_across_the_wrap_of_the_kernel_counter() {
         let mut drops = SocketDrops::default();
         assert_eq!(drops.record(u32::MAX - 1), u64::from(u32::MAX - 1));
         assert_eq!(drops.record(3), 5);
-        assert_eq!(drops.total(), (1 << 32) + 3);
     }
 
     #[test]

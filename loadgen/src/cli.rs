@@ -182,7 +182,7 @@ impl Arguments {
             return Ok(Task::Replay(Replay { file, port, target, rate, is_json: self.json }));
         }
         let packing = self.packing.resolve(&self.key_prefix, self.gso)?;
-        let has_twice = |protocol| self.sink.iter().filter(|sink| sink.0 == protocol).count() > 1;
+        let has_twice = |protocol| 1 < self.sink.iter().filter(|sink| sink.0 == protocol).count();
         if has_twice(Protocol::Text) || has_twice(Protocol::Pickle) {
             return Err("--sink: give each protocol once".to_owned());
         }

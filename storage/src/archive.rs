@@ -1,7 +1,7 @@
-//! The read side of the archive: what `query` and the status page look at.
+//! The read side of the archive: what `query` looks at.
 //!
 //! Works beside a running daemon and takes no lock: segments never change, and a name whose file
-//! expired between listing and reading is one to skip ([`crate::SegmentError::is_vanished`]).
+//! expired between listing and reading is one to skip (`crate::SegmentError::is_vanished`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl Archive {
         // A wrong path is worth an error to whoever asks; an empty list would hide it.
         std::fs::metadata(&self.directory)?;
         layout::list_segments(&self.directory, &mut names)?;
-        names.retain(|name| name.timestamp_s() >= since_s);
+        names.retain(|name| since_s <= name.timestamp_s());
         names.sort_unstable();
         Ok(names)
     }

@@ -1,7 +1,7 @@
 //! Whether the columns of a body fit together.
 //!
 //! rkyv's validation proves that every pointer and string of a body is sound, not that the columns
-//! have equal lengths. [`check`] proves that, once per segment: before it is written, so that a
+//! have equal lengths. `check` proves that, once per segment: before it is written, so that a
 //! fault in the statistics never becomes a file, and after it is read, so that later code may index
 //! without checks. The structs are taken apart field by field: a new field does not compile here
 //! until somebody says what it must agree with.
@@ -107,7 +107,7 @@ fn check_bins(timers: &ArchivedTimerColumns) -> Result<(), ColumnsError> {
             0 => Some(0),
             index => timers.histogram_rules.get(index - 1).map(|rule| rule.bin_names.len()),
         };
-        if bin_count_max.is_none_or(|max| bin_count > max) {
+        if bin_count_max.is_none_or(|max| max < bin_count) {
             return Err(ColumnsError::HistogramRule { row });
         }
         start = end;

@@ -1,7 +1,7 @@
 //! What can go wrong on disk: with which file, for which cause, and whether trying again can help.
 //!
-//! [`SpoolError`] is for operations on the spool, [`SegmentError`] for one file's content,
-//! [`EncodeError`] for rows that cannot become a segment, [`ColumnsError`] for columns that do not
+//! `SpoolError` is for operations on the spool, `SegmentError` for one file's content,
+//! `EncodeError` for rows that cannot become a segment, `ColumnsError` for columns that do not
 //! fit together.
 
 use std::io;

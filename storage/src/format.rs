@@ -19,13 +19,13 @@
 //! | 52 | 4 | row count | series in this part, books not counted |
 //! | 56 | 4 | body CRC | CRC-32C (Castagnoli) of the body |
 //! | 60 | 4 | header CRC | CRC-32C of bytes 0 to 59 |
-//! | 64 | .. | body | [`floe_core::row::Rows`] as rkyv 0.8 lays it out |
+//! | 64 | .. | body | `floe_core::row::Rows` as rkyv 0.8 lays it out |
 //!
 //! Every version, past and future, keeps magic, version and header CRC where they are: a file with
 //! the magic and a right header CRC but another version or schema hash is *unknown*, not damaged.
 //!
-//! Operations: a segment is written once and never changed ([`crate::writer`]). Read order:
-//! length, header CRC, version, body CRC, body ([`crate::reader`]). Recovery: [`crate::recovery`].
+//! Operations: a segment is written once and never changed (`crate::writer`). Read order:
+//! length, header CRC, version, body CRC, body (`crate::reader`). Recovery: `crate::recovery`.
 //! This module touches no file.
 
 use crate::error::SegmentError;

@@ -122,7 +122,7 @@ pub(crate) fn move_to_quarantine(from: &Path, quarantine: &Path) -> io::Result<P
     let id = FileId::of(&fs::symlink_metadata(from)?);
     for attempt in 0..QUARANTINE_NAMES_MAX {
         let mut free_name = name.to_owned();
-        if attempt > 0 {
+        if attempt != 0 {
             free_name.push(format!(".{attempt}"));
         }
         let target = quarantine.join(free_name);

@@ -134,7 +134,7 @@ fn checked_header(file: &mut File) -> Result<(Header, CheckedLength), SegmentErr
     let header = Header::decode(&bytes)?;
     let length = usize::try_from(file_bytes).unwrap_or(usize::MAX);
     let is_as_said = header.body_bytes == file_bytes - HEADER_BYTES as u64;
-    if !is_as_said || length - HEADER_BYTES > SEGMENT_PART_BYTES_MAX {
+    if !is_as_said || SEGMENT_PART_BYTES_MAX < length - HEADER_BYTES {
         return Err(SegmentError::Length { file_bytes, body_bytes: header.body_bytes });
     }
     Ok((header, CheckedLength { file: length }))

@@ -5,7 +5,7 @@
 //! each file once however many links it has: damaged ones go to `quarantine/`, those of unknown
 //! versions stay untouched. Bodies are checked at first use, by the reader.
 //!
-//! Every outcome is counted in [`RecoveryReport`]. One bad file never keeps the daemon from
+//! Every outcome is counted in `RecoveryReport`. One bad file never keeps the daemon from
 //! starting. An exporter may be at work meanwhile: a link that vanishes is acknowledged.
 
 use std::collections::HashMap;
@@ -172,7 +172,7 @@ impl Recovery<'_> {
                 Err(_) => self.report.unknown += 1,
             }
         }
-        if self.report.published > 0 {
+        if self.report.published != 0 {
             for directory in directories.iter().chain([&tmp]) {
                 layout::sync_directory(directory)?;
             }

@@ -202,7 +202,7 @@ impl Index {
         now_s: u64,
         expired: &mut Expired,
     ) -> Result<(), SpoolError> {
-        while self.len() > 1
+        while 1 < self.len()
             && let Some(oldest) = self.oldest().copied()
         {
             if self.bytes <= caps.bytes && !is_too_old(oldest.name, caps, now_s) {
@@ -224,7 +224,7 @@ impl Index {
         let mut place = 0;
         while place + 1 < self.len() && expired.bytes - before < bytes {
             let name = self.entries[place].name;
-            if link_count(&self.path(name)).is_ok_and(|count| count > 1) {
+            if link_count(&self.path(name)).is_ok_and(|count| 1 < count) {
                 place += 1;
             } else {
                 self.expire(name, expired)?;
@@ -240,5 +240,5 @@ fn link_count(path: &std::path::Path) -> io::Result<u64> {
 
 /// A timestamp in the future is never too old.
 fn is_too_old(name: SegmentName, caps: Caps, now_s: u64) -> bool {
-    now_s.saturating_sub(name.timestamp_s()).saturating_mul(1_000) > caps.age_ms
+    caps.age_ms < now_s.saturating_sub(name.timestamp_s()).saturating_mul(1_000)
 }

@@ -1,7 +1,7 @@
 //! Names of segment files: `<unix seconds>-<run id>-<sequence>-<part>.seg`, decimal.
 //!
 //! Every field has a fixed width (11, 14, 12 and 5 digits), so that the order of the names as
-//! bytes, the order of [`SegmentName`]s and the order of the queue are one and the same. The
+//! bytes, the order of `SegmentName`s and the order of the queue are one and the same. The
 //! seconds are the timestamp of the interval; the run id is the start of the daemon in ms, raised
 //! above any run id in the spool, so that a run sorts behind its predecessors even after the clock
 //! was set back; the sequence counts commits of a run from 0; the part counts within an interval.
@@ -9,7 +9,6 @@
 //! Names that do not have exactly this shape are foreign: nobody here touches such files.
 
 use std::fmt;
-use std::path::Path;
 
 /// Greatest timestamp a name can bear, seconds since the epoch (the year 5138).
 pub const TIMESTAMP_S_MAX: u64 = 99_999_999_999;
@@ -72,12 +71,6 @@ impl SegmentName {
             return None;
         }
         Some(Self { timestamp_s, run_id, sequence, part })
-    }
-
-    /// Reads the last component of `path`.
-    #[must_use]
-    pub fn of_path(path: &Path) -> Option<Self> {
-        Self::parse(path.file_name()?.to_str()?)
     }
 
     /// End of the interval, seconds since the epoch.

@@ -1,6 +1,6 @@
 //! The ingest half: commits the rows of an interval, and keeps the spool within its caps.
 //!
-//! Driven by the coordinator. [`Spool::commit`] returns when every part of the interval lies on
+//! Driven by the coordinator. `Spool::commit` returns when every part of the interval lies on
 //! the disk under a name in every backend's queue and in the archive; after an error nothing of it
 //! is left, and the same call may be made again: it writes new files with the same timestamps.
 //!
@@ -164,7 +164,7 @@ impl Spool {
             retry_count += 1;
             let needed = entries.iter().map(|entry| entry.bytes).sum::<u64>() + RELIEF_SLACK_BYTES;
             let freed = self.archive.relieve_archive(needed, &mut relieved.archive);
-            if !freed.is_ok_and(|bytes| bytes > 0) {
+            if !freed.is_ok_and(|bytes| 0 < bytes) {
                 return Err(error);
             }
         }
@@ -182,7 +182,7 @@ impl Spool {
             if let Err(error) = queue.cap_queue(caps, now_s, &mut expired) {
                 retired.fail(error);
             }
-            if expired.segments > 0 {
+            if expired.segments != 0 {
                 *retired.backend(&limits.name) = expired;
             }
         }
@@ -352,7 +352,7 @@ impl Spool {
         for (limits, queue) in self.backends.iter().zip(&mut self.queues) {
             let mut expired = Expired::default();
             queue.expire(name, &mut expired)?;
-            if expired.segments > 0 {
+            if expired.segments != 0 {
                 retired.backend(&limits.name).merge(expired);
             }
         }

@@ -1,13 +1,13 @@
 //! Rows into bytes, and bytes into a published file.
 //!
-//! The coordinator's side of a segment. [`Writer`] serialises into one buffer that is reused, the
+//! The coordinator's side of a segment. `Writer` serialises into one buffer that is reused, the
 //! header in front: 64 bytes keep the body aligned, so file and buffer are the same bytes. Then
 //! the steps of publishing, in the order that survives a kill at any instruction: write
 //! `tmp/<name>`, fdatasync, link into each directory, unlink `tmp/<name>`, fsync the directories.
 //! Until the first link nobody sees the segment; after it, it is whole.
 //!
 //! Limits: a body of `SEGMENT_PART_BYTES_MAX`. Never writes to a file twice: a failed fsync says
-//! nothing about the next one, so a retry is a new file ([`crate::spool`]).
+//! nothing about the next one, so a retry is a new file (`crate::spool`).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -47,7 +47,7 @@ impl Writer {
         self.buffer.resize(HEADER_BYTES, 0);
         rkyv::api::high::to_bytes_in::<_, rancor::Error>(rows, &mut self.buffer)?;
         let body = &self.buffer[HEADER_BYTES..];
-        if body.len() > SEGMENT_PART_BYTES_MAX {
+        if SEGMENT_PART_BYTES_MAX < body.len() {
             return Err(EncodeError::TooLarge { bytes: body.len() });
         }
         columns::check(rkyv::access::<ArchivedRows, rancor::Error>(body)?)?;

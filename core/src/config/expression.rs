@@ -418,7 +418,7 @@ impl<'a> Evaluator<'a> {
 
 /// JavaScript reads `010` as octal or refuses it: neither is meant.
 fn has_leading_zero(text: &str) -> bool {
-    text.len() > 1 && text.starts_with('0') && text.as_bytes()[1].is_ascii_digit()
+    1 < text.len() && text.starts_with('0') && text.as_bytes()[1].is_ascii_digit()
 }
 
 /// `parseInt`, `parseFloat` (their leading number) and `Number` (the whole text).

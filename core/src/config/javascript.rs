@@ -152,7 +152,7 @@ fn without_frame<'a, 'b>(tokens: &'a [Placed<'b>]) -> &'a [Placed<'b>] {
     let is_target = |token: &Token<'_>| matches!(token, Token::Name(_) | Token::Sign("."));
     let target = tokens.iter().take_while(|placed| is_target(&placed.token)).count();
     let is_assigned =
-        target > 0 && tokens.get(target).is_some_and(|placed| placed.token == Token::Sign("="));
+        0 < target && tokens.get(target).is_some_and(|placed| placed.token == Token::Sign("="));
     let mut tokens = if is_assigned { &tokens[target + 1..] } else { tokens };
     while let [rest @ .., Placed { token: Token::Sign(";"), .. }] = tokens {
         tokens = rest;

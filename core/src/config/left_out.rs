@@ -13,7 +13,7 @@ pub(super) fn read(root: &mut Table<'_>, notes: &mut Notes) -> Result<(), Config
         let interval = block.take_truthy("interval");
         block.take("percent");
         block.take("log");
-        let is_on = interval.is_some_and(|interval| interval.number().is_none_or(|ms| ms > 0.0));
+        let is_on = interval.is_some_and(|interval| interval.number().is_none_or(|ms| 0.0 < ms));
         block.finish(notes)?;
         note(is_on, "keyFlush", notes);
     }

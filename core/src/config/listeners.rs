@@ -1,6 +1,6 @@
 //! Where datagrams come in: `servers`, or the keys of one server at the top level.
 //!
-//! A server of a kind that is not there yet is left out and named, never turned into UDP: its clients
+//! A server of another kind than UDP is left out and named, never turned into UDP: its clients
 //! would send into nothing.
 
 use std::net::{IpAddr, Ipv6Addr};

@@ -97,7 +97,7 @@ pub(super) fn number_of(text: &str) -> Option<f64> {
 
 /// `number` as `f64` where it is exact.
 fn exact_number(number: u64) -> Option<f64> {
-    if number >= 1 << 53 {
+    if 1 << 53 <= number {
         return None;
     }
     #[expect(clippy::cast_precision_loss, reason = "below 2^53 every whole number is exact")]

@@ -1,7 +1,7 @@
-//! One value of a line: its fields become a [`Value`] or a [`Reason`].
+//! One value of a line: its fields become a `Value` or a `Reason`.
 //!
 //! Last stage of the general path, and the judge of both: the regular path uses the same
-//! [`counter`] and [`timer`], and leaves every value that it would refuse to this module.
+//! `counter` and `timer`, and leaves every value that it would refuse to this module.
 
 use super::{number, white_space};
 use crate::sample::{Kind, Reason, Value};

@@ -11,7 +11,7 @@
 //! A block is complete before it is stored: a short datagram is walked at once, and a CPU waits for
 //! bits that were stored and then changed (10 ns per datagram).
 //!
-//! Limits: [`DATAGRAM_BYTES_MAX`] bytes, of a buffer that is readable for [`DATAGRAM_SLACK_BYTES`]
+//! Limits: `DATAGRAM_BYTES_MAX` bytes, of a buffer that is readable for `DATAGRAM_SLACK_BYTES`
 //! more. Not done here: grammar.
 
 mod portable;

@@ -1,6 +1,6 @@
 //! Numbers as the reference daemon reads them.
 //!
-//! Used by the regular path ([`short_at`]) and by the general one ([`parse`]). Almost every number on
+//! Used by the regular path (`short_at`) and by the general one (`parse`). Almost every number on
 //! the wire has a few digits and at most one dot: its digits fit exactly into a double, so does the
 //! power of ten behind the dot, and one division of the two is correctly rounded. Everything else
 //! is checked against the grammar here and only then given to `fast-float2`, which would accept

@@ -1,4 +1,4 @@
-//! The admin interface on `mgmt_port`: the port is held and answers, the commands are not here yet.
+//! The admin interface on `mgmt_port`: the port is held and answers, but knows no commands.
 //!
 //! Scripts take an open admin port for a sign of life, so it opens last, when everything else
 //! listens. A connection is told what this version offers and closed; nothing is read, so nobody

@@ -1,4 +1,4 @@
-//! The accounts of one backend: written by its thread, read by the console, `/metrics` and itself.
+//! The accounts of one backend: written by its thread, read by it and by the coordinator.
 //!
 //! A point is in exactly one place: written and acknowledged, or refused with a cause. Both are
 //! counted when the segment leaves the queue, so that a resend counts nothing twice. Every number
@@ -18,7 +18,7 @@ pub struct BackendAccounts {
     link: [AtomicU64; Link::COUNT],
 }
 
-/// What is counted per backend. A closed list: it names points and metrics.
+/// What is counted per backend. A closed list: it names points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Count {
@@ -62,7 +62,7 @@ impl Count {
         Self::PointsCleaned,
     ];
 
-    /// The name used in points, metrics and docs.
+    /// The word used in points and docs.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {

@@ -25,14 +25,14 @@ use rustix::event::PollFlags;
 use rustix::fs::inotify;
 
 use super::accounts::{BackendAccounts, Count, Reading};
-use super::connection::{Awaited, Connection, Delivery, Patience, ns};
+use super::connection::{Awaited, Connection, Delivery, Patience};
 use super::delivery::{Attempt, Format, OwnPoints};
 use super::error::ExportError;
 use super::exporter::OwnBooks;
 use super::pace::{Backoff, Pace};
 use super::resolver::Resolver;
 use super::stop::{Stop, Waited};
-use crate::clock::{monotonic_ns, wall_ms};
+use crate::clock::{duration_ns, monotonic_ns, wall_ms};
 
 /// Attempts that must end with a silent peer before a segment counts as weakly acknowledged.
 const SILENT_ATTEMPTS_MAX: u32 = 3;
@@ -118,7 +118,11 @@ impl Backend {
             accounts,
             stop,
             patience,
-            backoff: Backoff::new(ns(patience.backoff_first), ns(patience.backoff_last), seed),
+            backoff: Backoff::new(
+                duration_ns(patience.backoff_first),
+                duration_ns(patience.backoff_last),
+                seed,
+            ),
             pace: Pace::new(),
             retry_ns: 0,
             newest_timestamp_s: 0,
@@ -170,7 +174,7 @@ impl Backend {
         self.attempts.retain(|name, _| names.binary_search(name).is_ok());
         let newest = names.iter().rfind(|name| !self.passed_over.contains(name));
         let Some(newest) = newest else { return Step::Idle };
-        if newest.timestamp_s() > self.newest_timestamp_s {
+        if self.newest_timestamp_s < newest.timestamp_s() {
             self.newest_timestamp_s = newest.timestamp_s();
             self.live_bytes = 0;
         }
@@ -253,7 +257,7 @@ impl Backend {
         let addresses = self.resolver.addresses(self.patience.connect, stop)?;
         let connection = Connection::open(addresses, self.patience, stop)?;
         let attempts = self.attempts.entry(name).or_default();
-        if attempts.sent > 0 {
+        if attempts.sent != 0 {
             self.accounts.add(Count::SegmentsResent, 1);
         }
         attempts.sent += 1;
@@ -301,7 +305,7 @@ impl Backend {
     fn is_silence_enough(&mut self, name: SegmentName) -> bool {
         let attempts = self.attempts.entry(name).or_default();
         attempts.silent += 1;
-        !self.is_close_expected || attempts.silent >= SILENT_ATTEMPTS_MAX
+        !self.is_close_expected || SILENT_ATTEMPTS_MAX <= attempts.silent
     }
 
     fn tell_weakness(&mut self) {
@@ -310,7 +314,7 @@ impl Backend {
             tracing::warn!(
                 backend = self.accounts.name(),
                 "peer never closes, segments acknowledged weakly; if it is a relay that keeps \
-                 connections open, set acknowledgement \"written\""
+                 connections open, set ack = \"written\""
             );
         }
     }
@@ -347,7 +351,8 @@ impl Backend {
         let backoff_ns = self.backoff.delay_ns();
         // What only new settings can cure is still tried: the name server may say otherwise.
         let is_retryable = error.is_retryable();
-        let delay_ns = if is_retryable { backoff_ns } else { ns(self.patience.backoff_last) };
+        let delay_ns =
+            if is_retryable { backoff_ns } else { duration_ns(self.patience.backoff_last) };
         self.retry_ns = monotonic_ns() + delay_ns;
         let (backend, fault) = (self.accounts.name(), error.fault());
         let retry_ms = delay_ns / 1_000_000;
@@ -364,7 +369,7 @@ impl Backend {
 
     /// Waits for a new segment, `until_ns`, the next look or the stop.
     fn wait(&self, until_ns: u64) {
-        let until_ns = until_ns.min(monotonic_ns().saturating_add(ns(self.patience.scan)));
+        let until_ns = until_ns.min(monotonic_ns().saturating_add(duration_ns(self.patience.scan)));
         let fd = self.notifications.as_ref().map(AsFd::as_fd);
         let waited = self.stop.wait(fd, PollFlags::IN, until_ns);
         if let (Ok(Waited::Ready), Some(notifications)) = (waited, &self.notifications) {

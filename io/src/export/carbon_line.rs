@@ -1,9 +1,9 @@
 //! Carbon's plaintext protocol: `NAME SP VALUE SP TIMESTAMP LF`.
 //!
 //! One of the two output buffers between `floe_core::point` and a backend's connection; the other
-//! is [`crate::export::carbon_pickle`]. Its only way in is `LineBuffer::push`, so that whatever it
+//! is `crate::export::carbon_pickle`. Its only way in is `LineBuffer::push`, so that whatever it
 //! holds is fit for Carbon: UTF-8, no white space in a name, lines of at most 4,096 bytes, finite
-//! values, whole seconds ([`crate::export::name_filter`]). What does not pass is counted by cause.
+//! values, whole seconds (`crate::export::name_filter`). What does not pass is counted by cause.
 //!
 //! Values are JavaScript's text, as the reference daemon's lines have it.
 

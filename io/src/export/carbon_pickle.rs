@@ -1,6 +1,6 @@
 //! Carbon's pickle protocol: frames of points as a Python list.
 //!
-//! The second output buffer beside [`crate::export::carbon_line`], with the same gate in front. We
+//! The second output buffer beside `crate::export::carbon_line`, with the same gate in front. We
 //! only ever write pickles, never load one.
 //!
 //! # Format
@@ -89,7 +89,7 @@ impl FrameBuffer {
         self.bytes.extend_from_slice(b"\x86\x86");
         self.frame_points += 1;
         let frame_bytes = self.bytes.len() - self.frame_start;
-        if self.frame_points == PICKLE_FRAME_POINTS_MAX || frame_bytes > FRAME_BYTES_FULL {
+        if self.frame_points == PICKLE_FRAME_POINTS_MAX || FRAME_BYTES_FULL < frame_bytes {
             self.close_frame();
         }
     }

@@ -22,7 +22,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::error::ExportError;
 use super::stop::{Stop, Waited};
-use crate::clock::monotonic_ns;
+use crate::clock::{duration_ns, monotonic_ns};
 
 /// How long an exporter waits for what.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +203,7 @@ impl<'s> Connection<'s> {
     /// Waits for readiness or until it is time to look at the progress.
     fn wait(&self, flags: PollFlags) -> Result<(), ExportError> {
         let look = LOOK.min(self.patience.stall).min(self.patience.weak_close);
-        let until_ns = monotonic_ns().saturating_add(ns(look));
+        let until_ns = monotonic_ns().saturating_add(duration_ns(look));
         match self.stop.wait(Some(self.socket.as_fd()), flags, until_ns) {
             Ok(Waited::StopOver) => Err(ExportError::Stopped),
             Ok(_) => Ok(()),
@@ -219,7 +219,7 @@ impl<'s> Connection<'s> {
             self.progress = Progress { unacknowledged_bytes, at_ns: now_ns };
         }
         let waited_ns = now_ns.saturating_sub(self.progress.at_ns);
-        if waited_ns < ns(limit) {
+        if waited_ns < duration_ns(limit) {
             return Ok(());
         }
         let (peer, sent_bytes, waited_ms) = (self.peer, self.sent_bytes, waited_ns / 1_000_000);
@@ -261,10 +261,6 @@ impl<'s> Connection<'s> {
     }
 }
 
-pub(crate) fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// A non-blocking socket connected to `peer`.
 fn connect(peer: SocketAddr, patience: Patience, stop: &Stop) -> Result<Socket, ExportError> {
     let socket_error = |source| ExportError::Socket { operation: "make a socket", source };
@@ -283,7 +279,7 @@ fn connect(peer: SocketAddr, patience: Patience, stop: &Stop) -> Result<Socket, 
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => return Err(refused(error)),
     }
-    let until_ns = monotonic_ns().saturating_add(ns(patience.connect));
+    let until_ns = monotonic_ns().saturating_add(duration_ns(patience.connect));
     loop {
         match stop.wait(Some(socket.as_fd()), PollFlags::OUT, until_ns) {
             Ok(Waited::Ready) => break,

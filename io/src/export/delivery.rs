@@ -1,7 +1,7 @@
 //! One attempt at one segment: its points, formatted and sent over one connection.
 //!
 //! The payload is never in memory as a whole: it is formatted in chunks, each written before the
-//! next is made. Nothing here decides about retries; that is [`super::backend`].
+//! next is made. Nothing here decides about retries; that is `super::backend`.
 
 use floe_core::config::settings::{BackendSettings, Protocol};
 use floe_core::namespace::Namespace;
@@ -127,7 +127,7 @@ impl Format {
                 return;
             }
             payload.push(name, value);
-            if payload.as_bytes().len() >= CHUNK_BYTES {
+            if CHUNK_BYTES <= payload.as_bytes().len() {
                 let write_ns = monotonic_ns();
                 result = connection.write_all(payload.as_bytes());
                 payload.clear();

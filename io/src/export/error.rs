@@ -65,7 +65,7 @@ pub enum ExportError {
     /// The peer's kernel has everything, but the peer neither closed nor broke the connection.
     #[error(
         "{peer} has {sent_bytes} bytes but did not close for {waited_ms} ms; a relay that never \
-         closes needs acknowledgement \"written\""
+         closes needs ack = \"written\""
     )]
     NotClosed {
         /// The peer.

@@ -11,10 +11,10 @@ use floe_storage::{ExportLock, SpoolError};
 
 use super::accounts::BackendAccounts;
 use super::backend::Backend;
-use super::connection::{Patience, ns};
+use super::connection::Patience;
 use super::registry::AccountRegistry;
 use super::stop::Stop;
-use crate::clock::{monotonic_ns, wall_ms};
+use crate::clock::{duration_ns, monotonic_ns, wall_ms};
 
 /// The exporters could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ impl Exporter {
     }
 
     fn end(&mut self, patience: Duration) {
-        self.stop.request(monotonic_ns().saturating_add(ns(patience)));
+        self.stop.request(monotonic_ns().saturating_add(duration_ns(patience)));
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("exporter thread panicked");

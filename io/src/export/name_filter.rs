@@ -67,7 +67,7 @@ pub(crate) struct Timestamp(u32);
 
 impl Timestamp {
     pub(crate) fn new(timestamp_s: u64) -> Option<Self> {
-        u32::try_from(timestamp_s).ok().filter(|seconds| *seconds > 0).map(Self)
+        u32::try_from(timestamp_s).ok().filter(|seconds| *seconds != 0).map(Self)
     }
 
     pub(crate) fn seconds(self) -> u32 {
@@ -174,7 +174,7 @@ fn check_length(name: &[u8]) -> Result<(), Refusal> {
     if name.is_empty() || name[0] == b';' {
         return Err(Refusal::EmptyName);
     }
-    if name.len() > NAME_BYTES_MAX { Err(Refusal::LongName) } else { Ok(()) }
+    if NAME_BYTES_MAX < name.len() { Err(Refusal::LongName) } else { Ok(()) }
 }
 
 /// Puts a harmless form of `name` into `out`: invalid UTF-8 becomes U+FFFD, white space and

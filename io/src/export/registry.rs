@@ -1,8 +1,8 @@
-//! The accounts of all backends, as whoever is curious sees them.
+//! The accounts of all backends, by name.
 //!
-//! Cold and shared: an exporter registers itself when it starts, the coordinator enters what
-//! expired, consoles and pages read. Backends may come and go at a reload, so it is a map and not a
-//! list. Nothing on the data plane touches it.
+//! Cold and shared: exporters register themselves as they start, and the coordinator, which knows
+//! them by name alone, enters what expired and reads the differences. Nothing on the data plane
+//! touches it.
 
 use std::collections::BTreeMap;
 use std::hash::RandomState;

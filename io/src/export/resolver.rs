@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::connection::ns;
 use super::error::ExportError;
 use super::stop::Stop;
-use crate::clock::monotonic_ns;
+use crate::clock::{duration_ns, monotonic_ns};
 
 /// Between two looks at the stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -64,7 +63,7 @@ impl Resolver {
     }
 
     fn look_up(&mut self, patience: Duration, stop: &Stop) -> Result<Answer, ExportError> {
-        let until_ns = monotonic_ns().saturating_add(ns(patience));
+        let until_ns = monotonic_ns().saturating_add(duration_ns(patience));
         let running = match self.running.take() {
             Some(running) => running,
             None => match start(self.address.clone()) {

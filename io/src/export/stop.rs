@@ -1,17 +1,19 @@
 //! The orderly stop of the exporters, and the only way in which they wait.
 //!
-//! One [`Stop`] is shared by all backends. Before it is requested a wait ends at its own time or
-//! when the stop comes; afterwards it ends at the stop's deadline at the latest. The eventfd is
+//! One `Stop` is shared by all backends. Before it is requested a wait ends at its own time or
+//! when the stop comes; afterwards it ends at the stop's deadline at the latest. The event is
 //! never cleared: it wakes every backend, however many there are.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::clock::{NS_PER_S, monotonic_ns};
+use crate::clock::monotonic_ns;
+use crate::sys::{WakeUp, timespec};
 
 /// Not requested yet.
 const NEVER: u64 = u64::MAX;
@@ -19,7 +21,7 @@ const NEVER: u64 = u64::MAX;
 /// A request to stop, with the time by which to have stopped.
 #[derive(Debug)]
 pub(crate) struct Stop {
-    event: OwnedFd,
+    event: WakeUp,
     deadline_ns: AtomicU64,
 }
 
@@ -38,16 +40,14 @@ pub(crate) enum Waited {
 
 impl Stop {
     pub(crate) fn new() -> io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { event, deadline_ns: AtomicU64::new(NEVER) })
+        Ok(Self { event: WakeUp::new()?, deadline_ns: AtomicU64::new(NEVER) })
     }
 
     /// Asks all backends to be done by `deadline_ns` of the monotonic clock.
     pub(crate) fn request(&self, deadline_ns: u64) {
         // Release: pairs with the Acquire in `deadline_ns`. The event below orders it for waiters.
         self.deadline_ns.store(deadline_ns.min(NEVER - 1), Ordering::Release);
-        // EAGAIN means that the counter is full, hence set; an eventfd knows no other error.
-        rustix::io::write(&self.event, &1_u64.to_ne_bytes()).ok();
+        self.event.wake();
     }
 
     pub(crate) fn is_requested(&self) -> bool {
@@ -86,7 +86,7 @@ impl Stop {
             ];
             // The event stays set: after the request it would end every wait at once.
             let watched = usize::from(is_requested)..1 + usize::from(fd.is_some());
-            match poll(&mut fds[watched], Some(&timespec(left_ns))) {
+            match poll(&mut fds[watched], Some(&timespec(Duration::from_nanos(left_ns)))) {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
@@ -109,20 +109,14 @@ impl Stop {
     }
 }
 
-fn timespec(ns: u64) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(ns / NS_PER_S).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(ns % NS_PER_S).expect("below 1e9"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::NS_PER_S;
 
     /// A file descriptor that never becomes ready.
-    fn silent() -> OwnedFd {
-        eventfd(0, EventfdFlags::NONBLOCK).unwrap()
+    fn silent() -> WakeUp {
+        WakeUp::new().unwrap()
     }
 
     #[test]
@@ -163,7 +157,8 @@ mod tests {
     fn ready_descriptor_ends_a_wait_during_a_stop() {
         let stop = Stop::new().unwrap();
         stop.request(monotonic_ns() + 3_600 * NS_PER_S);
-        let ready = eventfd(1, EventfdFlags::NONBLOCK).unwrap();
+        let ready = WakeUp::new().unwrap();
+        ready.wake();
         let waited = stop.wait(Some(ready.as_fd()), PollFlags::IN, u64::MAX).unwrap();
         assert_eq!(waited, Waited::Ready);
     }

@@ -133,7 +133,7 @@ impl Receive for Recvmmsg<'_> {
             }
         }
         self.pace.record(datagrams);
-        self.last = match (is_full, has_failed || datagrams > 0) {
+        self.last = match (is_full, has_failed || 0 < datagrams) {
             (true, _) => LastBatch::Full,
             // A socket that fails at once is not polled at once.
             (false, true) => LastBatch::Short,

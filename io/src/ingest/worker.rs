@@ -149,8 +149,8 @@ pub enum StartError {
 /// Starts a worker on a thread of its own, which returns `sink` when it ends.
 ///
 /// Exactly one report is sent on `started`, before the first batch: the channel needs room for one
-/// per worker, or a reader. After an error the thread ends
-/// at once.
+/// per worker, or a reader. After an error the thread ends at once.
+///
 /// # Errors
 /// The kernel's, when it refuses a thread.
 pub fn spawn<S: DatagramSink + Send + 'static>(
