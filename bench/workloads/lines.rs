@@ -1,7 +1,7 @@
 //! Names and lines: what the clients of the benchmarks send.
 //!
 //! A name has one kind for good, by its number: of 50 names in a row 30 are counters, 15 timers, 4
-//! gauges and 1 a set. A line of [`Shape::Mix`] is 29 bytes long whatever its kind.
+//! gauges and 1 a set. A line of `Shape::Mix` is 29 bytes long whatever its kind.
 
 use std::io::Write;
 

@@ -9,7 +9,7 @@
 //!
 //! Core reads neither file nor environment: text, host name and variables are handed in.
 //!
-//! Limits: texts of [`CONFIG_BYTES_MAX`], nesting of `CONFIG_DEPTH_MAX`. What it does not do: resolve
+//! Limits: texts of `CONFIG_BYTES_MAX`, nesting of `CONFIG_DEPTH_MAX`. What it does not do: resolve
 //! paths and host names, bind, or look whether a directory can be written.
 
 use std::collections::BTreeMap;

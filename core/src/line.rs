@@ -11,7 +11,7 @@
 //! delimiters are ASCII and stand in no multi-byte character, so only keys and members are replaced.
 //!
 //! Limits: [`DATAGRAM_BYTES_MAX`](crate::limits::DATAGRAM_BYTES_MAX) bytes a datagram. Time is
-//! linear in its length for any content, and nothing is allocated after [`LineParser::new`].
+//! linear in its length for any content, and nothing is allocated after `LineParser::new`.
 //! Not done here: arithmetic over samples (`shard`), counting of datagrams (the worker), shortening
 //! of refused lines for a log (the sink).
 

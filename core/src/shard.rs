@@ -1,6 +1,6 @@
 //! A shard: the part of the map one worker owns.
 //!
-//! The worker parses a datagram into a [`ShardBatch`], which hashes each key once, asks the cache
+//! The worker parses a datagram into a `ShardBatch`, which hashes each key once, asks the cache
 //! for its slot, and applies the values a few lines later. The coordinator asks for a flip, waits
 //! for the acknowledgement and collects the sealed generation. Nobody waits for anybody on the data
 //! plane, and memory is allocated only for a series not seen before and while pools grow.

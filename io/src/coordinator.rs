@@ -5,7 +5,7 @@
 //! interval, and at a tick closes it into rows and commits them to the spool. The workers go on
 //! receiving during all of it. A drain is the same with workers that have ended.
 //!
-//! Intervals that the disk refuses wait in memory ([`INTERVALS_WAITING_MAX`]) and are committed in
+//! Intervals that the disk refuses wait in memory (`INTERVALS_WAITING_MAX`) and are committed in
 //! order when it takes them again; what does not fit is dropped, oldest first, and counted.
 
 mod grid;

@@ -1,7 +1,7 @@
 //! floe at its sockets: rings, ingestion, the coordinator, exporters.
 //!
-//! A datagram enters by a socket of [`ingest::udp`], is received by [`ring::recv`] or
-//! [`ingest::recvmmsg`], and is handed to the sink of its worker by [`ingest::worker`]. The
+//! A datagram enters by a socket of [`ingest::udp`], is received by `ring::recv` or
+//! `ingest::recvmmsg`, and is handed to the sink of its worker by [`ingest::worker`]. The
 //! [`coordinator`] closes intervals into segments, and [`export`] ships them. [`daemon`] starts and
 //! stops it all.
 

@@ -5,7 +5,7 @@
 //! files, from words to one plain value; host name and environment are handed in. Everything else is
 //! refused with the list of what is read: a guess would start the daemon with a wrong setting.
 //!
-//! Limits: nesting of [`CONFIG_DEPTH_MAX`], texts of [`CONFIG_EXPRESSION_BYTES_MAX`], so that any
+//! Limits: nesting of `CONFIG_DEPTH_MAX`, texts of `CONFIG_EXPRESSION_BYTES_MAX`, so that any
 //! input ends soon. No variables, no functions of the file's own, no `? :`.
 
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_EXPRESSION_BYTES_MAX};

@@ -7,7 +7,7 @@
 //! their clock here, which is one batch.
 //!
 //! A set makes everything older of its worker irrelevant and starts the list anew. Signed values
-//! alone would grow it: after [`GAUGE_OPERATIONS_MAX`], or once the worker has lent out its whole
+//! alone would grow it: after `GAUGE_OPERATIONS_MAX`, or once the worker has lent out its whole
 //! chunk budget, they are folded into the newest one. That can change the last digit of a sum of
 //! fractions, and their order among the operations of other workers, and nothing else.
 

@@ -3,7 +3,7 @@
 //! A member is kept as a 128-bit keyed hash of its bytes (two independent 64-bit hashes under seeds
 //! of this process): sixteen bytes whatever the member's length, no allocation per member, and the
 //! chance that two of a million members fall together is below 2^-88. Beyond
-//! [`SET_MEMBERS_EXACT_MAX`] members per worker and generation the hashes go on in a HyperLogLog
+//! `SET_MEMBERS_EXACT_MAX` members per worker and generation the hashes go on in a HyperLogLog
 //! (4,096 registers: standard error 1.6 %). The switch is counted by the shard.
 
 use cardinality_estimator::CardinalityEstimator;

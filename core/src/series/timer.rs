@@ -1,7 +1,7 @@
 //! Timers: raw values in chunks, exact; beyond a budget a sketch with a stated error.
 //!
 //! Percentiles of the reference daemon are exact over the raw values, so the values are kept. A
-//! timer that passes [`TIMER_VALUES_EXACT_MAX`] in one generation of one worker, or a worker that
+//! timer that passes `TIMER_VALUES_EXACT_MAX` in one generation of one worker, or a worker that
 //! has lent out its whole chunk budget, goes on in a DDSketch: percentiles then carry a relative
 //! error of at most 1 % of the value; count, sum, sum of squares, lower and upper stay exact. Both
 //! switches are counted by the shard.
