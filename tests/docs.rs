@@ -34,6 +34,35 @@ fn every_link_leads_to_a_file() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// A citation is the path of a page; one of the references names an entry behind it, as in `S3`.
+#[test]
+fn every_page_and_entry_that_the_code_cites_is_there() {
+    let entries = read("docs/references.md");
+    let is_entry = |word: &str| entries.contains(&format!("\n### {word}: "));
+    let is_missing = |page: &str, behind: &str| {
+        let mut words = behind.split([' ', ',', ';', ':', ')', '.', '\n']);
+        let is_vague = page == "docs/references.md" && !words.nth(1).is_some_and(is_entry);
+        is_vague || !root().join(page).is_file()
+    };
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for source in sources(root()).iter().filter(|source| !source.ends_with(file!())) {
+        let text = std::fs::read_to_string(source).expect("sources are readable");
+        for (at, _) in text.match_indices("docs/") {
+            let Some(end) = text[at..].find(".md").map(|end| at + end + 3) else { break };
+            let page = &text[at..end];
+            let is_path = |each: char| each.is_alphanumeric() || "/_-.".contains(each);
+            if page.chars().all(is_path) {
+                count += 1;
+                if is_missing(page, &text[end..]) {
+                    missing.push(format!("{}: {page}", source.display()));
+                }
+            }
+        }
+    }
+    assert!(30 < count, "the sources were read, {count} citations found");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn every_setting_of_the_page_is_read_by_the_code() {
     let page = read("docs/configuration.md");
@@ -161,6 +190,22 @@ fn root() -> &'static Path {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every Rust file below `folder`.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the folder exists") {
+        let path = entry.expect("it can be listed").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_product = name.starts_with('.') || ["target", "node_modules"].contains(&name);
+        if path.is_dir() && !is_product {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
 }
 
 fn pages() -> Vec<Page> {

@@ -4,10 +4,10 @@
 //! interval, checks that they balance, and writes the differences into the segment and, where they
 //! are wanted, into points under `<prefixStats>.floe.`.
 //!
-//! Identities, per interval (reference/reliability.md 2.1):
+//! A value is accepted or rejected, with a reason; an accepted one is recorded or dropped, with a
+//! cause. So every page balances (invariant I4 of docs/architecture.md):
 //!
 //! ```text
-//! values_received = values_accepted + values_rejected{reason}
 //! values_accepted = values_recorded + values_dropped{cause}
 //! ```
 

@@ -3,7 +3,7 @@
 //! The coordinator flips the shards at a tick, and at any other moment it likes; each sealed
 //! generation is added here. At a tick the interval closes: the reference daemon's own counters are
 //! entered, statistics are computed, rows are built, and the idle switches decide which series stay
-//! (reference/statsd-behaviour.md 6 and 8). Time is handed in.
+//! (docs/references.md S6 and S8). Time is handed in.
 
 /// Which series exist.
 pub mod catalogue;

@@ -13,23 +13,23 @@ pub const BATCH_DATAGRAMS_MAX: usize = 256;
 /// Workers at the most: a shard costs memory per series, and no machine needs more receivers.
 pub const WORKERS_MAX: usize = 64;
 
-/// Default number of workers at the most (DESIGN.md 2).
+/// Default number of workers at the most; `ingest.workers` asks for more.
 pub const WORKERS_DEFAULT_MAX: usize = 8;
 
 /// UDP listeners at the most: each needs one socket per worker and one request in its ring.
 pub const LISTENERS_MAX: usize = 32;
 
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
-/// of accounting each (reference/ingest-limits.md 2).
+/// of accounting each (docs/references.md K2).
 pub const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 8 << 20;
 
 /// Below this effective receive buffer, bytes, the daemon warns.
 pub const RECEIVE_BUFFER_BYTES_WARN: usize = 4 << 20;
 
-/// Largest body of one segment part, bytes (DESIGN.md 3).
+/// Largest body of one segment part, bytes: a reader holds one of them whole, in memory.
 pub const SEGMENT_PART_BYTES_MAX: usize = 64 << 20;
 
-/// Longest Graphite line we send, bytes (DESIGN.md 4); carbon's own limit is 16,384.
+/// Longest Graphite line we send, bytes; carbon closes the connection above 16,384.
 pub const GRAPHITE_LINE_BYTES_MAX: usize = 4_096;
 
 /// Points in one pickle frame at the most (carbon-relay's own number).

@@ -74,7 +74,7 @@ impl LineParser {
     /// # Panics
     /// Never on content. If `len` is above the largest datagram, or the slack is missing.
     /// # Source
-    /// reference/statsd-behaviour.md 1 to 4; deviations in docs/protocol.md.
+    /// docs/references.md S1, S2, S3 and S4; deviations in docs/protocol.md.
     pub fn datagram<'d, S: SampleSink<'d>>(
         &mut self,
         buffer: &'d [u8],

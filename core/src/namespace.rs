@@ -5,7 +5,7 @@
 //! the key is cut at its first `;`, so that suffixes come before the tags. Everything that does not
 //! depend on the key is built once, when the namespace is made; a name costs three copies.
 //!
-//! Source: the reference daemon's `backends/graphite.js` (reference/statsd-behaviour.md 7). As
+//! Source: the reference daemon's `backends/graphite.js` (docs/references.md S7). As
 //! there, the name part of the key is cleaned here too, which only shows with
 //! `keyNameSanitize: false`; tags go out as they came. What no Carbon may ever see is not decided
 //! here but by the output buffers of the exporter.

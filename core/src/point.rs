@@ -12,7 +12,7 @@
 //! an infinite one is refused by the output buffer, which counts it. A column shorter than its
 //! names (only a damaged file could have one) yields NaN, which ends the same way.
 //!
-//! Source: reference/statsd-behaviour.md 6, 7 and 8.
+//! Source: docs/references.md S6, S7 and S8.
 
 use rkyv::rend::{f64_le, u64_le};
 use rkyv::string::ArchivedString;

@@ -5,28 +5,30 @@
 //! for the acknowledgement and collects the sealed generation. Nobody waits for anybody on the data
 //! plane, and memory is allocated only for a series not seen before and while pools grow.
 //!
-//! `flip` holds the argument why this is sound, `table` where the slots are, `payload` who owns
-//! what a slot points to.
+//! `batch` is where samples come in, `table` finds their slots, `record` adds their values,
+//! `payload` says who owns what a slot points to, and `flip` holds the argument why the hand-over
+//! is sound.
 
+mod batch;
+mod table;
+mod record;
+mod payload;
 /// The hand-over of an interval's values.
 pub mod flip;
-mod payload;
-mod table;
 
-use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 
-use self::flip::{Generations, ReaderFlip, WriterFlip, generation_index};
-use self::payload::{into_payload, payload_mut, take_payload};
+pub use self::batch::ShardBatch;
+use self::flip::{ReaderFlip, WriterFlip, generation_index};
+use self::payload::take_payload;
+use self::record::{Recorder, Switch};
 use self::table::{Table, TableReader, table};
-use crate::books::{Cause, Page, RejectExample};
-use crate::limits::{KEY_BYTES_MAX, SAMPLE_BATCH_MAX, SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
+use crate::books::{Cause, Page};
+use crate::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
 use crate::name::KeyHasher;
-use crate::sample::{Kind, Reason, Sample, SampleSink, Tally, Value};
-use crate::series::gauge::{self, GaugeOperation};
+use crate::sample::{Kind, Sample};
 use crate::series::pool::{Chain, Chunk, ChunkPool, HomeQueue};
 use crate::series::set::{SetHome, SetMembers};
-use crate::series::timer::{self, Recorded};
 use crate::sync::{Arc, UnsafeCell};
 
 /// The two pages of a worker's books, one per generation.
@@ -34,8 +36,9 @@ use crate::sync::{Arc, UnsafeCell};
 struct Pages([CachePadded<UnsafeCell<Page>>; 2]);
 
 #[expect(unsafe_code, reason = "pages follow the flip, like every value")]
-// SAFETY: the page of an epoch is touched by the worker while the epoch is its own, and by the
-// coordinator once it is sealed; the flip orders the two.
+// SAFETY:
+// - no race: the page of an epoch is touched by the worker while the epoch is its own, and by the
+//   coordinator once it is sealed; the flip orders the two.
 unsafe impl Sync for Pages {}
 
 /// The worker's side of a shard.
@@ -133,7 +136,7 @@ impl ShardWriter {
 
     /// Gathers the samples of one datagram.
     pub fn batch<'d>(&mut self) -> ShardBatch<'_, 'd> {
-        ShardBatch { shard: self, pending: ArrayVec::new(), newest_key: None }
+        ShardBatch::new(self)
     }
 
     /// This worker's books of the current generation.
@@ -154,20 +157,18 @@ impl ShardWriter {
 
     fn apply(&mut self, hash: u64, sample: &Sample<'_>) {
         let epoch = self.flip.epoch();
-        let recorded = match self.table.slot(hash, sample.value.kind(), sample.key) {
-            Ok(slot) => {
-                let recorder = Recorder {
-                    values: &slot.generations,
-                    epoch,
-                    chunks: &mut self.chunks,
-                    sets: &self.sets,
-                    hasher: &self.hasher,
-                    batch_time_ns: self.batch_time_ns,
-                };
-                Ok(recorder.record(&sample.value))
-            }
-            Err(cause) => Err(cause),
-        };
+        let slot = self.table.slot(hash, sample.value.kind(), sample.key);
+        let recorded = slot.map(|slot| {
+            let recorder = Recorder {
+                values: &slot.generations,
+                epoch,
+                chunks: &mut self.chunks,
+                sets: &self.sets,
+                hasher: &self.hasher,
+                batch_time_ns: self.batch_time_ns,
+            };
+            recorder.record(&sample.value)
+        });
         self.enter(recorded);
     }
 
@@ -185,167 +186,6 @@ impl ShardWriter {
             }
             Err(cause) => page.values_dropped[cause as usize] += 1,
         }
-    }
-}
-
-/// Whether a value made its series pass an exact budget.
-#[derive(Clone, Copy, Debug)]
-enum Switch {
-    None,
-    TimerSketched,
-    SetEstimated,
-}
-
-/// Records one value under the worker's epoch.
-struct Recorder<'a> {
-    values: &'a Generations,
-    epoch: u32,
-    chunks: &'a mut ChunkPool,
-    sets: &'a SetHome,
-    hasher: &'a KeyHasher,
-    batch_time_ns: u64,
-}
-
-impl Recorder<'_> {
-    #[inline]
-    fn record(self, value: &Value<'_>) -> Switch {
-        match *value {
-            Value::Counter(amount) => {
-                let before = self.values.load(self.epoch).map_or(0.0, f64::from_bits);
-                self.values.store(self.epoch, (before + amount).to_bits());
-                Switch::None
-            }
-            Value::Timer { value, weight } => self.record_timer(value, weight),
-            Value::Gauge { value, is_signed } => {
-                let time_ns = self.batch_time_ns;
-                self.record_gauge(GaugeOperation { time_ns, value, is_signed });
-                Switch::None
-            }
-            Value::Set(member) => self.record_member(member),
-        }
-    }
-
-    #[expect(unsafe_code, reason = "chunks hang on payloads")]
-    fn record_timer(self, value: f64, weight: f64) -> Switch {
-        let Some(payload) = self.values.load(self.epoch) else {
-            let chunk = timer::start(value, weight, self.chunks);
-            self.values.store(self.epoch, into_payload(chunk));
-            return Switch::None;
-        };
-        // SAFETY: a timer's payload is a chunk; the epoch is the worker's, who is calling; the
-        // borrow ends with the call.
-        let newest = unsafe { payload_mut::<Chunk>(payload) };
-        match timer::record(newest, value, weight, self.chunks) {
-            Recorded::InPlace | Recorded::Sketched(false) => Switch::None,
-            Recorded::Sketched(true) => Switch::TimerSketched,
-            Recorded::Full => {
-                // SAFETY: as above, and the payload is replaced by the chunk made of it.
-                let full = unsafe { take_payload::<Chunk>(payload) };
-                let chunk = timer::extend(full, value, weight, self.chunks);
-                self.values.store(self.epoch, into_payload(chunk));
-                Switch::None
-            }
-        }
-    }
-
-    #[expect(unsafe_code, reason = "chunks hang on payloads")]
-    fn record_gauge(self, operation: GaugeOperation) {
-        let Some(payload) = self.values.load(self.epoch) else {
-            let chunk = gauge::start(operation, self.chunks);
-            self.values.store(self.epoch, into_payload(chunk));
-            return;
-        };
-        // SAFETY: a gauge's payload is a chunk; the epoch is the worker's, who is calling; the
-        // borrow ends with the call.
-        let newest = unsafe { payload_mut::<Chunk>(payload) };
-        if !gauge::record(newest, operation, self.chunks) {
-            // SAFETY: as above, and the payload is replaced by the chunk made of it.
-            let full = unsafe { take_payload::<Chunk>(payload) };
-            let chunk = gauge::extend(full, operation, self.chunks);
-            self.values.store(self.epoch, into_payload(chunk));
-        }
-    }
-
-    #[expect(unsafe_code, reason = "member tables hang on payloads")]
-    fn record_member(self, member: &[u8]) -> Switch {
-        let member = self.hasher.member(member);
-        let passed = match self.values.load(self.epoch) {
-            Some(payload) => {
-                // SAFETY: a set's payload is its members; the epoch is the worker's, who is calling;
-                // the borrow ends with the statement.
-                unsafe { payload_mut::<SetMembers>(payload) }.insert(member)
-            }
-            None => {
-                let mut members = self.sets.take();
-                let passed = members.insert(member);
-                self.values.store(self.epoch, into_payload(members));
-                passed
-            }
-        };
-        if passed { Switch::SetEstimated } else { Switch::None }
-    }
-}
-
-/// The samples of one datagram, applied a few lines after their slots were asked for.
-#[derive(Debug)]
-pub struct ShardBatch<'s, 'd> {
-    shard: &'s mut ShardWriter,
-    pending: ArrayVec<(u64, Sample<'d>), SAMPLE_BATCH_MAX>,
-    /// The newest key of the datagram and its hash: the values of one line share the key.
-    newest_key: Option<(&'d [u8], u64)>,
-}
-
-impl ShardBatch<'_, '_> {
-    fn apply_pending(&mut self) {
-        for (hash, sample) in &self.pending {
-            self.shard.apply(*hash, sample);
-        }
-        self.pending.clear();
-    }
-
-    /// Applies what is pending and enters the datagram into the books.
-    pub fn finish(mut self, bytes: usize, tally: Tally) {
-        self.apply_pending();
-        self.shard.page().enter_datagram(bytes, tally);
-    }
-}
-
-impl<'d> SampleSink<'d> for ShardBatch<'_, 'd> {
-    #[inline]
-    fn sample(&mut self, sample: Sample<'d>) {
-        // A line of thousands of values calls thousands of times with the very same key.
-        let hash = match self.newest_key {
-            Some((key, hash)) if std::ptr::eq(key, sample.key) => hash,
-            _ if KEY_BYTES_MAX < sample.key.len() => {
-                return self.shard.enter(Err(Cause::KeyTooLong));
-            }
-            _ => {
-                let hash = self.shard.hasher.key(sample.key);
-                self.shard.table.prefetch(hash);
-                self.newest_key = Some((sample.key, hash));
-                hash
-            }
-        };
-        if self.pending.is_full() {
-            self.apply_pending();
-        }
-        self.pending.push((hash, sample));
-    }
-
-    fn sample_cleaned(&mut self, sample: Sample<'_>) {
-        // In the order of the wire: gauges depend on it.
-        self.apply_pending();
-        if KEY_BYTES_MAX < sample.key.len() {
-            return self.shard.enter(Err(Cause::KeyTooLong));
-        }
-        let hash = self.shard.hasher.key(sample.key);
-        self.shard.apply(hash, &sample);
-    }
-
-    fn reject(&mut self, reason: Reason, line: &[u8]) {
-        let page = self.shard.page();
-        page.values_rejected[reason as usize] += 1;
-        page.first_reject.get_or_insert_with(|| RejectExample::new(reason, line));
     }
 }
 
@@ -371,7 +211,9 @@ impl ShardReader {
         let epoch = sealed.epoch();
         self.table.for_each(epoch, |kind, key, payload| visit(key, sealed_value(kind, payload)));
         #[expect(unsafe_code, reason = "the page of a sealed epoch")]
-        // SAFETY: the epoch is sealed: the worker writes the other page.
+        // SAFETY:
+        // - not written meanwhile: the epoch is sealed, so the worker writes the other page;
+        // - not taken twice: a copy, and `sealed` is held until it is made.
         let page = unsafe { *self.pages.0[generation_index(epoch)].get() };
         sealed.finish();
         Some(page)

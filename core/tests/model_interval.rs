@@ -2,7 +2,7 @@
 //! the delete switches, the number of workers and the moments of flips within it.
 //!
 //! Method: random programs of samples, flips and closes run on shards with an interval, and on plain
-//! maps that know nothing of workers and flips (reference/statsd-behaviour.md 5, 6 and 8).
+//! maps that know nothing of workers and flips (docs/references.md S5, S6 and S8).
 
 #![allow(missing_docs, reason = "a test")]
 

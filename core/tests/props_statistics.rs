@@ -1,7 +1,7 @@
 //! Claim: the statistics of a timer are those of the reference algorithm, bit for bit.
 //!
 //! Method: random values, thresholds and bins go through `Statistics`, and through the plainest
-//! reading of reference/statsd-behaviour.md 6: a sort of doubles, then loops.
+//! reading of docs/references.md S6: a sort of doubles, then loops.
 
 #![allow(missing_docs, reason = "a test")]
 

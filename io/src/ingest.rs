@@ -42,15 +42,15 @@ pub trait DatagramSink {
     fn end_batch(&mut self);
 }
 
-/// Incidents of receiving. None of them is a lost datagram but `truncated`, which is a damaged one.
+/// Incidents of receiving. None of them is a lost datagram; a truncated one is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiveCounts {
     /// The kernel found no free buffer and ended the multishot; the datagrams stayed in the socket.
-    pub ring_nobufs: u64,
+    pub buffers_exhausted: u64,
     /// Receives that failed with another error.
     pub receive_errors: u64,
     /// Datagrams cut by the kernel, or as long as the buffer and so possibly cut.
-    pub truncated: u64,
+    pub datagrams_truncated: u64,
 }
 
 /// One way of receiving. Two exist, and one loop drives both.

@@ -52,9 +52,9 @@ impl DatagramSink for Recorder {
 
     fn receive_counts(&mut self, counts: &ReceiveCounts) {
         assert_ne!(*counts, ReceiveCounts::default());
-        self.counts.ring_nobufs += counts.ring_nobufs;
+        self.counts.buffers_exhausted += counts.buffers_exhausted;
         self.counts.receive_errors += counts.receive_errors;
-        self.counts.truncated += counts.truncated;
+        self.counts.datagrams_truncated += counts.datagrams_truncated;
     }
 
     fn end_batch(&mut self) {
@@ -172,7 +172,7 @@ fn datagrams_of_every_size_arrive_byte_for_byte_and_once() {
         }
         let (rest, counts) = subject.stop();
         assert_eq!(only_datagrams(rest), Vec::<Vec<u8>>::new(), "{options:?}");
-        assert_eq!((counts.truncated, counts.receive_errors), (0, 0), "{options:?}");
+        assert_eq!((counts.datagrams_truncated, counts.receive_errors), (0, 0), "{options:?}");
     }
 }
 

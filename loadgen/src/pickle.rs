@@ -61,7 +61,7 @@ fn number(value: &Value) -> Option<f64> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Protocol 2 as reference/graphite-and-syslog.md B2 gives it, built by hand.
+    /// Protocol 2 as docs/references.md C2 gives it, built by hand.
     pub(crate) fn protocol_2(points: &[(&str, i32, f64)]) -> Vec<u8> {
         let mut pickle = b"\x80\x02](".to_vec();
         for (name, timestamp, value) in points {

@@ -12,7 +12,7 @@ use crate::sample::{Kind, Reason, Value};
 /// stands on the wire: empty and invalid UTF-8 are the caller's.
 ///
 /// # Source
-/// reference/statsd-behaviour.md 3.
+/// docs/references.md S3.
 pub(super) fn value<'d>(
     text: &'d [u8],
     rate_behind_tags: Option<Result<f64, Reason>>,

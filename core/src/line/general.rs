@@ -4,7 +4,7 @@
 //! spaces, everything that is refused. Linear in the length of the line: key, tags and a rate
 //! behind them are read once per line, each value once.
 //!
-//! Order of operations: reference/statsd-behaviour.md 2.
+//! Order of operations: docs/references.md S2.
 
 use super::{fields, key, tags};
 use crate::limits::DATAGRAM_BYTES_MAX;

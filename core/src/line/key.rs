@@ -46,7 +46,7 @@ pub(super) fn is_clean(byte: u8) -> bool {
 /// Appends `raw`, cleaned, to `key`.
 ///
 /// # Source
-/// reference/statsd-behaviour.md 4.
+/// docs/references.md S4.
 fn append_clean(raw: &[u8], key: &mut Vec<u8>) {
     let mut rest = raw;
     let mut is_in_space = false;

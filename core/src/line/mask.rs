@@ -14,6 +14,10 @@
 //! Limits: [`DATAGRAM_BYTES_MAX`] bytes, of a buffer that is readable for [`DATAGRAM_SLACK_BYTES`]
 //! more. Not done here: grammar.
 
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
 
 /// Bytes that one block of bits describes.
@@ -162,158 +166,6 @@ impl Block {
             pipe: self.pipe & inside,
             unclean: self.unclean & inside,
         }
-    }
-}
-
-mod portable;
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    //! The classifier for CPUs with AVX2: 32 bytes per instruction.
-
-    use std::arch::x86_64::{
-        __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
-        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
-        _mm256_shuffle_epi8, _mm256_srli_epi16,
-    };
-
-    use super::{BLOCK_BYTES, Block, Chunks, KeySet};
-
-    /// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
-    #[derive(Clone, Copy, Debug)]
-    struct Halves {
-        low: [u8; 16],
-        high: [u8; 16],
-    }
-
-    impl Halves {
-        /// The look-up tables of a set.
-        ///
-        /// One bit per group of high halves that allow the same low halves: 1 = row 2 (`-` `.`),
-        /// 2 = row 3 (digits, `;`, `=`), 4 = rows 4 and 6 (`A`-`O`, `a`-`o`), 8 = rows 5 and 7
-        /// (`P`-`Z`, `p`-`z`), 16 = the rest of row 5 (`_`).
-        const fn of(key_set: KeySet) -> Self {
-            match key_set {
-                KeySet::Sanitized => Self {
-                    low: [10, 14, 14, 14, 14, 14, 14, 14, 14, 14, 12, 6, 4, 7, 5, 20],
-                    high: [0, 0, 1, 2, 4, 8 | 16, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0],
-                },
-                KeySet::Raw => {
-                    Self { low: [1; 16], high: [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0] }
-                }
-            }
-        }
-    }
-
-    /// The proof that this CPU has AVX2: there is no other way to make one than to ask it.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(in super::super) struct Detected(());
-
-    impl Detected {
-        pub(super) fn ask() -> Option<Self> {
-            is_x86_feature_detected!("avx2").then_some(Self(()))
-        }
-    }
-
-    /// Classifies `chunks`.
-    #[inline]
-    pub(super) fn classify(
-        _: Detected,
-        chunks: &Chunks<'_>,
-        key_set: KeySet,
-        blocks: &mut [Block],
-    ) {
-        #[expect(unsafe_code, reason = "calls code compiled for AVX2")]
-        // SAFETY:
-        // - the CPU has AVX2: the caller holds a `Detected`, which only `Detected::ask` makes, after it
-        //   has asked the CPU.
-        unsafe {
-            classify_detected(chunks, key_set, blocks);
-        }
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block]) {
-        let halves = match key_set {
-            KeySet::Sanitized => const { &Halves::of(KeySet::Sanitized) },
-            KeySet::Raw => const { &Halves::of(KeySet::Raw) },
-        };
-        let low = table(&halves.low);
-        let high = table(&halves.high);
-        let mut blocks = blocks.iter_mut();
-        for (chunk, found) in chunks.full.iter().zip(&mut blocks) {
-            *found = block(chunk, low, high);
-        }
-        let end = block(chunks.last, low, high).ended_at(chunks.last_bytes);
-        for (end, found) in [end, Block::default()].into_iter().zip(blocks) {
-            *found = end;
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn block(chunk: &[u8; BLOCK_BYTES], low: __m256i, high: __m256i) -> Block {
-        let (first, second) = load(chunk);
-        Block {
-            newline: join(equal(first, b'\n'), equal(second, b'\n')),
-            colon: join(equal(first, b':'), equal(second, b':')),
-            pipe: join(equal(first, b'|'), equal(second, b'|')),
-            unclean: join(unclean(first, low, high), unclean(second, low, high)),
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn table(entries: &[u8; 16]) -> __m256i {
-        #[expect(unsafe_code, reason = "vector load")]
-        // SAFETY:
-        // - in bounds: the array has exactly the 16 bytes that are read;
-        // - alignment: the unaligned load asks for none.
-        let half = unsafe { _mm_loadu_si128(entries.as_ptr().cast()) };
-        _mm256_broadcastsi128_si256(half)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn load(chunk: &[u8; BLOCK_BYTES]) -> (__m256i, __m256i) {
-        let (first, second) = chunk.split_at(32);
-        #[expect(unsafe_code, reason = "vector load")]
-        // SAFETY:
-        // - in bounds: `first` has 32 bytes, as many as are read;
-        // - alignment: the unaligned load asks for none.
-        let first = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
-        #[expect(unsafe_code, reason = "vector load")]
-        // SAFETY:
-        // - in bounds: `second` has the other 32 of the 64 bytes, as many as are read;
-        // - alignment: the unaligned load asks for none.
-        let second = unsafe { _mm256_loadu_si256(second.as_ptr().cast()) };
-        (first, second)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn equal(bytes: __m256i, byte: u8) -> u32 {
-        bits(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte.cast_signed())))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn unclean(bytes: __m256i, low: __m256i, high: __m256i) -> u32 {
-        let nibble = _mm256_set1_epi8(15);
-        let low = _mm256_shuffle_epi8(low, _mm256_and_si256(bytes, nibble));
-        let rows = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-        let high = _mm256_shuffle_epi8(high, rows);
-        bits(_mm256_cmpeq_epi8(_mm256_and_si256(low, high), _mm256_setzero_si256()))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn bits(bytes: __m256i) -> u32 {
-        _mm256_movemask_epi8(bytes).cast_unsigned()
-    }
-
-    #[inline]
-    fn join(first: u32, second: u32) -> u64 {
-        u64::from(first) | u64::from(second) << 32
     }
 }
 

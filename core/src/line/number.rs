@@ -122,7 +122,7 @@ pub(super) fn short(text: &[u8]) -> Option<f64> {
 /// Decimal with sign, dot and exponent; `Infinity` with sign; `0x`, `0o`, `0b` in any case and
 /// without sign. White space alone is 0. The caller refuses empty text, which is 0 there as well.
 /// # Source
-/// reference/statsd-behaviour.md 3.6.
+/// docs/references.md S3.
 pub(super) fn parse(text: &[u8]) -> Option<f64> {
     if let Some(value) = short(text) {
         return Some(value);

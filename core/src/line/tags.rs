@@ -44,7 +44,7 @@ fn split_pair(text: &[u8], second: u8) -> (&[u8], Option<&[u8]>) {
 /// first `:` as `=`. Nothing for no tags; an empty tag between others stays.
 ///
 /// # Source
-/// reference/statsd-behaviour.md 2.3.
+/// docs/references.md S2.
 pub(super) fn append(tags: &[u8], raw: &mut Vec<u8>) {
     if tags.is_empty() {
         return;

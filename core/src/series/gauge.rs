@@ -34,7 +34,7 @@ impl GaugeOperation {
         Self { time_ns: head >> 1, value: f64::from_bits(value), is_signed: head & 1 == 1 }
     }
 
-    /// The gauge after this operation: reference/statsd-behaviour.md 5.
+    /// The gauge after this operation (docs/references.md S5).
     #[must_use]
     pub fn apply(self, before: Option<f64>) -> f64 {
         match before {

@@ -20,8 +20,9 @@
 //! **Why nothing changes under the coordinator.** After the acknowledgement the worker writes only
 //! generation `(e + 1) & 1`. It comes back to `e`'s generation in epoch `e + 2` alone, and `e + 2`
 //! is published only when reading is over: [`ReaderFlip::request`] does nothing until the sealed
-//! generation was finished, and a `Sealed` borrows the reader, so the compiler
-//! refuses a request while one is read. The Release store of `e + 2` and the worker's Acquire load order the reads before the new writes.
+//! generation was [finished](Sealed::finish), and a [`Sealed`] borrows the reader, so the compiler
+//! refuses a request while one is read. The Release store of `e + 2` and the worker's Acquire load
+//! order the reads before the new writes.
 //!
 //! **Why nobody resets.** A value carries the *stamp* of the epoch that wrote it. The first touch
 //! under a new stamp overwrites, later ones add; the coordinator passes over a value whose stamp is
@@ -142,12 +143,6 @@ impl ReaderFlip {
             return None;
         }
         Some(Sealed { epoch: self.published - 1, flip: self })
-    }
-
-    /// The epoch the worker was last asked to write.
-    #[must_use]
-    pub fn published(&self) -> u32 {
-        self.published
     }
 }
 

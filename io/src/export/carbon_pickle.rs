@@ -16,8 +16,8 @@
 //! | `86 86` | (timestamp, value), then (name, that) |
 //! | `65 2E` | append all, stop |
 //!
-//! A frame holds at most 500 points and 256 KiB: Carbon closes the connection above 1 MiB.
-//! Source: reference/graphite-and-syslog.md B2.
+//! A frame holds at most 500 points and 256 KiB: Carbon closes the connection above 1 MiB
+//! (docs/references.md C2).
 
 use floe_core::limits::{GRAPHITE_LINE_BYTES_MAX, PICKLE_FRAME_BYTES_MAX, PICKLE_FRAME_POINTS_MAX};
 

@@ -3,7 +3,7 @@
 //! Write everything, close our half, wait for the peer to close its own. A program that has read to
 //! the end closes cleanly; one that was killed, or closes with bytes unread, resets. That the
 //! peer's *kernel* has acknowledged all bytes says nothing about its program
-//! (reference/reliability.md 0, finding 4).
+//! (docs/references.md C4).
 //!
 //! A close counts as clean only if the peer's acknowledgement covers our own close: a peer that
 //! closes first, before it knew that there is no more, may have left bytes unread.

@@ -9,7 +9,7 @@
 //! Names are left as they are otherwise: also empty components (`stats.`, `a..b`) and the order of
 //! the tags, so that the text equals the reference daemon's.
 //!
-//! Sources: reference/graphite-and-syslog.md B1 and B4, reference/reliability.md 2.4.
+//! Source: docs/references.md C1 and C3.
 
 use floe_core::limits::GRAPHITE_LINE_BYTES_MAX;
 

@@ -40,9 +40,9 @@ impl DatagramSink for Intake {
 
     fn receive_counts(&mut self, counts: &ReceiveCounts) {
         let page = self.shard.page();
-        page.buffers_exhausted += counts.ring_nobufs;
+        page.buffers_exhausted += counts.buffers_exhausted;
         page.receive_errors += counts.receive_errors;
-        page.datagrams_truncated += counts.truncated;
+        page.datagrams_truncated += counts.datagrams_truncated;
     }
 
     fn end_batch(&mut self) {

@@ -1,12 +1,12 @@
 //! How long a worker waits for the next batch to fill.
 //!
 //! Waiting in order to receive many datagrams at once is worth more than any choice of system call:
-//! 14 to 21 % of the receive cost (reference/ingest-limits.md 1). The wait follows the size of the
+//! 14 to 21 % of the receive cost (docs/references.md K1). The wait follows the size of the
 //! last batch: large batches halve it, so that neither the buffers nor the socket overflow, small
 //! ones double it, so that a quiet worker wakes seldom. It also never exceeds a quarter of the time
 //! in which a million datagrams per second fill the socket's buffer.
 
-/// Accounting of one small datagram, bytes (reference/ingest-limits.md 2).
+/// Accounting of one small datagram, bytes (docs/references.md K2).
 const SMALL_DATAGRAM_BYTES: usize = 832;
 
 /// Bounds of the wait and the size of batch it aims for.

@@ -6,7 +6,7 @@
 //!
 //! **The wait.** After a full batch there is none. After a short one the worker sleeps 200 to
 //! 500 µs on the wake-up alone, so that the next call yields many datagrams: the rival of
-//! `min_wait`, and worth 14 % (reference/ingest-limits.md 1). After an empty one it sleeps in
+//! `min_wait`, and worth 14 % (docs/references.md K1). After an empty one it sleeps in
 //! `ppoll` on all sockets and the wake-up, two seconds at the most, and then as after a short one.
 
 use std::io;
@@ -24,7 +24,7 @@ use super::{DatagramSink, Receive, ReceiveCounts};
 use crate::ring::buffers::BUFFER_STRIDE_BYTES;
 use crate::sys::{Mapping, WakeUp, timespec};
 
-/// Datagrams one call takes at the most (reference/ingest-limits.md 1).
+/// Datagrams one call takes at the most (docs/references.md K1).
 const MESSAGES: usize = 64;
 
 /// Longest sleep of an idle worker.
@@ -183,8 +183,9 @@ impl Messages {
         #[expect(unsafe_code, reason = "no safe crate offers recvmmsg")]
         // SAFETY:
         // - `headers` is valid for reading and writing `count` elements: its own length;
-        // - each header's one iovec lies in `vectors`, owned and never touched again, and points to its own
-        //   DATAGRAM_BYTES_MAX bytes of `buffers`, to which no slice exists during `&mut self`;
+        // - each header's one iovec lies in `vectors`, owned and never touched again, and points to
+        //   its own DATAGRAM_BYTES_MAX bytes of `buffers`, to which no slice exists during
+        //   `&mut self`;
         // - names and control data are null with length zero; the null timeout means none.
         let result = unsafe {
             libc::recvmmsg(
@@ -205,7 +206,7 @@ impl Messages {
             let len = message.msg_len as usize;
             assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
             let is_cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            counts.truncated += u64::from(is_cut || len == DATAGRAM_BYTES_MAX);
+            counts.datagrams_truncated += u64::from(is_cut || len == DATAGRAM_BYTES_MAX);
             #[expect(unsafe_code, reason = "slice over a kernel-filled buffer")]
             // SAFETY:
             // - not written while borrowed: the kernel writes only during `receive`, which takes
@@ -275,7 +276,7 @@ mod tests {
         messages.headers[2].msg_len = 65_535;
         let (mut counts, mut kept) = (ReceiveCounts::default(), Kept::default());
         messages.hand_over(3, &mut counts, &mut kept);
-        assert_eq!(counts, ReceiveCounts { truncated: 2, ..Default::default() });
+        assert_eq!(counts, ReceiveCounts { datagrams_truncated: 2, ..Default::default() });
         assert_eq!(kept.lengths, [65_536, 10, 65_535]);
     }
 

@@ -14,7 +14,7 @@
 //!
 //! Limits: `BUFFER_COUNT` buffers of `DATAGRAM_BYTES_MAX` bytes, so no datagram is ever cut. The
 //! stride is an odd number of cache lines: an even one would crowd the first lines of all buffers
-//! into a few cache sets (reference/ingest-limits.md 9). Untouched pages cost nothing.
+//! into a few cache sets (docs/references.md K4). Untouched pages cost nothing.
 //! No incremental consumption (`IOU_PBUF_RING_INC`): it cuts datagrams silently.
 
 use std::io;
@@ -27,7 +27,7 @@ use io_uring::types::BufRingEntry;
 use crate::sys::Mapping;
 
 /// Buffers of one ring: 256 re-armed without loss or cost, 16,384 cost 30 % in cache misses
-/// (reference/ingest-limits.md 7).
+/// (docs/references.md K3).
 pub(crate) const BUFFER_COUNT: u16 = 256;
 
 /// Distance between two buffers, bytes.

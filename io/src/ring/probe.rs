@@ -4,7 +4,7 @@
 //! ring is the only one that may use it. Tried in order: `SINGLE_ISSUER | DEFER_TASKRUN` (Linux 6.1)
 //! and `SINGLE_ISSUER` (6.0). There is no third attempt, for a kernel that knows neither has no
 //! multishot receive. `ENOMEM` is retried for about a second: rings of a process that has just ended
-//! stay charged to the user's memlock limit for a while (reference/ingest-limits.md 2).
+//! stay charged to the user's memlock limit for a while (docs/references.md K2).
 //! A refusal is no failure: the worker receives by `recvmmsg` then.
 
 use std::fmt;

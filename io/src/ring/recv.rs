@@ -39,7 +39,7 @@ use crate::ingest::pace::{Pace, PaceBounds};
 use crate::ingest::{DatagramSink, Receive, ReceiveCounts};
 use crate::sys::WakeUp;
 
-/// Completions a wait asks for (reference/ingest-limits.md 7).
+/// Completions a wait asks for (docs/references.md K3).
 const WANT: usize = 64;
 
 /// Longest sleep of an idle worker.
@@ -278,7 +278,7 @@ impl Source<'_> {
         match -completion.result {
             // Cancelled: the drain asked for it.
             libc::ECANCELED => {}
-            libc::ENOBUFS => counts.ring_nobufs += 1,
+            libc::ENOBUFS => counts.buffers_exhausted += 1,
             ..=0 => self.errors_in_a_row = 0,
             _ => {
                 counts.receive_errors += 1;
@@ -315,7 +315,7 @@ fn hand_over(
     let lease = buffers.lease(id);
     if let Some(len) = len {
         assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
-        counts.truncated += u64::from(len == DATAGRAM_BYTES_MAX);
+        counts.datagrams_truncated += u64::from(len == DATAGRAM_BYTES_MAX);
         sink.datagram(buffers.read(&lease), len);
     }
     buffers.release(lease);

@@ -22,7 +22,7 @@ fn enobufs_and_empty_datagrams_are_re_armed_without_limit() {
         source.record(&failed(0), 0, &mut counts);
         assert_eq!(source.multishot, Multishot::Ended);
     }
-    assert_eq!(counts, ReceiveCounts { ring_nobufs: 100, ..Default::default() });
+    assert_eq!(counts, ReceiveCounts { buffers_exhausted: 100, ..Default::default() });
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn more_datagrams_than_buffers_end_the_multishot_and_lose_nothing() {
             ring.enter(257, Duration::from_secs(30), 0).unwrap();
             assert_eq!(ring.batch(0, &mut kept), 256);
             let counts = ring.take_counts();
-            assert_eq!(counts, ReceiveCounts { ring_nobufs: 1, ..Default::default() });
+            assert_eq!(counts, ReceiveCounts { buffers_exhausted: 1, ..Default::default() });
             assert_eq!(ring.sources[0].multishot, Multishot::Ended);
             receive_until(ring, &mut kept, sent.len());
             assert_eq!(kept.datagrams, sent);
@@ -202,7 +202,7 @@ fn datagram_as_long_as_its_buffer_counts_as_truncated() {
     for (len, truncated) in [(65_535, 0), (65_536, 1)] {
         let completion = Completion { result: len, buffer: Some(0), has_more: true };
         assert_eq!(hand_over(&completion, &mut buffers, &mut counts, &mut kept), 1);
-        assert_eq!(counts.truncated, truncated);
+        assert_eq!(counts.datagrams_truncated, truncated);
     }
     assert_eq!(kept.datagrams[1].len(), 65_536);
 }

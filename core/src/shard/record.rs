@@ -1,0 +1,122 @@
+//! The arithmetic of a slot: one value is recorded under the worker's epoch.
+//!
+//! Stands between `table`, which finds the slot, and `series`, which knows the four kinds. A
+//! counter is added up in the payload itself; a timer, gauge or set hangs there as a box, made at
+//! the first value of a generation and used in place from then on. Allocates for nothing else.
+
+use super::flip::Generations;
+use super::payload::{into_payload, payload_mut, take_payload};
+use crate::name::KeyHasher;
+use crate::sample::Value;
+use crate::series::gauge::{self, GaugeOperation};
+use crate::series::pool::{Chunk, ChunkPool};
+use crate::series::set::{SetHome, SetMembers};
+use crate::series::timer::{self, Recorded};
+
+/// Whether a value made its series pass an exact budget.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Switch {
+    None,
+    TimerSketched,
+    SetEstimated,
+}
+
+/// Records one value under the worker's epoch.
+pub(super) struct Recorder<'a> {
+    pub(super) values: &'a Generations,
+    pub(super) epoch: u32,
+    pub(super) chunks: &'a mut ChunkPool,
+    pub(super) sets: &'a SetHome,
+    pub(super) hasher: &'a KeyHasher,
+    pub(super) batch_time_ns: u64,
+}
+
+impl Recorder<'_> {
+    #[inline]
+    pub(super) fn record(self, value: &Value<'_>) -> Switch {
+        match *value {
+            Value::Counter(amount) => {
+                let before = self.values.load(self.epoch).map_or(0.0, f64::from_bits);
+                self.values.store(self.epoch, (before + amount).to_bits());
+                Switch::None
+            }
+            Value::Timer { value, weight } => self.record_timer(value, weight),
+            Value::Gauge { value, is_signed } => {
+                let time_ns = self.batch_time_ns;
+                self.record_gauge(GaugeOperation { time_ns, value, is_signed });
+                Switch::None
+            }
+            Value::Set(member) => self.record_member(member),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "chunks hang on payloads")]
+    fn record_timer(self, value: f64, weight: f64) -> Switch {
+        let Some(payload) = self.values.load(self.epoch) else {
+            let chunk = timer::start(value, weight, self.chunks);
+            self.values.store(self.epoch, into_payload(chunk));
+            return Switch::None;
+        };
+        // SAFETY:
+        // - type: a timer's payload is a chunk, stored by this function alone;
+        // - owner: the epoch is the worker's, who is calling;
+        // - alone: the last use of the borrow stands before the payload is taken below.
+        let newest = unsafe { payload_mut::<Chunk>(payload) };
+        match timer::record(newest, value, weight, self.chunks) {
+            Recorded::InPlace | Recorded::Sketched(false) => Switch::None,
+            Recorded::Sketched(true) => Switch::TimerSketched,
+            Recorded::Full => {
+                // SAFETY:
+                // - type and owner: those of the borrow above, which has ended;
+                // - once: the payload is replaced by the chunk made of it, below.
+                let full = unsafe { take_payload::<Chunk>(payload) };
+                let chunk = timer::extend(full, value, weight, self.chunks);
+                self.values.store(self.epoch, into_payload(chunk));
+                Switch::None
+            }
+        }
+    }
+
+    #[expect(unsafe_code, reason = "chunks hang on payloads")]
+    fn record_gauge(self, operation: GaugeOperation) {
+        let Some(payload) = self.values.load(self.epoch) else {
+            let chunk = gauge::start(operation, self.chunks);
+            self.values.store(self.epoch, into_payload(chunk));
+            return;
+        };
+        // SAFETY:
+        // - type: a gauge's payload is a chunk, stored by this function alone;
+        // - owner: the epoch is the worker's, who is calling;
+        // - alone: the last use of the borrow stands before the payload is taken below.
+        let newest = unsafe { payload_mut::<Chunk>(payload) };
+        if !gauge::record(newest, operation, self.chunks) {
+            // SAFETY:
+            // - type and owner: those of the borrow above, which has ended;
+            // - once: the payload is replaced by the chunk made of it, below.
+            let full = unsafe { take_payload::<Chunk>(payload) };
+            let chunk = gauge::extend(full, operation, self.chunks);
+            self.values.store(self.epoch, into_payload(chunk));
+        }
+    }
+
+    #[expect(unsafe_code, reason = "member tables hang on payloads")]
+    fn record_member(self, member: &[u8]) -> Switch {
+        let member = self.hasher.member(member);
+        let passed = match self.values.load(self.epoch) {
+            Some(payload) => {
+                // SAFETY:
+                // - type: a set's payload is its members, stored by this function alone;
+                // - owner: the epoch is the worker's, who is calling;
+                // - alone: the borrow ends with the statement.
+                unsafe { payload_mut::<SetMembers>(payload) }.insert(member)
+            }
+            None => {
+                let mut members = self.sets.take();
+                let passed = members.insert(member);
+                self.values.store(self.epoch, into_payload(members));
+                passed
+            }
+        };
+        if passed { Switch::SetEstimated } else { Switch::None }
+    }
+}
