@@ -28,7 +28,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Arguments {
-    /// Where to send: HOST:PORT, IPv6 as `[ADDRESS]:PORT`
+    /// Where to send: HOST:PORT, an IPv6 address in brackets
     #[arg(long, default_value = "127.0.0.1:8125")]
     target: String,
     /// Lines to send [default: 100000 without --duration]

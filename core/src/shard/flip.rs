@@ -20,7 +20,7 @@
 //! **Why nothing changes under the coordinator.** After the acknowledgement the worker writes only
 //! generation `(e + 1) & 1`. It comes back to `e`'s generation in epoch `e + 2` alone, and `e + 2`
 //! is published only when reading is over: [`ReaderFlip::request`] does nothing until the sealed
-//! generation was [finished](Sealed::finish), and a [`Sealed`] borrows the reader, so the compiler
+//! generation was finished (`Sealed::finish`), and a `Sealed` borrows the reader, so the compiler
 //! refuses a request while one is read. The Release store of `e + 2` and the worker's Acquire load
 //! order the reads before the new writes.
 //!
