@@ -88,6 +88,17 @@ fn an_unknown_option_is_wrong_usage() {
 }
 
 #[test]
+fn a_mistyped_command_is_told_from_a_missing_file() {
+    for (argument, is_hinted) in [("qurey", true), ("no-such-file.toml", false)] {
+        let output = floe_output([argument]);
+        assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+        let said = text_of(&output);
+        assert!(said.contains(argument) && said.contains("No such file"), "{said}");
+        assert_eq!(said.contains("floe --help"), is_hinted, "{said}");
+    }
+}
+
+#[test]
 fn workers_that_cannot_be_placed_are_wrong_usage_and_leave_no_spool() {
     let wrong = [("--workers", "0", "1..=64"), ("--cpus", "1023", "set cpus to some of those")];
     for (option, value, advice) in wrong {
