@@ -13,11 +13,18 @@ use super::arguments::DaemonArguments;
 pub(super) fn load(path: Option<&Path>) -> Result<Loaded, Failure> {
     let Some(path) = path else { return Ok(config::without_file()) };
     let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))
+        .with_context(|| format!("cannot read {}{}", path.display(), command_hint(path)))
         .map_err(Failure::refused)?;
     config::read(&text, Source::of(path), &environment())
         .with_context(|| path.display().to_string())
         .map_err(Failure::refused)
+}
+
+/// A mistyped command is taken for the name of a file, which would not be said otherwise.
+fn command_hint(path: &Path) -> &'static str {
+    let is_word =
+        path.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_lowercase()));
+    if is_word && !path.exists() { " (taken for a file; commands are in floe --help)" } else { "" }
 }
 
 fn environment() -> Environment {

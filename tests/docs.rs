@@ -120,6 +120,20 @@ fn every_command_shown_is_known_with_its_flags() {
     assert!(seen.contains("query") && seen.contains("check"), "the pages were read: {seen:?}");
 }
 
+/// `cargo run --release` builds the daemon alone: a page that shows another binary says how to build
+/// it.
+#[test]
+fn every_binary_shown_is_built_on_its_page() {
+    for page in pages() {
+        for name in page.text.split("$ target/release/").skip(1) {
+            let name = name.split_whitespace().next().unwrap_or_default();
+            let build = format!("cargo build --release --package floe-{name}\n");
+            let is_built = name == "floe" || page.text.contains(&build);
+            assert!(is_built, "{}: {name} is shown, not {build}", page.path.display());
+        }
+    }
+}
+
 fn check_command(words: &[&str], page: &Path) {
     let commands = ["query", "check", "segment", "ingest", "export"];
     let mut help: Vec<&str> = Vec::new();

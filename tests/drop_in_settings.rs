@@ -1,6 +1,7 @@
 //! What a user of the reference daemon finds in its place: the same files, the same ports, and an
 //! answer to a wrong file that says what to do.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
@@ -84,6 +85,17 @@ fn a_wrong_file_keeps_the_daemon_from_starting() {
 fn an_unknown_option_is_wrong_usage() {
     let output = floe_output(["--no-such-option"]);
     assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+}
+
+#[test]
+fn a_mistyped_command_is_told_from_a_missing_file() {
+    for (argument, is_hinted) in [("qurey", true), ("no-such-file.toml", false)] {
+        let output = floe_output([argument]);
+        assert_eq!(output.status.code(), Some(2), "{}", text_of(&output));
+        let said = text_of(&output);
+        assert!(said.contains(argument) && said.contains("No such file"), "{said}");
+        assert_eq!(said.contains("floe --help"), is_hinted, "{said}");
+    }
 }
 
 #[test]
@@ -225,8 +237,11 @@ fn books_are_points_with_a_config_js_only_if_it_says_so() {
         let points = carbon.take_points(Protocol::Text);
         let sum = |name: &str| series(&points, name).values().sum::<f64>();
         assert_eq!(sum("stats_counts.booked.hits"), 1.0, "{block}");
-        let books = points.iter().filter(|point| point.name.contains(".floe.")).count();
-        assert_eq!(books != 0, is_on, "{block}: {books} points of the books");
+        let books: BTreeSet<&str> =
+            points.iter().filter_map(|point| point.name.split(".floe.").nth(1)).collect();
+        assert_eq!(!books.is_empty(), is_on, "{block}: {books:?}");
+        let untold: Vec<&&str> = books.iter().filter(|name| !is_told(name)).collect();
+        assert!(untold.is_empty(), "not in docs/protocol.md: {untold:?}");
         for (name, expected) in [
             ("datagrams_received", 1.0),
             ("values_accepted", 1.0),
@@ -237,6 +252,16 @@ fn books_are_points_with_a_config_js_only_if_it_says_so() {
             assert_eq!(sum(&format!("stats.statsd.floe.{name}")), expected, "{block}: {name}");
         }
     }
+}
+
+/// Whether the manual has the book: a name of one word in full, others by their first word, those of
+/// a backend by what follows its name.
+fn is_told(book: &str) -> bool {
+    let page = include_str!("../docs/protocol.md");
+    let word = book.strip_prefix("backend.graphite.").unwrap_or(book).split('.').next();
+    word.is_some_and(|word| {
+        [format!("`{word}"), format!(".{word}")].iter().any(|shown| page.contains(shown))
+    })
 }
 
 /// The first CPU that this process may use, from the kernel's list such as `0-3,8`.

@@ -30,8 +30,10 @@ pub(super) fn read(
     let mut other_kinds = Vec::new();
     let top_level = server(root, source)?;
     if let Some(servers) = root.take_truthy("servers") {
-        if let Some(key) = TOP_LEVEL.into_iter().find(|key| root.take(key).is_some()) {
-            notes.warnings.push(format!("{key} has no effect beside servers"));
+        let idle: Vec<_> = TOP_LEVEL.into_iter().filter(|key| root.take(key).is_some()).collect();
+        if !idle.is_empty() {
+            let has = if idle.len() == 1 { "has" } else { "have" };
+            notes.warnings.push(format!("{} {has} no effect beside servers", idle.join(", ")));
         }
         for field in servers.list("servers")? {
             let mut table = field.table()?;

@@ -178,6 +178,8 @@ fn top_level_keys_beside_servers_are_named() {
     let loaded = config_js("{ servers: [{}], port: 9999 }");
     assert_eq!(loaded.settings.listeners[0].port, 8125);
     assert_eq!(loaded.warnings, ["port has no effect beside servers"]);
+    let loaded = config_js("{ servers: [{}], port: 9999, address: '127.0.0.1' }");
+    assert_eq!(loaded.warnings, ["address, port have no effect beside servers"]);
 }
 
 #[test]
