@@ -1,7 +1,7 @@
 //! The two halves as two processes over one spool: `floe ingest` receives and spools, `floe export`
 //! delivers; either may end without a loss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,6 +26,12 @@ fn the_exporting_half_delivers_what_the_other_spools() {
     send(ingest.udp(), ["split.hits:3|c", "split.hits:4|c"]);
     let points = wait_total(&carbon, 7.0);
     assert_eq!(nonzero(&points), BTreeMap::from([(sent_in + 1, 7.0)]), "{points:?}");
+    let mut seen = BTreeSet::new();
+    let told_twice: Vec<_> =
+        points.iter().filter(|point| !seen.insert((&point.name, &point.time))).collect();
+    assert!(told_twice.is_empty(), "two values in one slot: {told_twice:?}");
+    let expired = "stats.statsd.floe.backend.a.rows_expired";
+    assert!(points.iter().any(|point| point.name == expired), "told by the ingest half");
     ingest.drain(Signal::TERM);
     export.drain(Signal::TERM);
 }

@@ -30,6 +30,7 @@ use crate::admin::console::{Console, ConsoleError};
 use crate::clock::wall_ms;
 use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
 use crate::cpu::{self, PlanError};
+use crate::export::accounts::Told;
 use crate::export::exporter::{self, Exporter, OwnBooks};
 use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::Intake;
@@ -130,9 +131,10 @@ impl Daemon {
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub fn start(settings: &Settings, spool: &Path, halves: Halves) -> Result<Self, StartError> {
-        let accounts = Arc::new(AccountRegistry::default());
+        // Where another process exports, what expires here is counted here, and nothing else.
+        let told = if halves == Halves::Ingest { Told::Retention } else { Told::All };
+        let accounts = Arc::new(AccountRegistry::telling(told));
         for backend in &settings.backends {
-            // Also where another process exports: what expires here is counted here.
             accounts.account(&backend.name, wall_ms() / 1_000);
         }
         let mut daemon =

@@ -81,6 +81,29 @@ impl Count {
     }
 }
 
+/// Which accounts a process tells: each number has one teller, or two values would meet in one slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// All: ingest and export are one process.
+    #[default]
+    All,
+    /// What expired: the ingest half, which applies the retention.
+    Retention,
+    /// All else: the export half.
+    Delivery,
+}
+
+impl Told {
+    fn includes(self, count: Count) -> bool {
+        let is_of_retention = matches!(count, Count::SegmentsExpired | Count::RowsExpired);
+        match self {
+            Self::All => true,
+            Self::Retention => is_of_retention,
+            Self::Delivery => !is_of_retention,
+        }
+    }
+}
+
 /// What the reference daemon tells of its carbon link.
 #[derive(Clone, Copy)]
 #[repr(u8)]
@@ -196,16 +219,19 @@ impl BackendAccounts {
 
 impl Reading {
     /// Names below `<prefixStats>.floe.backend.<name>.` and what was added since `base`.
-    pub(crate) fn since(&self, base: &Self) -> impl Iterator<Item = (String, u64)> {
-        let counts = Count::ALL.into_iter().map(|count| count.word().to_owned());
-        let causes =
-            Refusal::ALL.into_iter().map(|cause| format!("points_refused.{}", cause.word()));
-        let differences = |now: &[u64], base: &[u64]| -> Vec<u64> {
-            now.iter().zip(base).map(|(now, base)| now.saturating_sub(*base)).collect()
-        };
-        let counted = differences(&self.counts, &base.counts);
-        let refused = differences(&self.refused, &base.refused);
-        counts.zip(counted).chain(causes.zip(refused))
+    pub(crate) fn since(&self, base: &Self, told: Told) -> Vec<(String, u64)> {
+        let counts = Count::ALL.into_iter().filter(|count| told.includes(*count));
+        let counted = counts.map(|count| {
+            let at = count as usize;
+            (count.word().to_owned(), self.counts[at].saturating_sub(base.counts[at]))
+        });
+        let causes = Refusal::ALL.into_iter().filter(|_| told != Told::Retention);
+        let refused = causes.map(|cause| {
+            let at = cause as usize;
+            let name = format!("points_refused.{}", cause.word());
+            (name, self.refused[at].saturating_sub(base.refused[at]))
+        });
+        counted.chain(refused).collect()
     }
 }
 
@@ -230,10 +256,13 @@ mod tests {
         let base = accounts.read();
         accounts.add_expired(1, 10);
         accounts.add_tally(&PointTally { written: 7, cleaned: 1, refused: [0, 0, 4, 0] });
-        let changed: Vec<_> =
-            accounts.read().since(&base).filter(|(_, number)| *number > 0).collect();
+        let changed = |told| {
+            let mut all = accounts.read().since(&base, told);
+            all.retain(|(_, number)| *number != 0);
+            all
+        };
         assert_eq!(
-            changed,
+            changed(Told::All),
             [
                 ("points_acknowledged".to_owned(), 7),
                 ("segments_expired".to_owned(), 1),
@@ -243,5 +272,19 @@ mod tests {
             ]
         );
         assert_eq!(accounts.link().last_flush_s, 5);
+    }
+
+    #[test]
+    fn of_two_processes_each_number_has_one_teller() {
+        let reading = BackendAccounts::new("main", 5).read();
+        let names = |told| -> Vec<String> {
+            reading.since(&reading, told).into_iter().map(|(name, _)| name).collect()
+        };
+        let mut both = [names(Told::Retention), names(Told::Delivery)].concat();
+        assert_eq!(names(Told::Retention), ["segments_expired", "rows_expired"]);
+        let mut all = names(Told::All);
+        both.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(both, all);
     }
 }

@@ -8,7 +8,7 @@ use floe_core::namespace::Namespace;
 use floe_core::point::for_each_point;
 use floe_core::row::ArchivedRows;
 
-use super::accounts::{LinkState, Reading};
+use super::accounts::{LinkState, Reading, Told};
 use super::carbon_line::LineBuffer;
 use super::carbon_pickle::FrameBuffer;
 use super::connection::{Awaited, Connection, Delivery};
@@ -168,7 +168,7 @@ impl Format {
             return;
         }
         let mut name = Vec::new();
-        for (word, difference) in own.books.0.since(own.books.1) {
+        for (word, difference) in own.books.0.since(own.books.1, Told::Delivery) {
             let book = format!("floe.backend.{}.{word}", self.backend);
             self.namespace.internal_name(prefix_stats, book.as_bytes(), &mut name);
             payload.push(&name, difference as f64);

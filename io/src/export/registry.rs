@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use super::accounts::{BackendAccounts, Reading};
+use super::accounts::{BackendAccounts, Reading, Told};
 
 /// Locks of the map: backends are few, and their numbers are atomics beside it.
 const SHARDS: usize = 2;
@@ -19,6 +19,7 @@ const SHARDS: usize = 2;
 #[derive(Debug)]
 pub struct AccountRegistry {
     backends: DashMap<String, Arc<BackendAccounts>>,
+    told: Told,
 }
 
 impl Default for AccountRegistry {
@@ -26,11 +27,17 @@ impl Default for AccountRegistry {
         // The default amount depends on the affinity of the thread that makes the map.
         let backends =
             DashMap::with_capacity_and_hasher_and_shard_amount(0, RandomState::new(), SHARDS);
-        Self { backends }
+        Self { backends, told: Told::All }
     }
 }
 
 impl AccountRegistry {
+    /// A registry that tells only some accounts.
+    #[must_use]
+    pub fn telling(told: Told) -> Self {
+        Self { told, ..Self::default() }
+    }
+
     /// The accounts of a backend; made at first, with `start_s` (s since the epoch) as the time of
     /// the last flush.
     pub fn account(&self, backend: &str, start_s: u64) -> Arc<BackendAccounts> {
@@ -49,7 +56,7 @@ impl AccountRegistry {
             let (backend, now) = (account.key(), account.read());
             let base = bases.insert(backend.clone(), now).unwrap_or_default();
             let named = |(word, number)| (format!("backend.{backend}.{word}"), number);
-            entries.extend(now.since(&base).map(named));
+            entries.extend(now.since(&base, self.told).into_iter().map(named));
         }
         entries
     }
