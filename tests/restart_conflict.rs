@@ -61,6 +61,8 @@ fn a_second_daemon_on_the_port_is_refused(ingest: Ingest) {
     let second = Launch::under(own.path(), ingest).config("floe.toml", &config).spawn();
     let said = first.outlives(second);
     assert!(said.contains(&format!(":{port}")), "the address is named: {said}");
+    let first_pid = format!("floe (pid {})", first.daemon.id());
+    assert!(said.contains(&first_pid), "the first is named: {said}");
     first.drain_and_check();
 }
 

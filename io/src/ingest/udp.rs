@@ -16,7 +16,12 @@ use floe_core::config::settings::Listener;
 use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use self::holder::holder_of;
 use crate::sys;
+
+mod holder;
+
+pub use self::holder::Holder;
 
 /// Why the sockets of a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +29,14 @@ use crate::sys;
 pub enum BindError {
     /// Another socket has the port.
     #[error(
-        "cannot bind {address}: address in use; another statsd is running here, or set \"port\""
+        "cannot bind {address}: address in use{}; another statsd is running here, or set \"port\"",
+        by(holder.as_ref())
     )]
     AddressInUse {
         /// The address and port asked for.
         address: SocketAddr,
+        /// Who has it, where we may know.
+        holder: Option<Holder>,
     },
     /// The kernel refuses the address: not of this host, or a port below 1,024 without the right.
     #[error("cannot bind {address}: {source}; set \"address\" and \"port\" to what this host has")]
@@ -130,6 +138,10 @@ pub fn open(
     }
 }
 
+fn by(holder: Option<&Holder>) -> String {
+    holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
+}
+
 /// Whether an error says that this host has no IPv6.
 fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
@@ -155,7 +167,7 @@ fn open_at(
     assert!(0 < workers, "a listener without workers");
     let refused = |source: io::Error| {
         if source.kind() == io::ErrorKind::AddrInUse {
-            BindError::AddressInUse { address }
+            BindError::AddressInUse { address, holder: holder_of(address.port()) }
         } else {
             BindError::Refused { address, source }
         }
