@@ -1,0 +1,254 @@
+//! The ingest half: spool, sockets, workers and coordinator, in three steps.
+//!
+//! *Opened*: everything that can be refused is asked for, and nothing runs. *Receiving*: workers
+//! read, and nothing is made of it yet. *Running*: the coordinator closes intervals. A start that
+//! fails ends the step it has reached and leaves no interval behind.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_utils::sync::{Parker, Unparker};
+use floe_core::config::settings::Settings;
+use floe_core::interval::Interval;
+use floe_core::limits::RECEIVE_BUFFER_BYTES_DEFAULT;
+use floe_core::line::LineParser;
+use floe_core::name::KeyHasher;
+use floe_core::shard::{ShardReader, shard};
+use floe_storage::recovery::RecoveryReport;
+use floe_storage::spool::{BackendLimits, Spool, SpoolOptions};
+use tracing::{info, warn};
+
+use super::StartError;
+use crate::clock::wall_ms;
+use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
+use crate::cpu;
+use crate::export::registry::AccountRegistry;
+use crate::ingest::intake::Intake;
+use crate::ingest::udp::{self, OpenListener};
+use crate::ingest::worker::{self, ReceiveOptions, Started, WorkerPlan, WorkerSignals};
+/// Everything of the ingest half that can be refused, before anything runs.
+pub(super) struct OpenedIngest {
+    spool: Spool,
+    listeners: Vec<OpenListener>,
+    cpus: Vec<usize>,
+}
+
+/// Workers that receive while nothing is made of it yet; dropped, they end.
+pub(super) struct Receiving {
+    opened: OpenedIngest,
+    workers: Workers,
+    readers: Vec<ShardReader>,
+    hasher: KeyHasher,
+    parker: Parker,
+}
+
+/// The workers' handles until the coordinator has them.
+#[derive(Default)]
+struct Workers(Vec<WorkerHandle>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &self.0 {
+            worker.signals.stop();
+        }
+        for worker in self.0.drain(..) {
+            drop(worker.thread.join());
+        }
+    }
+}
+
+impl OpenedIngest {
+    /// Locks and recovers the spool, binds every socket.
+    pub(super) fn open(settings: &Settings, path: &Path) -> Result<Self, StartError> {
+        let ingest = &settings.ingest;
+        // First: settings that cannot be met leave the spool untouched.
+        let cpus = cpu::plan(ingest.workers, ingest.cpus.as_deref())?;
+        let (spool, report) = Spool::open(spool_options(settings, path))?;
+        tell_recovery(&report);
+        let buffer_bytes = ingest.receive_buffer_bytes.unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT);
+        let listeners = udp::open_all(&settings.listeners, cpus.len(), buffer_bytes)?;
+        for listener in &listeners {
+            if let Some(warning) = listener.receive_buffer_warning() {
+                warn!("{warning}");
+            }
+        }
+        Ok(Self { spool, listeners, cpus })
+    }
+
+    /// What the listeners are bound to, in configured order.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.local_address).collect()
+    }
+
+    /// Starts every worker and waits until it receives.
+    pub(super) fn start_workers(self, settings: &Settings) -> Result<Receiving, StartError> {
+        let (hasher, parker) = (KeyHasher::default(), Parker::new());
+        let (reports, started) = bounded(self.cpus.len());
+        let mut workers = Workers::default();
+        let mut readers = Vec::with_capacity(self.cpus.len());
+        for index in 0..self.cpus.len() {
+            let plan = self.worker_plan(settings, index)?;
+            let signals = Arc::clone(&plan.signals);
+            let (sink, reader) = intake(settings, index, &hasher, parker.unparker());
+            let thread = worker::spawn(plan, sink, reports.clone())
+                .map_err(|source| StartError::Kernel { what: "a worker", source })?;
+            workers.0.push(WorkerHandle { signals, thread });
+            readers.push(reader);
+        }
+        tell_started(&started, workers.0.len())?;
+        Ok(Receiving { opened: self, workers, readers, hasher, parker })
+    }
+
+    fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
+        let signals = WorkerSignals::new()
+            .map_err(|source| StartError::Kernel { what: "a worker's wake-up", source })?;
+        let buffers = self.listeners.iter().map(|listener| listener.receive_buffer_bytes);
+        Ok(WorkerPlan {
+            index,
+            cpu: self.cpus.get(index).copied(),
+            sockets: udp::sockets_of(&self.listeners, index),
+            receive_buffer_bytes: buffers.min().unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT),
+            options: ReceiveOptions { mode: settings.ingest.mode, ..ReceiveOptions::default() },
+            signals: Arc::new(signals),
+        })
+    }
+}
+
+impl Receiving {
+    /// Starts the coordinator over the workers.
+    pub(super) fn coordinate(
+        mut self,
+        settings: &Settings,
+        accounts: Arc<AccountRegistry>,
+    ) -> Result<IngestHalf, StartError> {
+        let coordinator = Coordinator::new(Parts {
+            settings: settings.clone(),
+            workers: std::mem::take(&mut self.workers.0),
+            interval: Interval::new(settings.clone(), &self.hasher, &self.readers),
+            readers: self.readers,
+            sockets: socket_books(&self.opened.listeners),
+            spool: self.opened.spool,
+            parker: self.parker,
+            accounts,
+        });
+        let (stop, stopped) = bounded(1);
+        let thread = std::thread::Builder::new()
+            .name("coordinator".to_owned())
+            .spawn(move || coordinator.run(&stopped))
+            .map_err(|source| StartError::Kernel { what: "the coordinator", source })?;
+        Ok(IngestHalf { stop, coordinator: Some(thread) })
+    }
+}
+
+/// The coordinator's thread, and how to stop it. Dropped, it drains too.
+#[derive(Debug)]
+pub(super) struct IngestHalf {
+    stop: Sender<()>,
+    coordinator: Option<JoinHandle<()>>,
+}
+
+impl IngestHalf {
+    /// Drains; does nothing when called again.
+    pub(super) fn end(&mut self) {
+        // A coordinator that has ended needs no telling.
+        self.stop.try_send(()).ok();
+        if let Some(thread) = self.coordinator.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for IngestHalf {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn spool_options(settings: &Settings, path: &Path) -> SpoolOptions {
+    let limits = settings.backends.iter().map(|backend| BackendLimits {
+        name: backend.name.clone(),
+        backlog_age_ms: backend.backlog_age_ms,
+        backlog_bytes: backend.backlog_bytes,
+    });
+    SpoolOptions {
+        path: PathBuf::from(path),
+        backends: limits.collect(),
+        archive_age_ms: settings.spool.archive_age_ms,
+        archive_bytes: settings.spool.archive_bytes,
+        run_id: wall_ms(),
+    }
+}
+
+fn tell_recovery(report: &RecoveryReport) {
+    info!(
+        archived = report.archived,
+        published = report.published,
+        torn = report.torn,
+        "spool recovered"
+    );
+    for backlog in report.backlogs.iter().filter(|backlog| backlog.segments != 0) {
+        info!(backend = backlog.backend, segments = backlog.segments, "backlog found");
+    }
+    for link in &report.quarantined {
+        warn!(segment = %link.name, rows = link.rows, reason = link.reason, "segment quarantined");
+    }
+    for abandoned in &report.abandoned {
+        let (backend, segments) = (&abandoned.backend, abandoned.segments);
+        warn!(backend, segments, "queue without a backend left where it is");
+    }
+    if report.unknown != 0 {
+        warn!(files = report.unknown, "segments of another version left where they are");
+    }
+    if let Some(error) = &report.first_failure {
+        warn!(files = report.failed, %error, "recovery incomplete, tried again at the next start");
+    }
+}
+
+fn intake(
+    settings: &Settings,
+    index: usize,
+    hasher: &KeyHasher,
+    coordinator: &Unparker,
+) -> (Intake, ShardReader) {
+    // At most WORKERS_MAX workers.
+    let home = u16::try_from(index).unwrap_or(u16::MAX);
+    let (writer, reader) = shard(home, hasher.clone());
+    let parser = LineParser::new(settings.key_name_sanitize);
+    (Intake::new(parser, writer, coordinator.clone()), reader)
+}
+
+fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {
+    let each = listeners.iter().flat_map(|listener| {
+        listener.sockets.iter().enumerate().map(|(worker, socket)| {
+            SocketBook::new(Arc::clone(socket), listener.local_address, worker)
+        })
+    });
+    each.collect()
+}
+
+/// Waits until every worker receives, and says how.
+fn tell_started(
+    started: &Receiver<Result<Started, worker::StartError>>,
+    workers: usize,
+) -> Result<(), StartError> {
+    let mut is_refusal_told = false;
+    // One report per worker: each keeps its sender for as long as it lives.
+    for report in started.iter().take(workers) {
+        let started = report?;
+        if let Some(refusal) = started.refusal
+            && !std::mem::replace(&mut is_refusal_told, true)
+        {
+            warn!("{}", refusal.fallback_message());
+        }
+        info!(
+            worker = started.worker,
+            cpu = started.cpu,
+            ingest = started.path.as_str(),
+            "worker started"
+        );
+    }
+    Ok(())
+}
