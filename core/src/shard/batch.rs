@@ -11,6 +11,9 @@ use crate::books::{Cause, RejectExample};
 use crate::limits::{KEY_BYTES_MAX, SAMPLE_BATCH_MAX};
 use crate::sample::{Reason, Sample, SampleSink, Tally};
 
+/// Samples between the request for a payload and its use.
+const PAYLOAD_AHEAD: usize = 8;
+
 /// The samples of one datagram, applied a few lines after their slots were asked for.
 #[derive(Debug)]
 pub struct ShardBatch<'s, 'd> {
@@ -26,7 +29,11 @@ impl<'s> ShardBatch<'s, '_> {
     }
 
     fn apply_pending(&mut self) {
-        for (hash, sample) in &self.pending {
+        let epoch = self.shard.flip.epoch();
+        for (at, (hash, sample)) in self.pending.iter().enumerate() {
+            if let Some((ahead, _)) = self.pending.get(at + PAYLOAD_AHEAD) {
+                self.shard.table.prefetch_payload(*ahead, epoch);
+            }
             self.shard.apply(*hash, sample);
         }
         self.pending.clear();

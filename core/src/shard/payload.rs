@@ -37,6 +37,12 @@ pub(super) unsafe fn payload_mut<'a, T>(payload: u64) -> &'a mut T {
     unsafe { &mut *pointer }
 }
 
+/// The first two cache lines behind a payload, to be asked for and not to be read.
+pub(super) fn payload_lines(payload: u64) -> [*const u8; 2] {
+    let first = ptr::without_provenance::<u8>(address(payload));
+    [first, first.wrapping_add(64)]
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "it was a usize before")]
 const fn address(payload: u64) -> usize {
     payload as usize

@@ -19,6 +19,7 @@ use std::ptr;
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
 use super::flip::Generations;
+use super::payload::payload_lines;
 use crate::books::Cause;
 use crate::limits::{PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES};
 use crate::sample::Kind;
@@ -273,7 +274,27 @@ impl Table {
     pub(super) fn prefetch(&self, hash: u64) {
         let slots = &self.sub_table(sub_table_index(hash)).slots;
         if let Some(slot) = slots.get(probe_start(slot_hash(hash), slots.len())) {
-            prefetch_line(slot);
+            prefetch_line(ptr::from_ref(slot).cast());
+        }
+    }
+
+    /// Asks the cache for what the payload of a series points to, once its slot is here.
+    ///
+    /// Looks at the first slot alone: if that is another series' it fetches in vain, no more.
+    #[inline]
+    #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
+    pub(super) fn prefetch_payload(&self, hash: u64, epoch: u32) {
+        let slots = &self.sub_table(sub_table_index(hash)).slots;
+        let Some(slot) = slots.get(probe_start(slot_hash(hash), slots.len())) else { return };
+        // SAFETY: the caller is the worker: `Table` is its side.
+        let identity = unsafe { slot.identity() };
+        if identity.kind <= Kind::Counter as u8 + 1 {
+            return;
+        }
+        if let Some(payload) = slot.generations.load(epoch) {
+            let [first, second] = payload_lines(payload);
+            prefetch_line(first);
+            prefetch_line(second);
         }
     }
 
@@ -439,18 +460,18 @@ impl TableReader {
 }
 
 #[inline]
-fn prefetch_line(slot: &Slot) {
+fn prefetch_line(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         #[expect(unsafe_code, reason = "a prefetch is an intrinsic")]
         // SAFETY: a prefetch reads nothing architecturally and cannot fault.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(slot).cast());
+            _mm_prefetch::<_MM_HINT_T0>(line.cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = slot;
+    let _ = line;
 }
 
 #[cfg(test)]
