@@ -20,7 +20,7 @@
 mod mask;
 mod general;
 mod tags;
-mod key;
+pub(crate) mod key;
 mod fields;
 mod number;
 mod white_space;

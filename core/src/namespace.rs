@@ -11,6 +11,7 @@
 //! here but by the output buffers of the exporter.
 
 use crate::config::settings::{LegacyNamespace, NamespaceSettings};
+use crate::line::key::{append_clean, is_clean};
 
 /// The names of one backend: everything about them that is the same for all keys.
 #[derive(Clone, Debug)]
@@ -152,13 +153,12 @@ fn dotted(parts: &[&str]) -> Vec<u8> {
     out
 }
 
-/// Bytes that the name part of a key keeps: `A-Z a-z 0-9 _ - . =`.
+/// Bytes that the name part of a key keeps: those of a clean key but the `;` that ends it.
 const IS_KEPT: [bool; 256] = {
     let mut kept = [false; 256];
     let mut byte = 0_u8;
     loop {
-        kept[byte as usize] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'=');
+        kept[byte as usize] = is_clean(byte) && byte != b';';
         if byte == u8::MAX {
             break;
         }
@@ -178,32 +178,8 @@ pub(crate) fn push_name_part<'k>(key: &'k [u8], out: &mut Vec<u8>) -> &'k [u8] {
     }
     let split = memchr::memchr(b';', rest).unwrap_or(rest.len());
     // A run of white space is one `_`, also across the cut above: nothing before it is white.
-    push_cleaned(&rest[..split], out);
+    append_clean(&rest[..split], out);
     &rest[split..]
-}
-
-/// The reference daemon's cleaning: a run of white space becomes `_`, `/` becomes `-`, all else
-/// that is not kept goes.
-#[cold]
-fn push_cleaned(name: &[u8], out: &mut Vec<u8>) {
-    let mut is_in_white = false;
-    for character in String::from_utf8_lossy(name).chars() {
-        let is_white = is_javascript_white(character);
-        if is_white && !is_in_white {
-            out.push(b'_');
-        }
-        is_in_white = is_white;
-        match u8::try_from(character) {
-            Ok(b'/') => out.push(b'-'),
-            Ok(byte) if IS_KEPT[usize::from(byte)] => out.push(byte),
-            _ => {}
-        }
-    }
-}
-
-/// What `\s` matches in JavaScript: Unicode white space without U+0085, with the byte order mark.
-fn is_javascript_white(character: char) -> bool {
-    (character.is_whitespace() && character != '\u{85}') || character == '\u{feff}'
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(super) fn rewrite<'k>(
 
 /// Whether `byte` may stand in a key that is cleaned. Without branches, for loops over many bytes.
 #[inline]
-pub(super) fn is_clean(byte: u8) -> bool {
+pub(crate) const fn is_clean(byte: u8) -> bool {
     let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
     let is_digit = byte.wrapping_sub(b'0') < 10;
     let is_mark =
@@ -47,7 +47,7 @@ pub(super) fn is_clean(byte: u8) -> bool {
 ///
 /// # Source
 /// docs/references.md S4.
-fn append_clean(raw: &[u8], key: &mut Vec<u8>) {
+pub(crate) fn append_clean(raw: &[u8], key: &mut Vec<u8>) {
     let mut rest = raw;
     let mut is_in_space = false;
     loop {
