@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::number_text::push_number;
+
 /// Longest excerpt of a value in a message, characters.
 const EXCERPT_CHARS_MAX: usize = 60;
 
@@ -74,7 +76,9 @@ pub(super) fn shortened(text: &str) -> String {
 
 /// The text JavaScript gives a number: 90 for `90.0`.
 pub(super) fn number_text(number: f64) -> String {
-    ryu_js::Buffer::new().format(number).to_owned()
+    let mut text = Vec::new();
+    push_number(&mut text, number);
+    String::from_utf8(text).expect("numbers are written in ASCII")
 }
 
 /// What JavaScript's `Number(text)` reads, but for the empty text and `Infinity`, which no key takes.
