@@ -94,9 +94,7 @@ impl Worker {
 pub struct Parts {
     /// The settings.
     pub settings: Settings,
-    /// The workers, in order of their indexes.
-    pub workers: Vec<WorkerHandle>,
-    /// Their shards, same order.
+    /// The workers' shards, in order of their indexes.
     pub readers: Vec<ShardReader>,
     /// The open interval.
     pub interval: Interval,
@@ -137,15 +135,15 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator whose first tick comes after everything the spool has seen.
+    /// A coordinator of `workers`, index = worker index, whose first tick comes after everything
+    /// the spool has seen.
     #[must_use]
-    pub fn new(mut parts: Parts) -> Self {
+    pub fn new(parts: Parts, workers: Vec<WorkerHandle>) -> Self {
         let interval_ms = parts.settings.flush_interval_ms;
         let grid = Grid::new(interval_ms, parts.spool.newest_timestamp_s(), wall_ms());
-        let workers = parts.workers.drain(..).map(Worker::new).collect();
         Self {
             parts,
-            workers,
+            workers: workers.into_iter().map(Worker::new).collect(),
             grid,
             waiting: VecDeque::new(),
             counts: Counts::default(),

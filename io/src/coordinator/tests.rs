@@ -44,16 +44,16 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         readers.push(reader);
     }
     let interval = Interval::new(settings.clone(), &hasher, &readers);
-    let mut coordinator = Coordinator::new(Parts {
+    let parts = Parts {
         settings,
-        workers: handles,
         readers,
         interval,
         spool: spool(path),
         sockets: Vec::new(),
         parker,
         accounts: Arc::new(AccountRegistry::default()),
-    });
+    };
+    let mut coordinator = Coordinator::new(parts, handles);
     coordinator.workers.iter_mut().for_each(Worker::join);
     coordinator
 }

@@ -124,16 +124,16 @@ impl Receiving {
         settings: &Settings,
         accounts: Arc<AccountRegistry>,
     ) -> Result<IngestHalf, StartError> {
-        let coordinator = Coordinator::new(Parts {
+        let parts = Parts {
             settings: settings.clone(),
-            workers: std::mem::take(&mut self.workers.0),
             interval: Interval::new(settings.clone(), &self.hasher, &self.readers),
             readers: self.readers,
             sockets: socket_books(&self.opened.listeners),
             spool: self.opened.spool,
             parker: self.parker,
             accounts,
-        });
+        };
+        let coordinator = Coordinator::new(parts, std::mem::take(&mut self.workers.0));
         let (stop, stopped) = bounded(1);
         let thread = std::thread::Builder::new()
             .name("coordinator".to_owned())
