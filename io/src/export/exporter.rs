@@ -9,7 +9,6 @@ use std::time::Duration;
 use floe_core::config::settings::BackendSettings;
 use floe_storage::{ExportLock, SpoolError};
 
-use super::accounts::BackendAccounts;
 use super::backend::Backend;
 use super::connection::Patience;
 use super::registry::AccountRegistry;
@@ -48,7 +47,6 @@ pub enum OwnBooks {
 pub struct Exporter {
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
-    accounts: Vec<Arc<BackendAccounts>>,
     _lock: ExportLock,
 }
 
@@ -80,32 +78,20 @@ impl Exporter {
             move |source| StartError::Thread { backend, source }
         };
         let stop = Stop::new().map_err(thread_error("all backends"))?;
-        let mut exporter = Self {
-            stop: Arc::new(stop),
-            threads: Vec::with_capacity(backends.len()),
-            accounts: Vec::with_capacity(backends.len()),
-            _lock: lock,
-        };
+        let mut exporter =
+            Self { stop: Arc::new(stop), threads: Vec::with_capacity(backends.len()), _lock: lock };
         for settings in backends {
             let accounts = registry.account(&settings.name, wall_ms() / 1_000);
             let stop = Arc::clone(&exporter.stop);
-            let backend =
-                Backend::new(spool, settings, own_books, Arc::clone(&accounts), stop, patience)?;
+            let backend = Backend::new(spool, settings, own_books, accounts, stop, patience)?;
             // An error from here on drops `exporter`, which ends the threads already running.
             let thread = std::thread::Builder::new()
                 .name(format!("export-{}", settings.name))
                 .spawn(move || backend.run())
                 .map_err(thread_error(&settings.name))?;
             exporter.threads.push(thread);
-            exporter.accounts.push(accounts);
         }
         Ok(exporter)
-    }
-
-    /// The accounts, one per backend, in configured order.
-    #[must_use]
-    pub fn accounts(&self) -> &[Arc<BackendAccounts>] {
-        &self.accounts
     }
 
     /// Delivers what is queued within `patience`, then ends the threads; what is left stays in the

@@ -139,15 +139,33 @@ impl Store {
         names
     }
 
-    fn export(&self, backends: &[BackendSettings]) -> Exporter {
-        Exporter::start_with(
-            self.directory.path(),
-            backends,
-            &AccountRegistry::default(),
-            OwnBooks::ByExporter,
-            impatient(),
-        )
-        .unwrap()
+    fn export(&self, backends: &[BackendSettings]) -> Exporting {
+        self.export_with(backends, impatient())
+    }
+
+    fn export_with(&self, backends: &[BackendSettings], patience: Patience) -> Exporting {
+        let registry = AccountRegistry::default();
+        let spool = self.directory.path();
+        let books = OwnBooks::ByExporter;
+        let exporter = Exporter::start_with(spool, backends, &registry, books, patience).unwrap();
+        let accounts = backends.iter().map(|backend| registry.account(&backend.name, 0)).collect();
+        Exporting { exporter, accounts }
+    }
+}
+
+/// A running exporter and the accounts of its backends, in configured order.
+struct Exporting {
+    exporter: Exporter,
+    accounts: Vec<Arc<BackendAccounts>>,
+}
+
+impl Exporting {
+    fn accounts(&self) -> &[Arc<BackendAccounts>] {
+        &self.accounts
+    }
+
+    fn stop(self, patience: Duration) {
+        self.exporter.stop(patience);
     }
 }
 
@@ -178,7 +196,7 @@ fn backend(name: &str, address: SocketAddr) -> BackendSettings {
 }
 
 /// Waits until the accounts of the first backend say so.
-fn wait_for(exporter: &Exporter, count: Count, number: u64) {
+fn wait_for(exporter: &Exporting, count: Count, number: u64) {
     let (_sender, never) = bounded::<()>(0);
     for _ in 0..3_000 {
         if exporter.accounts()[0].count(count) >= number {
@@ -328,14 +346,7 @@ fn backend_that_hangs_delays_no_other() {
     let carbon = Carbon::start(&[]);
     let backends = [backend("hung", hung.address), backend("main", carbon.address)];
     let patience = Patience { stall: Duration::from_secs(3_600), ..impatient() };
-    let exporter = Exporter::start_with(
-        store.directory.path(),
-        &backends,
-        &AccountRegistry::default(),
-        OwnBooks::ByExporter,
-        patience,
-    )
-    .unwrap();
+    let exporter = store.export_with(&backends, patience);
     for timestamp_s in [100, 110, 120] {
         store.commit(timestamp_s);
         assert_eq!(carbon.timestamp(), timestamp_s);
@@ -374,14 +385,7 @@ fn stop_leaves_what_cannot_be_delivered_within_its_deadline() {
         backoff_last: Duration::from_secs(3_600),
         ..impatient()
     };
-    let exporter = Exporter::start_with(
-        store.directory.path(),
-        &backends,
-        &AccountRegistry::default(),
-        OwnBooks::ByExporter,
-        patience,
-    )
-    .unwrap();
+    let exporter = store.export_with(&backends, patience);
     let start_ns = monotonic_ns();
     exporter.stop(Duration::from_millis(100));
     let took_ms = (monotonic_ns() - start_ns) / 1_000_000;
