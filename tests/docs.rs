@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+
+use support::daemon::{floe_output, text_of};
+
+mod support;
 
 /// A page: its path from the root and its text.
 struct Page {
@@ -93,7 +96,8 @@ fn every_configuration_shown_is_accepted() {
         count += 1;
         let path = folder.path().join(format!("shown-{count}.{}", block.language));
         std::fs::write(&path, &block.text).expect("the folder is writable");
-        let output = floe(&["check", path.to_str().expect("temporary folders have plain names")]);
+        let output =
+            floe_output(["check", path.to_str().expect("temporary folders have plain names")]);
         assert!(output.status.success(), "{}: {}", block.page.display(), text_of(&output));
     }
     assert!(2 <= count, "README.md and docs/configuration.md show configurations");
@@ -144,7 +148,7 @@ fn check_command(words: &[&str], page: &Path) {
         }
     }
     help.push("--help");
-    let output = floe(&help);
+    let output = floe_output(&help);
     let known = text_of(&output);
     assert!(output.status.success(), "{}: {words:?}: {known}", page.display());
     for flag in words.iter().filter(|word| word.starts_with("--")) {
@@ -155,7 +159,7 @@ fn check_command(words: &[&str], page: &Path) {
 
 #[test]
 fn every_variable_of_the_page_is_known_to_the_binary() {
-    let help = text_of(&floe(&["--help"]));
+    let help = text_of(&floe_output(["--help"]));
     let page = read("docs/configuration.md");
     let variables = page.split('`').filter(|word| word.starts_with("FLOE_"));
     let variables: BTreeSet<&str> = variables.collect();
@@ -272,18 +276,4 @@ fn code_of_configuration() -> String {
     let files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     let sources = files.map(|path| std::fs::read_to_string(path).expect("sources are readable"));
     sources.chain([read("core/src/config.rs")]).collect()
-}
-
-fn floe(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_floe"))
-        .args(arguments)
-        .env_remove("STATE_DIRECTORY")
-        .output()
-        .expect("the built binary runs")
-}
-
-fn text_of(output: &Output) -> String {
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.push_str(&String::from_utf8_lossy(&output.stderr));
-    text
 }
