@@ -23,9 +23,7 @@ use floe_core::interval::{BookEntries, Interval};
 use floe_core::limits::{INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
 use floe_core::row::Rows;
 use floe_core::shard::ShardReader;
-use floe_storage::error::SpoolError;
-use floe_storage::retention::Retired;
-use floe_storage::spool::Spool;
+use floe_storage::{Retired, Spool, SpoolError};
 use tracing::{debug, error, info, warn};
 
 use self::grid::{Grid, Tick};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floe_core::config::settings::Settings;
-use floe_storage::error::SpoolError;
+use floe_storage::SpoolError;
 
 use self::ingest_half::{IngestHalf, OpenedIngest};
 use crate::admin::console::{Console, ConsoleError};

@@ -17,8 +17,7 @@ use floe_core::limits::RECEIVE_BUFFER_BYTES_DEFAULT;
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::shard::{ShardReader, shard};
-use floe_storage::recovery::RecoveryReport;
-use floe_storage::spool::{BackendLimits, Spool, SpoolOptions};
+use floe_storage::{BackendLimits, RecoveryReport, Spool, SpoolOptions};
 use tracing::{info, warn};
 
 use super::StartError;
