@@ -10,9 +10,7 @@ use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::row::{Rows, TimerColumns};
 use floe_core::shard::shard;
-use floe_storage::archive::Archive;
-use floe_storage::reader::Reader;
-use floe_storage::spool::SpoolOptions;
+use floe_storage::{Archive, Reader, SpoolOptions};
 use tempfile::TempDir;
 
 use super::*;
