@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .context("cannot register signals")
         .map_err(Failure::failed)?;
-    let Loaded { settings, warnings } = configuration::with_flags(arguments)?;
+    let Loaded { settings, warnings, .. } = configuration::with_flags(arguments)?;
     start_log(&settings);
     for warning in &warnings {
         warn!("{warning}");

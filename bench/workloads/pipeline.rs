@@ -14,7 +14,7 @@ use floe_core::name::KeyHasher;
 use floe_core::row::Rows;
 use floe_core::shard::{ShardReader, shard};
 use floe_io::ingest::DatagramSink;
-use floe_io::ingest::intake::Intake;
+use floe_io::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
 
 use crate::datagrams::Datagrams;
 
@@ -49,7 +49,8 @@ impl Pipeline {
         let readers = vec![reader];
         let interval = Interval::new(settings(), &hasher, &readers);
         let coordinator = Parker::new().unparker().clone();
-        let intake = Intake::new(LineParser::new(true), writer, coordinator);
+        let settings = IntakeSettings { parser: LineParser::new(true) };
+        let intake = Intake::new(settings, IntakeInbox::default(), writer, coordinator);
         Self { intake, readers, interval, batches: 0, timestamp_s: TIMESTAMP_S }
     }
 

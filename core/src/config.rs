@@ -54,7 +54,10 @@ pub use describe::describe;
 pub use error::ConfigError;
 pub use own::ingest_mode;
 
-use settings::{IdleSettings, IngestSettings, NamespaceSettings, Settings};
+use settings::{
+    Health, IdleSettings, IngestSettings, LogBackend, LogFormat, LogLevel, LogSettings,
+    NamespaceSettings, Settings, StreamLimits, Title,
+};
 use walk::{Notes, Rules, Table};
 
 /// Console port of the reference daemon.
@@ -63,6 +66,7 @@ const MGMT_PORT: u16 = 8126;
 const LOOPBACK: &str = "127.0.0.1";
 const FLUSH_INTERVAL_MS: u64 = 10_000;
 const PREFIX_STATS: &str = "statsd";
+const LOG_APPLICATION: &str = "statsd";
 
 /// Longest `flushInterval`, ms: what a timer of the reference daemon can wait (2^31 - 1).
 const FLUSH_INTERVAL_MS_MAX: u64 = 2_147_483_647;
@@ -102,6 +106,9 @@ pub struct Loaded {
     pub settings: Settings,
     /// One sentence each: unknown keys, values taken otherwise than written, keys left out.
     pub warnings: Vec<String>,
+    /// The file as the console's `config` shows it: `key` or `key > sub`, and the value, in the
+    /// order of the file.
+    pub listing: Vec<(String, String)>,
 }
 
 /// Reads the text of a configuration.
@@ -132,7 +139,7 @@ pub fn read(text: &str, source: Source, environment: &Environment) -> Result<Loa
         let keys = notes.left_out.join(", ");
         notes.warnings.push(format!("not honoured by this version and left out: {keys}"));
     }
-    Ok(Loaded { settings, warnings: notes.warnings })
+    Ok(Loaded { settings, warnings: notes.warnings, listing: Vec::new() })
 }
 
 /// The settings of no configuration at all.
@@ -140,6 +147,8 @@ pub fn read(text: &str, source: Source, environment: &Environment) -> Result<Loa
 pub fn without_file() -> Loaded {
     let settings = Settings {
         listeners: vec![listeners::dual_stack(listeners::PORT)],
+        streams: Vec::new(),
+        stream_limits: StreamLimits::default(),
         mgmt_address: Some(LOOPBACK.to_owned()),
         mgmt_port: MGMT_PORT,
         flush_interval_ms: FLUSH_INTERVAL_MS,
@@ -151,12 +160,25 @@ pub fn without_file() -> Loaded {
         idle: IdleSettings { gauges_max_ttl: 1, ..IdleSettings::default() },
         namespace: NamespaceSettings::default(),
         backends: Vec::new(),
+        console_backend: None,
+        repeater: None,
+        key_flush: None,
         spool: own::default_spool(),
         ingest: IngestSettings::default(),
         books: true,
         debug: false,
+        dump_messages: false,
+        log: LogSettings {
+            backend: LogBackend::Stderr,
+            application: LOG_APPLICATION.to_owned(),
+            level: LogLevel::Info,
+            format: LogFormat::Text,
+        },
+        title: Title::Unchanged,
+        health: Health::Up,
+        automatic_config_reload: true,
     };
-    Loaded { settings, warnings: Vec::new() }
+    Loaded { settings, warnings: Vec::new(), listing: Vec::new() }
 }
 
 fn settings_of(

@@ -19,6 +19,25 @@ pub const WORKERS_DEFAULT_MAX: usize = 8;
 /// UDP listeners at the most: each needs one socket per worker and one request in its ring.
 pub const LISTENERS_MAX: usize = 32;
 
+/// Stream listeners at the most, as for UDP.
+pub const STREAM_LISTENERS_MAX: usize = 32;
+
+/// Stream connections at once, by default; each is a descriptor and a request in a ring.
+pub const STREAM_CONNECTIONS_DEFAULT: usize = 1_024;
+
+/// Stream connections at once, at the most: what 16 bits name.
+pub const STREAM_CONNECTIONS_MAX: usize = 65_536;
+
+/// Longest line of a stream, bytes: a UDP datagram carries no longer one.
+pub const STREAM_LINE_BYTES_MAX: usize = DATAGRAM_BYTES_MAX;
+
+/// Silence after which a stream connection is closed by default, ms: an hour. Peers that are gone
+/// without a word are found much earlier, by keep-alive.
+pub const STREAM_IDLE_MS_DEFAULT: u64 = 3_600_000;
+
+/// Targets of the repeater at the most: each gets a copy of every datagram.
+pub const REPEATER_TARGETS_MAX: usize = 16;
+
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
 /// of accounting each (docs/references.md K2).
 pub const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 8 << 20;

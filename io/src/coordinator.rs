@@ -9,6 +9,8 @@
 //! order when it takes them again; what does not fit is dropped, oldest first, and counted.
 
 mod grid;
+/// What other threads ask of it.
+pub mod request;
 mod socket_books;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +29,7 @@ use floe_storage::{Retired, Spool, SpoolError};
 use tracing::{debug, error, info, warn};
 
 use self::grid::{Grid, Tick};
+use self::request::Request;
 pub use self::socket_books::SocketBook;
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::export::accounts::Reading;
@@ -151,15 +154,16 @@ impl Coordinator {
         }
     }
 
-    /// Works until `stop` is told or closed, then drains: the workers empty their sockets and end,
-    /// the open interval is closed and spooled.
-    pub fn run(mut self, stop: &Receiver<()>) {
+    /// Works until it is asked to stop, or nobody is left to ask; then drains: the workers empty
+    /// their sockets and end, the open interval is closed and spooled.
+    pub fn run(mut self, requests: &Receiver<Request>) {
         loop {
             let wait_ms = self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX);
-            match stop.recv_timeout(Duration::from_millis(wait_ms)) {
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return self.drain(),
-                Err(RecvTimeoutError::Timeout) => self.look_at_clock(),
+            match requests.recv_timeout(Duration::from_millis(wait_ms)) {
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return self.drain(),
+                Err(RecvTimeoutError::Timeout) => {}
             }
+            self.look_at_clock();
         }
     }
 

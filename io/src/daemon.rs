@@ -15,7 +15,7 @@ use std::time::Duration;
 use floe_core::config::settings::Settings;
 use floe_storage::SpoolError;
 
-use self::ingest_half::{IngestHalf, OpenedIngest};
+use self::ingest_half::{IngestHalf, OpenedIngest, Requests};
 use crate::admin::console::{Console, ConsoleError};
 use crate::clock::wall_ms;
 use crate::cpu::PlanError;
@@ -121,10 +121,11 @@ impl Daemon {
         if let Some(opened) = opened {
             daemon.addresses.udp = opened.addresses();
             let receiving = opened.start_workers(settings)?;
+            let requests = Requests::new();
             let console = Console::open(settings.mgmt_address.as_deref(), settings.mgmt_port)?;
             daemon.addresses.mgmt = Some(console.local_address());
             daemon.console = Some(console);
-            daemon.ingest = Some(receiving.coordinate(settings, accounts)?);
+            daemon.ingest = Some(receiving.coordinate(settings, accounts, requests)?);
         }
         Ok(daemon)
     }

@@ -17,7 +17,7 @@ use floe_core::limits::DATAGRAM_SLACK_BYTES;
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::shard::shard;
-use floe_io::ingest::intake::Intake;
+use floe_io::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
 use floe_io::ingest::worker::{ReceiveOptions, WorkerPlan, WorkerSignals, spawn};
 use floe_io::ingest::{DatagramSink, ReceiveCounts, udp};
 
@@ -152,7 +152,9 @@ fn parser_and_shard_allocate_nothing_for_series_they_know() {
     let settings = config::without_file().settings;
     let mut interval = Interval::new(settings, &hasher, &readers);
     let parker = Parker::new();
-    let mut intake = Intake::new(LineParser::new(true), writer, parker.unparker().clone());
+    let settings = IntakeSettings { parser: LineParser::new(true) };
+    let inbox = IntakeInbox::default();
+    let mut intake = Intake::new(settings, inbox, writer, parker.unparker().clone());
     let datagrams = datagrams();
     let mut allocations = 0;
     for second in 0..INTERVALS {

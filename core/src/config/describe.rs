@@ -39,6 +39,7 @@ fn write_all(out: &mut String, settings: &Settings) -> fmt::Result {
         ingest,
         books,
         debug,
+        ..
     } = settings;
     for listener in listeners {
         row(out, "listen", listener_text(listener))?;

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use crate::limits::{STREAM_CONNECTIONS_DEFAULT, STREAM_IDLE_MS_DEFAULT, STREAM_LINE_BYTES_MAX};
+
 /// One UDP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -13,6 +15,46 @@ pub struct Listener {
     pub port: u16,
     /// Falls back to `0.0.0.0` where `::` cannot be bound: the listener of no configuration.
     pub is_dual_stack_default: bool,
+}
+
+/// One listener for streams of lines: the reference's `./servers/tcp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamListener {
+    /// A TCP port.
+    Tcp {
+        /// IP address to bind; `None` = every address of both families, as the reference binds it.
+        address: Option<String>,
+        /// TCP port; 0 = any free one (TOML only).
+        port: u16,
+    },
+    /// A Unix stream socket.
+    Unix {
+        /// Where it lies (`socket`).
+        path: PathBuf,
+        /// Permissions it gets (`socket_mod`); `None` = what the umask leaves.
+        mode: Option<u32>,
+    },
+}
+
+/// What connections of all stream listeners may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Connections open at once; a further one is closed at once and counted.
+    pub connections_max: usize,
+    /// Longest line, bytes; of a longer one the whole line is dropped and counted.
+    pub line_bytes_max: usize,
+    /// A connection that says nothing for so long is closed, ms; 0 = never.
+    pub idle_ms: u64,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: STREAM_CONNECTIONS_DEFAULT,
+            line_bytes_max: STREAM_LINE_BYTES_MAX,
+            idle_ms: STREAM_IDLE_MS_DEFAULT,
+        }
+    }
 }
 
 /// How datagrams are received.
@@ -178,11 +220,126 @@ pub struct SpoolSettings {
     pub archive_bytes: u64,
 }
 
+/// The backend `./backends/console`: every flush printed to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsoleBackendSettings {
+    /// `console.prettyprint`: coloured, and deeper.
+    pub is_pretty: bool,
+}
+
+/// How the repeater sends (`repeaterProtocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RepeaterProtocol {
+    /// Datagrams over IPv4.
+    #[default]
+    Udp4,
+    /// Datagrams over IPv6.
+    Udp6,
+    /// One connection per target, a newline behind each datagram.
+    Tcp,
+}
+
+/// The backend `./backends/repeater`: every datagram goes on as it came, before it is parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepeaterSettings {
+    /// `host:port` of each target, IPv6 in brackets; at most `REPEATER_TARGETS_MAX`.
+    pub targets: Vec<String>,
+    /// How they are spoken to.
+    pub protocol: RepeaterProtocol,
+}
+
+/// `keyFlush`: how often each key occurred, written to a log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyFlushSettings {
+    /// `interval`, ms, at least 1.
+    pub interval_ms: u64,
+    /// `percent` of the keys, the most frequent first; above 0.
+    pub percent: f64,
+    /// `log`: file to append to; `None` = stdout.
+    pub log: Option<PathBuf>,
+}
+
+/// Where the log goes (`log.backend`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogBackend {
+    /// Standard output: what a `config.js` that says nothing means.
+    Stdout,
+    /// Standard error, or the journal where the service manager reads it from there.
+    Stderr,
+    /// The local syslog daemon, facility local0.
+    Syslog,
+    /// The journal, with fields.
+    Journald,
+}
+
+/// The least important level that is logged (`log.level`; `debug` lowers it).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Data lost or a human is needed.
+    Error,
+    /// Degraded, nothing lost.
+    Warn,
+    /// Life-cycle.
+    #[default]
+    Info,
+    /// Per interval and backend.
+    Debug,
+}
+
+/// How a line of the log is written (`log.format`, ours).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The `log` block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Where to.
+    pub backend: LogBackend,
+    /// Name in syslog and journal (`log.application`).
+    pub application: String,
+    /// What is left out.
+    pub level: LogLevel,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// What process listings show (`title`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Title {
+    /// The command line as it was given: `title: false`, and without a `config.js`.
+    #[default]
+    Unchanged,
+    /// `statsd` and the arguments, as the reference shows itself.
+    Reference,
+    /// This text, as far as it fits into the place of the command line.
+    Text(String),
+}
+
+/// What the console answers to `health` until it is told otherwise (`healthStatus`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// `health: up`.
+    #[default]
+    Up,
+    /// `health: down`.
+    Down,
+}
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// UDP listeners, in configured order.
     pub listeners: Vec<Listener>,
+    /// Stream listeners, in configured order.
+    pub streams: Vec<StreamListener>,
+    /// What their connections may use.
+    pub stream_limits: StreamLimits,
     /// Console address (`mgmt_address`); `None` = as the reference binds it: every address.
     pub mgmt_address: Option<String>,
     /// Console port (`mgmt_port`, default 8126).
@@ -205,6 +362,12 @@ pub struct Settings {
     pub namespace: NamespaceSettings,
     /// Backends; may be empty.
     pub backends: Vec<BackendSettings>,
+    /// The console backend; `None` = not asked for.
+    pub console_backend: Option<ConsoleBackendSettings>,
+    /// The repeater; `None` = not asked for, or without a target.
+    pub repeater: Option<RepeaterSettings>,
+    /// `keyFlush`; `None` = off.
+    pub key_flush: Option<KeyFlushSettings>,
     /// The spool.
     pub spool: SpoolSettings,
     /// Workers.
@@ -213,4 +376,14 @@ pub struct Settings {
     pub books: bool,
     /// `debug`.
     pub debug: bool,
+    /// `dumpMessages`: every line is logged.
+    pub dump_messages: bool,
+    /// The `log` block.
+    pub log: LogSettings,
+    /// `title`.
+    pub title: Title,
+    /// `healthStatus`.
+    pub health: Health,
+    /// `automaticConfigReload`: whether a changed file is read again by itself.
+    pub automatic_config_reload: bool,
 }

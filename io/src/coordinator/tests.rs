@@ -14,6 +14,7 @@ use floe_storage::{Archive, Reader, SpoolOptions};
 use tempfile::TempDir;
 
 use super::*;
+use crate::ingest::intake::{IntakeInbox, IntakeSettings};
 
 fn spool(path: &Path) -> Spool {
     let options = SpoolOptions {
@@ -35,8 +36,9 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
     let mut readers = Vec::new();
     for index in 0..workers {
         let (writer, reader) = shard(index, hasher.clone());
-        let parser = LineParser::new(settings.key_name_sanitize);
-        let intake = Intake::new(parser, writer, parker.unparker().clone());
+        let own = IntakeSettings { parser: LineParser::new(settings.key_name_sanitize) };
+        let inbox = IntakeInbox::default();
+        let intake = Intake::new(own, inbox, writer, parker.unparker().clone());
         let thread = std::thread::spawn(move || intake);
         handles.push(WorkerHandle { signals: Arc::new(WorkerSignals::new().unwrap()), thread });
         readers.push(reader);

@@ -22,12 +22,14 @@ use tracing::{info, warn};
 
 use super::StartError;
 use crate::clock::wall_ms;
+use crate::coordinator::request::{REQUESTS_MAX, Request};
 use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
 use crate::cpu;
 use crate::export::registry::AccountRegistry;
-use crate::ingest::intake::Intake;
+use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
 use crate::ingest::udp::{self, OpenListener};
 use crate::ingest::worker::{self, ReceiveOptions, Started, WorkerPlan, WorkerSignals};
+
 /// Everything of the ingest half that can be refused, before anything runs.
 pub(super) struct OpenedIngest {
     spool: Spool,
@@ -39,9 +41,25 @@ pub(super) struct OpenedIngest {
 pub(super) struct Receiving {
     opened: OpenedIngest,
     workers: Workers,
+    controls: Vec<WorkerControl>,
     readers: Vec<ShardReader>,
     hasher: KeyHasher,
     parker: Parker,
+}
+
+/// How a running worker is given new settings.
+#[derive(Debug)]
+pub(super) struct WorkerControl {
+    inbox: IntakeInbox,
+    signals: Arc<WorkerSignals>,
+}
+
+impl WorkerControl {
+    /// Hands over `settings`; the worker takes them within about 2 ms.
+    pub(super) fn apply(&self, settings: IntakeSettings) {
+        self.inbox.put(settings);
+        self.signals.wake();
+    }
 }
 
 /// The workers' handles until the coordinator has them.
@@ -87,18 +105,23 @@ impl OpenedIngest {
         let (hasher, parker) = (KeyHasher::default(), Parker::new());
         let (reports, started) = bounded(self.cpus.len());
         let mut workers = Workers::default();
+        let mut controls = Vec::with_capacity(self.cpus.len());
         let mut readers = Vec::with_capacity(self.cpus.len());
         for index in 0..self.cpus.len() {
             let plan = self.worker_plan(settings, index)?;
             let signals = Arc::clone(&plan.signals);
-            let (sink, reader) = intake(settings, index, &hasher, parker.unparker());
+            let control =
+                WorkerControl { inbox: IntakeInbox::default(), signals: Arc::clone(&plan.signals) };
+            let (sink, reader) =
+                intake(settings, index, &hasher, control.inbox.clone(), parker.unparker());
             let thread = worker::spawn(plan, sink, reports.clone())
                 .map_err(|source| StartError::Kernel { what: "a worker", source })?;
             workers.0.push(WorkerHandle { signals, thread });
+            controls.push(control);
             readers.push(reader);
         }
         tell_started(&started, workers.0.len())?;
-        Ok(Receiving { opened: self, workers, readers, hasher, parker })
+        Ok(Receiving { opened: self, workers, controls, readers, hasher, parker })
     }
 
     fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
@@ -117,11 +140,12 @@ impl OpenedIngest {
 }
 
 impl Receiving {
-    /// Starts the coordinator over the workers.
+    /// Starts the coordinator over the workers; it answers `requests`.
     pub(super) fn coordinate(
         mut self,
         settings: &Settings,
         accounts: Arc<AccountRegistry>,
+        requests: Requests,
     ) -> Result<IngestHalf, StartError> {
         let parts = Parts {
             settings: settings.clone(),
@@ -133,19 +157,35 @@ impl Receiving {
             accounts,
         };
         let coordinator = Coordinator::new(parts, std::mem::take(&mut self.workers.0));
-        let (stop, stopped) = bounded(1);
+        let Requests { sender, receiver } = requests;
         let thread = std::thread::Builder::new()
             .name("coordinator".to_owned())
-            .spawn(move || coordinator.run(&stopped))
+            .spawn(move || coordinator.run(&receiver))
             .map_err(|source| StartError::Kernel { what: "the coordinator", source })?;
-        Ok(IngestHalf { stop, coordinator: Some(thread) })
+        Ok(IngestHalf { requests: sender, controls: self.controls, coordinator: Some(thread) })
+    }
+}
+
+/// The way to the coordinator, made before it: whoever opens earlier may ask already.
+pub(super) struct Requests {
+    /// For everybody who asks.
+    pub(super) sender: Sender<Request>,
+    receiver: Receiver<Request>,
+}
+
+impl Requests {
+    /// An empty channel.
+    pub(super) fn new() -> Self {
+        let (sender, receiver) = bounded(REQUESTS_MAX);
+        Self { sender, receiver }
     }
 }
 
 /// The coordinator's thread, and how to stop it. Dropped, it drains too.
 #[derive(Debug)]
 pub(super) struct IngestHalf {
-    stop: Sender<()>,
+    requests: Sender<Request>,
+    controls: Vec<WorkerControl>,
     coordinator: Option<JoinHandle<()>>,
 }
 
@@ -153,7 +193,7 @@ impl IngestHalf {
     /// Drains; does nothing when called again.
     pub(super) fn end(&mut self) {
         // A coordinator that has ended needs no telling.
-        self.stop.try_send(()).ok();
+        self.requests.send(Request::Stop).ok();
         if let Some(thread) = self.coordinator.take() {
             drop(thread.join());
         }
@@ -210,13 +250,14 @@ fn intake(
     settings: &Settings,
     index: usize,
     hasher: &KeyHasher,
+    inbox: IntakeInbox,
     coordinator: &Unparker,
 ) -> (Intake, ShardReader) {
     // At most WORKERS_MAX workers.
     let home = u16::try_from(index).unwrap_or(u16::MAX);
     let (writer, reader) = shard(home, hasher.clone());
-    let parser = LineParser::new(settings.key_name_sanitize);
-    (Intake::new(parser, writer, coordinator.clone()), reader)
+    let own = IntakeSettings { parser: LineParser::new(settings.key_name_sanitize) };
+    (Intake::new(own, inbox, writer, coordinator.clone()), reader)
 }
 
 fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {

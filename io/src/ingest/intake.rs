@@ -3,30 +3,69 @@
 //! Where a datagram leaves `io` for `core`. Nothing is decided here: the parser has the grammar, the
 //! shard the arithmetic.
 
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::sync::Unparker;
 use floe_core::line::LineParser;
 use floe_core::shard::ShardWriter;
 
 use super::{DatagramSink, ReceiveCounts};
 
+/// What a running worker may be given anew, as a whole.
+#[derive(Debug)]
+pub struct IntakeSettings {
+    /// Reads datagrams as the settings say.
+    pub parser: LineParser,
+}
+
+/// Where new settings wait until their worker comes to the head of a batch.
+///
+/// One place per worker; newer settings take the place of those not yet taken.
+#[derive(Clone, Debug)]
+pub struct IntakeInbox(Arc<ArrayQueue<IntakeSettings>>);
+
+impl Default for IntakeInbox {
+    fn default() -> Self {
+        Self(Arc::new(ArrayQueue::new(1)))
+    }
+}
+
+impl IntakeInbox {
+    /// Leaves `settings` for the worker, who should be woken.
+    pub fn put(&self, settings: IntakeSettings) {
+        drop(self.0.force_push(settings));
+    }
+}
+
 /// Parser and shard of one worker.
 #[derive(Debug)]
 pub struct Intake {
-    parser: LineParser,
+    settings: IntakeSettings,
+    inbox: IntakeInbox,
     shard: ShardWriter,
     coordinator: Unparker,
 }
 
 impl Intake {
-    /// A sink that wakes `coordinator` whenever the shard has flipped.
+    /// A sink that wakes `coordinator` whenever the shard has flipped, and takes new settings from
+    /// `inbox` at the head of a batch.
     #[must_use]
-    pub fn new(parser: LineParser, shard: ShardWriter, coordinator: Unparker) -> Self {
-        Self { parser, shard, coordinator }
+    pub fn new(
+        settings: IntakeSettings,
+        inbox: IntakeInbox,
+        shard: ShardWriter,
+        coordinator: Unparker,
+    ) -> Self {
+        Self { settings, inbox, shard, coordinator }
     }
 }
 
 impl DatagramSink for Intake {
     fn begin_batch(&mut self, now_ns: u64) {
+        if let Some(settings) = self.inbox.0.pop() {
+            self.settings = settings;
+        }
         if self.shard.begin_batch(now_ns) {
             self.coordinator.unpark();
         }
@@ -34,7 +73,7 @@ impl DatagramSink for Intake {
 
     fn datagram(&mut self, buffer: &[u8], len: usize) {
         let mut batch = self.shard.batch();
-        let tally = self.parser.datagram(buffer, len, &mut batch);
+        let tally = self.settings.parser.datagram(buffer, len, &mut batch);
         batch.finish(len, tally);
     }
 

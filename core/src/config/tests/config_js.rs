@@ -106,7 +106,7 @@ fn an_empty_file_is_the_reference_without_configuration() {
         books: false,
         ..without_file().settings
     };
-    assert_eq!(loaded, Loaded { settings: expected, warnings: Vec::new() });
+    assert_eq!(loaded, Loaded { settings: expected, warnings: Vec::new(), listing: Vec::new() });
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn an_unknown_key_of_our_own_block_is_a_warning_too() {
 
 #[test]
 fn without_a_file_we_listen_on_both_families_and_keep_books() {
-    let Loaded { settings, warnings } = without_file();
+    let Loaded { settings, warnings, .. } = without_file();
     let listener = Listener { address: "::".into(), port: 8125, is_dual_stack_default: true };
     assert_eq!(settings.listeners, [listener]);
     assert_eq!(settings.mgmt_address.as_deref(), Some("127.0.0.1"));
