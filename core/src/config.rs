@@ -45,8 +45,12 @@ mod namespace;
 mod backends;
 /// `spool`, `ingest`, `books`.
 mod own;
-/// Keys that are understood but belong to a later version.
-mod left_out;
+/// The console, the repeater, `keyFlush`.
+mod modules;
+/// `log`, `title`, `healthStatus`.
+mod process;
+/// What the admin console's `config` shows.
+mod listing;
 /// What `floe check` prints.
 pub mod describe;
 
@@ -133,13 +137,8 @@ pub fn read(text: &str, source: Source, environment: &Environment) -> Result<Loa
     let mut notes = Notes::default();
     let mut root = Table::root(&nodes, rules);
     let settings = settings_of(&mut root, source, &mut notes)?;
-    left_out::read(&mut root, &mut notes)?;
     root.finish(&mut notes)?;
-    if !notes.left_out.is_empty() {
-        let keys = notes.left_out.join(", ");
-        notes.warnings.push(format!("not honoured by this version and left out: {keys}"));
-    }
-    Ok(Loaded { settings, warnings: notes.warnings, listing: Vec::new() })
+    Ok(Loaded { settings, warnings: notes.warnings, listing: listing::listing(&nodes) })
 }
 
 /// The settings of no configuration at all.
@@ -188,7 +187,8 @@ fn settings_of(
 ) -> Result<Settings, ConfigError> {
     let is_lenient = source == Source::ConfigJs;
     let mut settings = without_file().settings;
-    settings.listeners = listeners::read(root, source, notes)?;
+    let listeners = listeners::read(root, source, notes)?;
+    (settings.listeners, settings.streams) = (listeners.udp, listeners.streams);
     read_console(root, source, &mut settings)?;
     if let Some(field) = root.take_truthy("flushInterval") {
         settings.flush_interval_ms = field.whole(1..=FLUSH_INTERVAL_MS_MAX)?;
@@ -209,7 +209,16 @@ fn settings_of(
         }
         block.finish(notes)?;
     }
-    settings.backends = backends::read(root, source, &settings.namespace, notes)?;
+    let (backends, modules) = backends::read(root, source, &settings.namespace, notes)?;
+    settings.backends = backends;
+    settings.console_backend = modules::console(root, modules, source, notes)?;
+    settings.repeater = modules::repeater(root, modules, source, notes)?;
+    settings.key_flush = modules::key_flush(root, notes)?;
+    settings.dump_messages = root.flag("dumpMessages", false)?;
+    settings.log = process::log(root, source, settings.log, notes)?;
+    settings.title = process::title(root, source)?;
+    settings.health = process::health(root, source, notes)?;
+    settings.automatic_config_reload = root.flag("automaticConfigReload", true)?;
     match source {
         Source::Toml => read_own(root, &mut settings, notes)?,
         Source::ConfigJs => {
@@ -229,7 +238,7 @@ fn settings_of(
     Ok(settings)
 }
 
-/// `books`, `spool`, `ingest`.
+/// `books`, `spool`, `ingest`, `streams`.
 fn read_own(
     table: &mut Table<'_>,
     settings: &mut Settings,
@@ -238,6 +247,7 @@ fn read_own(
     settings.books = table.flag("books", settings.books)?;
     settings.spool = own::spool(table, notes)?;
     settings.ingest = own::ingest(table, notes)?;
+    settings.stream_limits = listeners::stream_limits(table, notes)?;
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 use crate::limits::BACKENDS_MAX;
 
-use super::listeners::module_name;
+use super::modules::Modules;
 use super::namespace;
 use super::settings::{Acknowledgement, BackendSettings, NamespaceSettings, Protocol};
-use super::value::{Value, shortened};
+use super::value::Value;
 use super::walk::{Field, Notes, Table};
 use super::{ConfigError, Source};
 
@@ -27,36 +27,38 @@ const BACKLOG_BYTES_MAX: u64 = 1 << 50;
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("text", Protocol::Text), ("pickle", Protocol::Pickle)];
 
-/// Reads the backends of the top level: the reference's, and in TOML our own.
+/// Reads the backends of the top level: the reference's, and in TOML our own; and which other
+/// modules are asked for.
 pub(super) fn read(
     root: &mut Table<'_>,
     source: Source,
     namespace: &NamespaceSettings,
     notes: &mut Notes,
-) -> Result<Vec<BackendSettings>, ConfigError> {
+) -> Result<(Vec<BackendSettings>, Modules), ConfigError> {
     let mut backends = Vec::new();
     let listed = root.take_truthy("backends");
     let members = listed.as_ref().map(|field| field.list("backends")).transpose()?;
-    let mut modules = Vec::new();
+    let mut modules = Modules::default();
+    let mut has_modules = false;
     let mut own = Vec::new();
     for member in members.iter().flatten() {
         match member.value() {
-            Value::Text(module) => modules.push(module.as_str()),
+            Value::Text(_) => {
+                has_modules = true;
+                modules.note(member)?;
+            }
             Value::Table(_) if source == Source::Toml => own.push(member.clone()),
             _ => return Err(member.refused("the name of a backend like \"./backends/graphite\"")),
         }
     }
-    for module in modules.iter().filter(|module| module_name(module) != GRAPHITE_NAME) {
-        notes.left_out.push(format!("backends ({})", shortened(module)));
-    }
     let graphite = graphite(root, source, namespace, notes)?;
     // Our own tables beside `graphiteHost` do not take its backend away.
-    let has_default = members.is_none() || (modules.is_empty() && !own.is_empty());
-    if has_default || modules.iter().any(|module| module_name(module) == GRAPHITE_NAME) {
+    let has_default = members.is_none() || (!has_modules && !own.is_empty());
+    if has_default || modules.has_graphite {
         backends.extend(graphite);
     }
     append_own(&own, namespace, notes, &mut backends)?;
-    Ok(backends)
+    Ok((backends, modules))
 }
 
 /// Adds the backends of our own kind; no name may occur twice.
@@ -113,18 +115,20 @@ fn graphite(
             }
         },
     };
-    let Some(field) = host else {
-        return Ok(None);
-    };
+    let Some(host) = host else { return Ok(None) };
+    let port = if protocol == Protocol::Pickle { pickle_port } else { text_port };
+    let address = host_with_port(&host, port)?;
+    let backend = with_defaults(GRAPHITE_NAME.to_owned(), address, namespace);
+    Ok(Some(BackendSettings { protocol, ..backend }))
+}
+
+/// A host of a key of its own and a port, as `host:port`.
+pub(super) fn host_with_port(field: &Field<'_>, port: u16) -> Result<String, ConfigError> {
     let host = field.text()?;
     if !is_host(&host) {
         return Err(field.refused("a host name or an IP address without a port"));
     }
-    let port = if protocol == Protocol::Pickle { pickle_port } else { text_port };
-    let address =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let backend = with_defaults(GRAPHITE_NAME.to_owned(), address, namespace);
-    Ok(Some(BackendSettings { protocol, ..backend }))
+    Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
 fn port(root: &mut Table<'_>, key: &'static str, default: u16) -> Result<u16, ConfigError> {

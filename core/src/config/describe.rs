@@ -2,11 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
+use super::modules::repeater_protocol_text;
 use super::own::ingest_mode_text;
+use super::process::{log_backend_text, log_format_text, log_level_text};
 use super::quantity::{duration_text, size_text};
 use super::settings::{
-    Acknowledgement, BackendSettings, Histogram, IdleSettings, IngestSettings, LegacyNamespace,
-    Listener, NamespaceSettings, Protocol, Settings, SpoolSettings,
+    Acknowledgement, BackendSettings, ConsoleBackendSettings, Health, Histogram, IdleSettings,
+    IngestSettings, KeyFlushSettings, LegacyNamespace, Listener, LogSettings, NamespaceSettings,
+    Protocol, RepeaterSettings, Settings, SpoolSettings, StreamLimits, StreamListener, Title,
 };
 
 /// Width of the column of keys.
@@ -24,6 +27,8 @@ pub fn describe(settings: &Settings) -> String {
 fn write_all(out: &mut String, settings: &Settings) -> fmt::Result {
     let Settings {
         listeners,
+        streams,
+        stream_limits,
         mgmt_address,
         mgmt_port,
         flush_interval_ms,
@@ -35,15 +40,23 @@ fn write_all(out: &mut String, settings: &Settings) -> fmt::Result {
         idle,
         namespace,
         backends,
+        console_backend,
+        repeater,
+        key_flush,
         spool,
         ingest,
         books,
         debug,
-        ..
+        dump_messages,
+        log,
+        title,
+        health,
+        automatic_config_reload,
     } = settings;
     for listener in listeners {
         row(out, "listen", listener_text(listener))?;
     }
+    write_streams(out, streams, stream_limits)?;
     let console = mgmt_address.as_deref().unwrap_or("every address");
     row(out, "console", format_args!("{console}, port {}", port_text(*mgmt_port)))?;
     row(out, "flushInterval", format_args!("{flush_interval_ms} ms"))?;
@@ -64,10 +77,14 @@ fn write_all(out: &mut String, settings: &Settings) -> fmt::Result {
     if backends.is_empty() {
         row(out, "backends", "none, intervals are kept in the archive only")?;
     }
+    write_modules(out, console_backend.as_ref(), repeater.as_ref(), key_flush.as_ref())?;
     write_spool(out, spool)?;
     write_ingest(out, ingest)?;
     row(out, "books", books)?;
-    row(out, "debug", debug)
+    row(out, "debug", debug)?;
+    row(out, "dumpMessages", dump_messages)?;
+    write_process(out, log, title, *health)?;
+    row(out, "automaticConfigReload", automatic_config_reload)
 }
 
 fn row(out: &mut String, key: &str, value: impl fmt::Display) -> fmt::Result {
@@ -79,6 +96,71 @@ fn listener_text(listener: &Listener) -> String {
     let bracketed = if address.contains(':') { format!("[{address}]") } else { address.clone() };
     let fallback = if *is_dual_stack_default { ", IPv4 alone where IPv6 is off" } else { "" };
     format!("udp {bracketed}:{}{fallback}", port_text(*port))
+}
+
+fn write_streams(
+    out: &mut String,
+    streams: &[StreamListener],
+    limits: &StreamLimits,
+) -> fmt::Result {
+    for stream in streams {
+        match stream {
+            StreamListener::Tcp { address, port } => {
+                let address = address.as_deref().unwrap_or("every address");
+                row(out, "listen", format_args!("tcp {address}, port {}", port_text(*port)))?;
+            }
+            StreamListener::Unix { path, mode } => {
+                let mode = mode.map(|mode| format!(", mode {mode:04o}")).unwrap_or_default();
+                row(out, "listen", format_args!("unix {}{mode}", path.display()))?;
+            }
+        }
+    }
+    let StreamLimits { connections_max, line_bytes_max, idle_ms } = limits;
+    let idle = if *idle_ms == 0 { "never closed".to_owned() } else { duration_text(*idle_ms) };
+    let line = size_text(u64::try_from(*line_bytes_max).unwrap_or(u64::MAX));
+    let limits = format_args!("{connections_max} connections, lines of {line}, idle {idle}");
+    if streams.is_empty() { Ok(()) } else { row(out, "  streams", limits) }
+}
+
+fn write_modules(
+    out: &mut String,
+    console: Option<&ConsoleBackendSettings>,
+    repeater: Option<&RepeaterSettings>,
+    key_flush: Option<&KeyFlushSettings>,
+) -> fmt::Result {
+    if let Some(ConsoleBackendSettings { is_pretty }) = console {
+        let style = if *is_pretty { "pretty" } else { "plain" };
+        row(out, "backend console", format_args!("each flush to stdout, {style}"))?;
+    }
+    if let Some(RepeaterSettings { targets, protocol }) = repeater {
+        let protocol = repeater_protocol_text(*protocol);
+        row(out, "backend repeater", format_args!("{protocol} to {}", targets.join(", ")))?;
+    }
+    match key_flush {
+        None => row(out, "keyFlush", "off"),
+        Some(KeyFlushSettings { interval_ms, percent, log }) => {
+            let log = log.as_ref().map_or("stdout".to_owned(), |path| path.display().to_string());
+            row(out, "keyFlush", format_args!("{percent} % every {interval_ms} ms to {log}"))
+        }
+    }
+}
+
+fn write_process(
+    out: &mut String,
+    log: &LogSettings,
+    title: &Title,
+    health: Health,
+) -> fmt::Result {
+    let LogSettings { backend, application, level, format } = log;
+    let (backend, level) = (log_backend_text(*backend), log_level_text(*level));
+    let format = log_format_text(*format);
+    row(out, "log", format_args!("{backend}, {level}, {format}, as {application}"))?;
+    match title {
+        Title::Unchanged => row(out, "title", "as started")?,
+        Title::Reference => row(out, "title", "statsd and the arguments")?,
+        Title::Text(text) => row(out, "title", quoted(text))?,
+    }
+    row(out, "healthStatus", if health == Health::Up { "up" } else { "down" })
 }
 
 fn port_text(port: u16) -> String {

@@ -92,12 +92,21 @@ pub enum ConfigError {
         /// Where the second stands.
         line: Line,
     },
-    /// No UDP listener is left.
+    /// `servers` is empty.
+    #[error("no server is configured; add {{ server: './servers/udp', port: 8125 }} to servers")]
+    NoListener,
+    /// A backend that is a module of the reference daemon's ecosystem, or of the operator's own.
     #[error(
-        "no UDP listener is configured{left_out}; add {{ server: './servers/udp', port: 8125 }}"
+        "{key} must be a backend that floe has, found {module}: there are \"./backends/graphite\" \
+         (text or pickle, also several by backends in a floe block), \"./backends/console\" and \
+         \"./backends/repeater\"; other modules are JavaScript, which is not executed{line}"
     )]
-    NoListener {
-        /// Servers of kinds that are not read.
-        left_out: String,
+    UnknownModule {
+        /// The entry of `backends`.
+        key: String,
+        /// The module, shortened.
+        module: String,
+        /// Where.
+        line: Line,
     },
 }

@@ -6,7 +6,6 @@
 //! A key given twice has its last value, as in JavaScript.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use json5::ErrorCode;
@@ -16,7 +15,7 @@ use crate::limits::CONFIG_DEPTH_MAX;
 
 use super::expression::{Operand, evaluate};
 use super::token::{Fault, Placed, Token, fault, tokens};
-use super::value::{Node, Value, number_text};
+use super::value::{Node, Nodes, Value, number_text};
 use super::{ConfigError, Environment};
 
 /// Said of a text that is no object: most likely another file.
@@ -24,10 +23,7 @@ const NOT_AN_OBJECT: &str =
     "config.js must be one object like { port: 8125 }; a TOML file needs a name ending in .toml";
 
 /// Reads the text of a `config.js`.
-pub(super) fn read(
-    text: &str,
-    environment: &Environment,
-) -> Result<BTreeMap<String, Node>, ConfigError> {
+pub(super) fn read(text: &str, environment: &Environment) -> Result<Nodes, ConfigError> {
     let written = rewrite(text, environment).map_err(|fault| at_offset(text, fault))?;
     let line_ends: Vec<usize> = memchr::memchr_iter(b'\n', text.as_bytes()).collect();
     let line_of_offset = |at: &usize| line_ends.partition_point(|end| end < at) + 1;
@@ -290,7 +286,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut nodes = BTreeMap::new();
+        let mut nodes = Nodes::new();
         while let Some(key) = map.next_key::<String>()? {
             nodes.insert(key, map.next_value_seed(self)?);
         }

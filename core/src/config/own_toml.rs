@@ -1,17 +1,15 @@
 //! floe's own TOML file as data, each value with its line.
 
-use std::collections::BTreeMap;
-
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use super::javascript::at_offset;
 use super::token::fault;
-use super::value::{Node, Value};
+use super::value::{Node, Nodes, Value};
 
 /// Reads the text of a TOML file. The crate bounds the nesting.
-pub(super) fn read(text: &str) -> Result<BTreeMap<String, Node>, ConfigError> {
+pub(super) fn read(text: &str) -> Result<Nodes, ConfigError> {
     let table = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(text.len(), |span| span.start);
         at_offset(text, fault(format!("cannot read the TOML file: {}", error.message()), at))
@@ -25,7 +23,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn nodes(&self, table: &DeTable<'_>) -> BTreeMap<String, Node> {
+    fn nodes(&self, table: &DeTable<'_>) -> Nodes {
         let nodes = table.iter().map(|(key, value)| (key.get_ref().to_string(), self.node(value)));
         nodes.collect()
     }

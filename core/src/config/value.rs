@@ -3,12 +3,15 @@
 //! One tree for `config.js` and TOML, so that each key is read by one piece of code. Every value keeps
 //! the line it stands in. All numbers are `f64`, as in JavaScript: whole ones are exact below 2^53.
 
-use std::collections::BTreeMap;
+use indexmap::IndexMap;
 
 use crate::number_text::push_number;
 
 /// Longest excerpt of a value in a message, characters.
 const EXCERPT_CHARS_MAX: usize = 60;
+
+/// The keys of a table in the order of the file.
+pub(super) type Nodes = IndexMap<String, Node>;
 
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +29,7 @@ pub(super) enum Value {
     /// `[...]`.
     List(Vec<Node>),
     /// `{...}` or `[table]`.
-    Table(BTreeMap<String, Node>),
+    Table(Nodes),
 }
 
 /// A value and its place.

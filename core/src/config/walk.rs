@@ -4,11 +4,10 @@
 //! numbers in quotes, truthiness, and a warning for a key that is not known. Our own keys and TOML are
 //! strict: the right type, and an unknown key is an error that names the nearest known one.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::error::Line;
-use super::value::{Node, Value, number_of, number_text, shortened};
+use super::value::{Node, Nodes, Value, number_of, number_text, shortened};
 use super::{ConfigError, quantity};
 
 /// Longest unknown key that is compared with the known ones, bytes.
@@ -31,15 +30,13 @@ pub(super) struct Rules {
 pub(super) struct Notes {
     /// One sentence each.
     pub(super) warnings: Vec<String>,
-    /// Keys that are understood but not honoured by this version.
-    pub(super) left_out: Vec<String>,
 }
 
 /// A table whose keys are being taken.
 #[derive(Debug)]
 pub(super) struct Table<'a> {
     path: String,
-    nodes: &'a BTreeMap<String, Node>,
+    nodes: &'a Nodes,
     line: Option<usize>,
     rules: Rules,
     known: Vec<&'static str>,
@@ -47,7 +44,7 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The outermost table.
-    pub(super) fn root(nodes: &'a BTreeMap<String, Node>, rules: Rules) -> Self {
+    pub(super) fn root(nodes: &'a Nodes, rules: Rules) -> Self {
         Self { path: String::new(), nodes, line: None, rules, known: Vec::new() }
     }
 

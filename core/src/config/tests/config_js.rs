@@ -1,7 +1,9 @@
 //! The reference daemon's own file: every key, with JavaScript's leniency.
 
 use super::super::settings::{
-    Acknowledgement, Bin, Histogram, IngestMode, LegacyNamespace, Listener, Protocol,
+    Acknowledgement, Bin, ConsoleBackendSettings, Health, Histogram, IngestMode, KeyFlushSettings,
+    LegacyNamespace, Listener, LogBackend, LogFormat, LogLevel, LogSettings, Protocol,
+    RepeaterProtocol, RepeaterSettings, StreamLimits, StreamListener, Title,
 };
 use super::*;
 
@@ -104,6 +106,8 @@ fn an_empty_file_is_the_reference_without_configuration() {
         }],
         mgmt_address: None,
         books: false,
+        log: LogSettings { backend: LogBackend::Stdout, ..without_file().settings.log },
+        title: Title::Reference,
         ..without_file().settings
     };
     assert_eq!(loaded, Loaded { settings: expected, warnings: Vec::new(), listing: Vec::new() });
@@ -113,7 +117,8 @@ fn an_empty_file_is_the_reference_without_configuration() {
 fn values_that_are_false_count_as_absent_where_the_reference_says_or() {
     let text = "{ port: 0, mgmt_port: 0, mgmt_address: '', address: '', flushInterval: 0,
         percentThreshold: 0, graphiteHost: '', graphitePort: null, histogram: false }";
-    assert_eq!(config_js(text), config_js("{}"));
+    let (loaded, empty) = (config_js(text), config_js("{}"));
+    assert_eq!((loaded.settings, loaded.warnings), (empty.settings, empty.warnings));
 }
 
 #[test]
@@ -151,14 +156,16 @@ fn the_last_of_equal_keys_wins() {
 }
 
 #[test]
-fn several_servers_listen_and_other_kinds_are_left_out_by_name() {
+fn several_servers_listen_each_by_its_kind() {
     let loaded = config_js(
         "{ servers: [
             { server: './servers/udp', address: '127.0.0.1', port: '8125' },
             { server: './servers/tcp', address: '127.0.0.1', port: 8126 },
             { server: 'statsd/servers/udp.js', address_ipv6: true, port: 8127 },
             { address: '::1' },
-            { server: './servers/unix', socket: '/tmp/s', socket_mod: '0777' },
+            { server: './servers/tcp', port: 8129 },
+            { server: './servers/tcp', socket: '/tmp/s', port: 8128, socket_mod: '0770' },
+            { server: './servers/tcp.js', socket: 's', socket_mod: 511 },
         ] }",
     );
     let listener = |address: &str, port| Listener {
@@ -168,9 +175,27 @@ fn several_servers_listen_and_other_kinds_are_left_out_by_name() {
     };
     let expected = [listener("127.0.0.1", 8125), listener("::", 8127), listener("::1", 8125)];
     assert_eq!(loaded.settings.listeners, expected);
-    let warning = "not honoured by this version and left out: \
-        servers[1] (./servers/tcp), servers[4] (./servers/unix)";
-    assert_eq!(loaded.warnings, [warning]);
+    let tcp = |address: Option<&str>, port| StreamListener::Tcp {
+        address: address.map(str::to_owned),
+        port,
+    };
+    let unix = |path: &str, mode| StreamListener::Unix { path: path.into(), mode: Some(mode) };
+    let expected =
+        [tcp(Some("127.0.0.1"), 8126), tcp(None, 8129), unix("/tmp/s", 0o770), unix("s", 0o777)];
+    assert_eq!(loaded.settings.streams, expected);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn keys_of_another_kind_of_server_are_named() {
+    let loaded = config_js(
+        "{ servers: [{ socket: '/tmp/s' }, { server: './servers/tcp', socket_mod: '0700' }] }",
+    );
+    let warnings = [
+        "servers[0].socket has no effect on a UDP server",
+        "servers[1].socket_mod has no effect without socket",
+    ];
+    assert_eq!(loaded.warnings, warnings);
 }
 
 #[test]
@@ -198,24 +223,94 @@ fn the_unspecified_address_follows_address_ipv6() {
 }
 
 #[test]
-fn later_keys_are_named_in_one_warning() {
+fn every_key_beside_metrics_is_understood() {
     let loaded = config_js(
         "{ backends: ['./backends/graphite', './backends/console', './backends/repeater']
-         , repeater: [ { host: '10.8.3.214', port: 8125 } ], repeaterProtocol: 'udp6'
-         , keyFlush: { interval: 1000, percent: 100, log: '/tmp/x' }
-         , log: { backend: 'syslog', application: 'sd', level: 'LOG_ERR' }
+         , repeater: [ { host: '10.8.3.214', port: 8125 }, { host: '::1', port: '81' } ]
+         , repeaterProtocol: 'udp6'
+         , keyFlush: { interval: 1000, percent: 50, log: '/tmp/x' }
+         , log: { backend: 'syslog', application: 'sd', level: 'LOG_ERR', format: 'json' }
          , console: { prettyprint: true }, dumpMessages: true, title: 'statsd-1'
-         , automaticConfigReload: false, healthStatus: 'down' }",
+         , automaticConfigReload: false, healthStatus: 'down'
+         , floe: { streams: { connections_max: 7, line_bytes_max: '1KiB', idle: '5m' } } }",
     );
-    let warning = "not honoured by this version and left out: backends (./backends/console), \
-        backends (./backends/repeater), keyFlush, console.prettyprint, log.backend, \
-        log.application, log.level, repeater, repeaterProtocol, dumpMessages, \
-        automaticConfigReload, healthStatus, title";
-    assert_eq!(loaded.warnings, [warning]);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let settings = loaded.settings;
+    assert_eq!(settings.console_backend, Some(ConsoleBackendSettings { is_pretty: true }));
+    let targets = vec!["10.8.3.214:8125".to_owned(), "[::1]:81".to_owned()];
+    let repeater = RepeaterSettings { targets, protocol: RepeaterProtocol::Udp6 };
+    assert_eq!(settings.repeater, Some(repeater));
+    let log = Some("/tmp/x".into());
+    let key_flush = KeyFlushSettings { interval_ms: 1_000, percent: 50.0, log };
+    assert_eq!(settings.key_flush, Some(key_flush));
+    let log = LogSettings {
+        backend: LogBackend::Syslog,
+        application: "sd".into(),
+        level: LogLevel::Error,
+        format: LogFormat::Json,
+    };
+    assert_eq!(settings.log, log);
+    assert_eq!(settings.title, Title::Text("statsd-1".into()));
+    assert_eq!(settings.health, Health::Down);
+    assert!(settings.dump_messages && !settings.automatic_config_reload);
+    let limits = StreamLimits { connections_max: 7, line_bytes_max: 1_024, idle_ms: 300_000 };
+    assert_eq!(settings.stream_limits, limits);
 }
 
 #[test]
-fn later_keys_at_their_defaults_need_no_word() {
+fn modules_work_only_where_backends_names_them() {
+    let settings = config_js("{ graphiteHost: 'h', backends: ['./backends/console'] }").settings;
+    assert_eq!(settings.console_backend, Some(ConsoleBackendSettings { is_pretty: false }));
+    assert!(settings.backends.is_empty(), "graphite is not named");
+    let loaded =
+        config_js("{ repeater: [{ host: 'h', port: 1 }], console: { prettyprint: true } }");
+    assert_eq!((loaded.settings.repeater, loaded.settings.console_backend), (None, None));
+    let warning = "repeater has no effect: \"./backends/repeater\" is not in backends";
+    assert_eq!(loaded.warnings, [warning]);
+    let loaded = config_js("{ backends: ['./backends/repeater'], repeaterProtocol: 'sctp' }");
+    assert_eq!(loaded.settings.repeater, None);
+    let warnings = [
+        "repeaterProtocol must be \"udp4\" or \"udp6\" or \"tcp\", found \"sctp\" (line 1); udp4 is \
+         used, as the reference does",
+        "the repeater has no target: set repeater",
+    ];
+    assert_eq!(loaded.warnings, warnings);
+}
+
+#[test]
+fn a_title_may_be_kept_and_an_unknown_health_is_up() {
+    assert_eq!(config_js("{ title: false }").settings.title, Title::Unchanged);
+    assert_eq!(config_js("{ title: '' }").settings.title, Title::Unchanged);
+    let loaded = config_js("{ healthStatus: 'sideways' }");
+    assert_eq!(loaded.settings.health, Health::Up);
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn the_listing_is_that_of_the_reference_in_the_order_of_the_file() {
+    let loaded = config_js(
+        "{ port: 8125, graphite: { legacyNamespace: false, x: { y: 1 } }
+         , percentThreshold: [90, '95'], title: null, debug: false, prefixStats: 'a\\n\\u001bb'
+         , histogram: [{ metric: '', bins: [] }], odd: [['a', null, ['b']]] }",
+    );
+    let expected = [
+        ("port", "8125"),
+        ("graphite > legacyNamespace", "false"),
+        ("graphite > x", "[object Object]"),
+        ("percentThreshold > 0", "90"),
+        ("percentThreshold > 1", "95"),
+        ("title", "null"),
+        ("debug", "false"),
+        ("prefixStats", "a\\n\\u{1b}b"),
+        ("histogram > 0", "[object Object]"),
+        ("odd > 0", "a,,b"),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(loaded.listing, expected);
+}
+
+#[test]
+fn keys_at_their_defaults_need_no_word() {
     let loaded = config_js(
         "{ repeater: [], repeaterProtocol: 'udp4', keyFlush: { interval: 0, percent: 100 }
          , log: { backend: 'stdout', application: 'statsd', level: 'LOG_INFO' }
@@ -276,7 +371,7 @@ fn a_lifetime_that_is_not_whole_counts_as_one() {
         assert_eq!(loaded.settings.idle.gauges_max_ttl, 1, "{value}");
         assert_eq!(loaded.warnings.len(), 1, "{value}");
     }
-    assert_eq!(config_js("{ gaugesMaxTTL: 1 }"), config_js("{}"));
+    assert_eq!(config_js("{ gaugesMaxTTL: 1 }").warnings, Vec::<String>::new());
 }
 
 #[test]

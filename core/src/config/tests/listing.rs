@@ -20,6 +20,7 @@ deleteGauges              false
 gaugesMaxTTL              1 flushes
 graphite                  legacy names, no suffix, flush_counts true
 backends                  none, intervals are kept in the archive only
+keyFlush                  off
 spool                     chosen at start
   archive                 6h, 1GiB
 ingest                    auto
@@ -28,6 +29,11 @@ ingest                    auto
   receive_buffer          default
 books                     true
 debug                     false
+dumpMessages              false
+log                       stderr, info, text, as statsd
+title                     as started
+healthStatus              up
+automaticConfigReload     true
 ";
     assert_eq!(describe(&without_file().settings), expected);
 }

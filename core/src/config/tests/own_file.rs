@@ -1,6 +1,9 @@
 //! Our own TOML file: the reference's keys under strict rules, and ours.
 
-use super::super::settings::{Acknowledgement, IngestMode, LegacyNamespace, Listener, Protocol};
+use super::super::settings::{
+    Acknowledgement, IngestMode, LegacyNamespace, Listener, LogBackend, Protocol, RepeaterProtocol,
+    StreamListener,
+};
 use super::*;
 
 /// The file the README promises.
@@ -182,9 +185,40 @@ fn a_byte_order_mark_and_windows_line_ends_are_no_matter() {
 }
 
 #[test]
-fn keys_of_a_later_version_are_named_in_toml_too() {
-    let loaded = toml("title = \"x\"\n[[servers]]\n[[servers]]\nserver = \"./servers/tcp\"");
-    let warning = "not honoured by this version and left out: servers[1] (./servers/tcp), title";
-    assert_eq!(loaded.warnings, [warning]);
-    assert_eq!(loaded.settings.listeners.len(), 1);
+fn toml_has_the_reference_s_modules_by_their_blocks() {
+    let loaded = toml(
+        "title = \"x\"
+        repeaterProtocol = \"tcp\"
+        repeater = [{ host = \"a\", port = 1 }]
+        [[servers]]
+        [[servers]]
+        server = \"tcp\"
+        port = 0
+        [[servers]]
+        server = \"tcp\"
+        socket = \"/s\"
+        [streams]
+        idle = \"0ms\"
+        [console]
+        prettyprint = true
+        [keyFlush]
+        interval = 5
+        [log]
+        backend = \"journald\"",
+    );
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let settings = loaded.settings;
+    assert_eq!(settings.listeners.len(), 1);
+    let tcp = StreamListener::Tcp { address: None, port: 0 };
+    assert_eq!(settings.streams, [tcp, StreamListener::Unix { path: "/s".into(), mode: None }]);
+    assert_eq!(settings.stream_limits.idle_ms, 0);
+    let repeater = settings.repeater.unwrap();
+    assert_eq!(
+        (repeater.targets, repeater.protocol),
+        (vec!["a:1".to_owned()], RepeaterProtocol::Tcp)
+    );
+    assert!(settings.console_backend.unwrap().is_pretty);
+    let key_flush = settings.key_flush.unwrap();
+    assert_eq!((key_flush.interval_ms, key_flush.percent, key_flush.log), (5, 100.0, None));
+    assert_eq!(settings.log.backend, LogBackend::Journald);
 }

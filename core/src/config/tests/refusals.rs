@@ -165,18 +165,54 @@ fn a_backend_needs_a_name_and_an_address_of_its_own() {
 }
 
 #[test]
-fn no_udp_listener_is_an_error() {
-    for (text, part) in [
+fn servers_and_backends_that_floe_has_not_are_refused_with_what_it_has() {
+    for (text, message) in [
         (
-            "{ server: './servers/tcp' }",
-            "beside server (./servers/tcp), which this version has not",
+            "{ servers: [] }",
+            "no server is configured; add { server: './servers/udp', port: 8125 } to servers",
         ),
-        ("{ servers: [{ server: './servers/tcp' }] }", "beside servers[0] (./servers/tcp)"),
-        ("{ servers: [] }", "no UDP listener is configured; add"),
+        (
+            "{ servers: [{}, { server: './servers/http' }] }",
+            "servers[1].server must be \"./servers/udp\", or \"./servers/tcp\" with a port or, for a \
+             Unix socket, socket, found \"./servers/http\" (line 1)",
+        ),
+        (
+            "{\n backends: ['./backends/graphite', 'statsd-influxdb-backend'] }",
+            "backends[1] must be a backend that floe has, found \"statsd-influxdb-backend\": there are \
+             \"./backends/graphite\" (text or pickle, also several by backends in a floe block), \
+             \"./backends/console\" and \"./backends/repeater\"; other modules are JavaScript, which is \
+             not executed (line 2)",
+        ),
+        (
+            "{ server: 'tcp', socket: '/s', socket_mod: '0888' }",
+            "socket_mod must be permissions, as octal digits in quotes like \"0770\", found \"0888\" \
+             (line 1)",
+        ),
+        (
+            "{ log: { backend: 'papertrail' } }",
+            "log.backend must be \"stdout\" or \"stderr\" or \"syslog\" or \"journald\", found \
+             \"papertrail\" (line 1)",
+        ),
+        (
+            "{ backends: ['./backends/repeater'], repeater: [{ host: 'a b', port: 1 }] }",
+            "repeater[0].host must be a host name or an IP address without a port, found \"a b\" (line 1)",
+        ),
+        (
+            "{ keyFlush: { interval: 1, percent: 101 } }",
+            "keyFlush.percent must be a percentage above 0, at most 100, found 101 (line 1)",
+        ),
+        ("{ title: 5 }", "title must be a text or false, found 5 (line 1)"),
+        (
+            "{ floe: { streams: { connections_max: 0 } } }",
+            "floe.streams.connections_max must be a whole number within 1..=65536, found 0 (line 1)",
+        ),
     ] {
-        let message = refusal(text, Source::ConfigJs);
-        assert!(message.contains(part), "{text}: {message}");
+        assert_eq!(refusal(text, Source::ConfigJs), message, "{text}");
     }
+    let long = format!("{{ server: 'tcp', socket: '/{}' }}", "s".repeat(107));
+    assert!(
+        refusal(&long, Source::ConfigJs).contains("socket must be a path of at most 107 bytes")
+    );
 }
 
 #[test]
