@@ -29,6 +29,8 @@ pub mod row;
 pub mod namespace;
 /// Numbers as the reference daemon prints them.
 pub mod number_text;
+/// Values laid out as Node prints them.
+pub mod inspect;
 /// Globs over Graphite names.
 pub mod glob;
 /// Rows become points.
