@@ -9,6 +9,7 @@ use floe_core::config::quantity::{duration_text, size_text};
 use floe_core::config::settings::Settings;
 use floe_io::clock::monotonic_ns;
 use floe_io::daemon::{Daemon, Halves, StartError};
+use floe_io::ingest::stream::listener::StreamAddress;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -90,6 +91,7 @@ fn start_log(settings: &Settings) {
 fn tell_start(settings: &Settings, spool: &Path, daemon: &Daemon) {
     let addresses = daemon.addresses();
     let udp: Vec<String> = addresses.udp.iter().map(ToString::to_string).collect();
+    let (tcp, unix) = stream_texts(&addresses.streams);
     let backends: Vec<String> = settings
         .backends
         .iter()
@@ -98,7 +100,9 @@ fn tell_start(settings: &Settings, spool: &Path, daemon: &Daemon) {
     let backlog_bytes: u64 = settings.backends.iter().map(|backend| backend.backlog_bytes).sum();
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        udp = udp.join(" "),
+        udp = (!udp.is_empty()).then(|| udp.join(" ")),
+        tcp = (!tcp.is_empty()).then(|| tcp.join(" ")),
+        unix = (!unix.is_empty()).then(|| unix.join(" ")),
         mgmt = addresses.mgmt.map(|address| address.to_string()),
         spool = %spool.display(),
         archive_age = duration_text(settings.spool.archive_age_ms),
@@ -107,6 +111,18 @@ fn tell_start(settings: &Settings, spool: &Path, daemon: &Daemon) {
         backends = if backends.is_empty() { "none".to_owned() } else { backends.join(", ") },
         "daemon started"
     );
+}
+
+/// TCP ports and Unix sockets, each as text.
+fn stream_texts(streams: &[StreamAddress]) -> (Vec<String>, Vec<String>) {
+    let (mut tcp, mut unix) = (Vec::new(), Vec::new());
+    for stream in streams {
+        match stream {
+            StreamAddress::Tcp(address) => tcp.push(address.to_string()),
+            StreamAddress::Unix(path) => unix.push(path.display().to_string()),
+        }
+    }
+    (tcp, unix)
 }
 
 /// The file that tells the real addresses, whole or not at all.
@@ -125,10 +141,13 @@ impl<'a> ReadyFile<'a> {
 
     fn finish(self, spool: &Path, daemon: &Daemon) -> anyhow::Result<()> {
         let addresses = daemon.addresses();
+        let (tcp, unix) = stream_texts(&addresses.streams);
         let spool = spool.canonicalize().unwrap_or_else(|_| spool.to_owned());
         let ready = serde_json::json!({
             "pid": std::process::id(),
             "udp": addresses.udp.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "tcp": tcp,
+            "unix": unix,
             "mgmt": addresses.mgmt.map(|address| address.to_string()),
             "spool": spool,
         });

@@ -85,7 +85,9 @@ impl RejectExample {
 pub struct Page {
     /// Datagrams received, empty ones too: the reference's `packets_received`.
     pub datagrams_received: u64,
-    /// Payload bytes received.
+    /// Reads of a stream that completed a line: packets to the reference, as datagrams are.
+    pub stream_reads: u64,
+    /// Payload bytes received, those of unfinished lines of streams not counted.
     pub bytes_received: u64,
     /// Datagrams that filled their buffer and may have lost their end.
     pub datagrams_truncated: u64,
@@ -109,6 +111,14 @@ pub struct Page {
     pub buffers_exhausted: u64,
     /// Receive calls that failed.
     pub receive_errors: u64,
+    /// Lines of streams dropped because their connection ended before they did.
+    pub lines_unfinished: u64,
+    /// Lines of streams dropped because they did not end within the limit.
+    pub lines_too_long: u64,
+    /// Connections that ended with an error.
+    pub connections_reset: u64,
+    /// Connections closed because they were silent for too long.
+    pub connections_idle: u64,
 }
 
 impl Page {
@@ -116,9 +126,21 @@ impl Page {
     #[inline]
     pub fn enter_datagram(&mut self, bytes: usize, tally: Tally) {
         self.datagrams_received += 1;
+        self.enter_lines(bytes, tally);
+    }
+
+    /// Enters what the parser counted in `bytes` bytes of whole lines of a stream.
+    #[inline]
+    pub fn enter_lines(&mut self, bytes: usize, tally: Tally) {
         self.bytes_received += bytes as u64;
         self.lines_received += tally.lines;
         self.values_accepted += tally.accepted;
+    }
+
+    /// The reference's `packets_received`: datagrams, and reads of streams that completed a line.
+    #[must_use]
+    pub fn packets_received(&self) -> u64 {
+        self.datagrams_received + self.stream_reads
     }
 
     /// Adds another page.
@@ -155,6 +177,11 @@ impl Page {
             ("sets_estimated", self.sets_estimated),
             ("buffers_exhausted", self.buffers_exhausted),
             ("receive_errors", self.receive_errors),
+            ("stream_reads", self.stream_reads),
+            ("lines_dropped.unfinished", self.lines_unfinished),
+            ("lines_dropped.too_long", self.lines_too_long),
+            ("connections_reset", self.connections_reset),
+            ("connections_idle", self.connections_idle),
         ];
         let rejected = Reason::ALL.iter().zip(self.values_rejected);
         let dropped = Cause::ALL.iter().zip(self.values_dropped);
@@ -175,7 +202,7 @@ impl Page {
         copy.words_mut().map(|word| *word).into_iter()
     }
 
-    fn words_mut(&mut self) -> [&mut u64; 10 + Reason::ALL.len() + Cause::ALL.len()] {
+    fn words_mut(&mut self) -> [&mut u64; 15 + Reason::ALL.len() + Cause::ALL.len()] {
         let [syntax, value, rate, not_finite] = &mut self.values_rejected;
         let [series_limit, key_too_long, probe_limit] = &mut self.values_dropped;
         [
@@ -196,6 +223,11 @@ impl Page {
             &mut self.sets_estimated,
             &mut self.buffers_exhausted,
             &mut self.receive_errors,
+            &mut self.stream_reads,
+            &mut self.lines_unfinished,
+            &mut self.lines_too_long,
+            &mut self.connections_reset,
+            &mut self.connections_idle,
         ]
     }
 }

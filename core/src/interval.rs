@@ -184,7 +184,7 @@ impl Interval {
         let prefix = self.settings.prefix_stats.clone();
         let own = [
             ("bad_lines_seen", self.page.values_rejected_total()),
-            ("packets_received", self.page.datagrams_received),
+            ("packets_received", self.page.packets_received()),
             ("metrics_received", self.page.lines_received),
         ];
         for (name, count) in own {

@@ -25,6 +25,9 @@ pub const STREAM_LISTENERS_MAX: usize = 32;
 /// Stream connections at once, by default; each is a descriptor and a request in a ring.
 pub const STREAM_CONNECTIONS_DEFAULT: usize = 1_024;
 
+/// Descriptors that connections never take: sockets, rings, spool and exporters need them.
+pub const DESCRIPTORS_RESERVED: usize = 256;
+
 /// Stream connections at once, at the most: what 16 bits name.
 pub const STREAM_CONNECTIONS_MAX: usize = 65_536;
 

@@ -36,6 +36,7 @@ use crate::export::accounts::Reading;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::DatagramSink;
 use crate::ingest::intake::Intake;
+use crate::ingest::stream::acceptor::AcceptorCounts;
 use crate::ingest::worker::WorkerSignals;
 
 /// Longest sleep between two looks at the clock, ms: a step of the wall clock is seen within it.
@@ -105,6 +106,8 @@ pub struct Parts {
     pub sockets: Vec<SocketBook>,
     /// Woken by a worker that has flipped.
     pub parker: Parker,
+    /// What the acceptor of streams counts, where there is one.
+    pub acceptor: Option<Arc<AcceptorCounts>>,
     /// What each backend has had, for what expires before it is delivered.
     pub accounts: Arc<AccountRegistry>,
 }
@@ -133,6 +136,8 @@ pub struct Coordinator {
     pages_unbalanced: u64,
     /// The backends' accounts as they were at the last tick.
     account_bases: BTreeMap<String, Reading>,
+    /// The acceptor's counts as they were at the last tick.
+    acceptor_bases: [u64; 3],
 }
 
 impl Coordinator {
@@ -151,6 +156,7 @@ impl Coordinator {
             is_refused: false,
             pages_unbalanced: 0,
             account_bases: BTreeMap::new(),
+            acceptor_bases: [0; 3],
         }
     }
 
@@ -255,6 +261,11 @@ impl Coordinator {
             enter(format!("kernel_drops.{}", socket.name()), drops);
         }
         enter("datagrams_dropped.kernel".to_owned(), kernel_drops);
+        if let Some(acceptor) = &self.parts.acceptor {
+            for ((name, count), base) in acceptor.read().into_iter().zip(&mut self.acceptor_bases) {
+                enter(name.to_owned(), count - std::mem::replace(base, count));
+            }
+        }
         for backend in &self.parts.settings.backends {
             enter(format!("backend.{}.segments_spooled", backend.name), counts.segments_spooled);
         }

@@ -22,6 +22,7 @@ use crate::cpu::PlanError;
 use crate::export::accounts::Told;
 use crate::export::exporter::{self, Exporter, OwnBooks};
 use crate::export::registry::AccountRegistry;
+use crate::ingest::stream::listener::{StreamAddress, StreamBindError};
 use crate::ingest::udp::BindError;
 use crate::ingest::worker;
 
@@ -52,6 +53,9 @@ pub enum StartError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A stream listener cannot be bound.
+    #[error(transparent)]
+    Stream(#[from] StreamBindError),
     /// The workers cannot be placed as configured.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -79,6 +83,8 @@ pub enum StartError {
 pub struct Addresses {
     /// UDP listeners, in configured order; ports are the real ones.
     pub udp: Vec<SocketAddr>,
+    /// Stream listeners, in configured order; ports are the real ones.
+    pub streams: Vec<StreamAddress>,
     /// The admin port; `None` for the export half.
     pub mgmt: Option<SocketAddr>,
 }
@@ -120,6 +126,7 @@ impl Daemon {
         }
         if let Some(opened) = opened {
             daemon.addresses.udp = opened.addresses();
+            daemon.addresses.streams = opened.stream_addresses();
             let receiving = opened.start_workers(settings)?;
             let requests = Requests::new();
             let console = Console::open(settings.mgmt_address.as_deref(), settings.mgmt_port)?;

@@ -7,10 +7,14 @@
 
 use std::io;
 
+use self::stream::connections::Connections;
+
 /// How long a worker waits for the next batch.
 pub(crate) mod pace;
 /// The sockets of a listener, one per worker.
 pub mod udp;
+/// Connections: TCP and Unix sockets.
+pub mod stream;
 /// Receiving by `recvmmsg`, where the ring is refused.
 pub(crate) mod recvmmsg;
 /// Parser and shard behind the loop.
@@ -20,8 +24,8 @@ pub mod worker;
 
 /// Where the datagrams of one worker go: its shard.
 ///
-/// All methods are called on the worker's thread, in this order: `begin_batch`, then `datagram` any
-/// number of times, then `receive_counts` if there is something to count, then `end_batch`.
+/// All methods are called on the worker's thread, in this order: `begin_batch`, then `datagram` and
+/// `lines` any number of times, then `receive_counts` if there is something to count, then `end_batch`.
 pub trait DatagramSink {
     /// A batch begins; also called when the worker was merely woken, and at least once every two
     /// seconds. This is where a change of generation is noticed.
@@ -35,6 +39,10 @@ pub trait DatagramSink {
     /// unspecified. `len` is 0 for an empty datagram.
     fn datagram(&mut self, buffer: &[u8], len: usize);
 
+    /// Whole lines of a stream: the first `len` bytes of `buffer`, slack as above. A line never goes
+    /// on in the next call; how many reads there were is told by `receive_counts`.
+    fn lines(&mut self, buffer: &[u8], len: usize);
+
     /// What receiving has counted since the last call; not called when all counts are zero.
     fn receive_counts(&mut self, counts: &ReceiveCounts);
 
@@ -42,7 +50,8 @@ pub trait DatagramSink {
     fn end_batch(&mut self);
 }
 
-/// Incidents of receiving. None of them is a lost datagram; a truncated one is damaged.
+/// Incidents of receiving. None of them is a lost datagram; a truncated one is damaged. The lines of
+/// streams named here are lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiveCounts {
     /// The kernel found no free buffer and ended the multishot; the datagrams stayed in the socket.
@@ -51,6 +60,16 @@ pub struct ReceiveCounts {
     pub receive_errors: u64,
     /// Datagrams cut by the kernel, or as long as the buffer and so possibly cut.
     pub datagrams_truncated: u64,
+    /// Reads of a stream that completed a line: one packet each to the reference.
+    pub stream_reads: u64,
+    /// Lines dropped because their connection ended before they did.
+    pub lines_unfinished: u64,
+    /// Lines dropped because they did not end within `streams.line_bytes_max`.
+    pub lines_too_long: u64,
+    /// Connections that ended with an error, a reset for one.
+    pub connections_reset: u64,
+    /// Connections closed because they were silent for `streams.idle`.
+    pub connections_idle: u64,
 }
 
 /// One way of receiving. Two exist, and one loop drives both.
@@ -58,10 +77,16 @@ pub(crate) trait Receive {
     /// Waits for datagrams, a wake-up, or about two seconds.
     ///
     /// `now_ns`: monotonic time as of the last batch.
-    fn wait(&mut self, now_ns: u64) -> io::Result<()>;
+    fn wait(&mut self, now_ns: u64, connections: &mut Connections) -> io::Result<()>;
 
-    /// Hands what has arrived to `sink`; returns the number of datagrams, bounded per call.
-    fn batch(&mut self, now_ns: u64, sink: &mut impl DatagramSink) -> usize;
+    /// Hands what has arrived to `sink`; returns the number of datagrams and of events of
+    /// connections, bounded per call.
+    fn batch(
+        &mut self,
+        now_ns: u64,
+        connections: &mut Connections,
+        sink: &mut impl DatagramSink,
+    ) -> usize;
 
     /// The incidents since the last call.
     fn take_counts(&mut self) -> ReceiveCounts;

@@ -71,6 +71,7 @@ impl DatagramSink for Meter {
         }
     }
 
+    fn lines(&mut self, _buffer: &[u8], _len: usize) {}
     fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
 
     fn end_batch(&mut self) {
@@ -98,6 +99,7 @@ fn worker_allocates_nothing_after_its_start() {
             receive_buffer_bytes: opened[0].receive_buffer_bytes,
             options,
             signals: Arc::clone(&signals),
+            streams: None,
         };
         let (received_sender, received) = bounded(1);
         let (started_sender, _started) = bounded(1);

@@ -50,6 +50,7 @@ impl DatagramSink for Recorder {
         self.seen.send(Seen::Datagram(buffer[..len].to_vec())).unwrap();
     }
 
+    fn lines(&mut self, _buffer: &[u8], _len: usize) {}
     fn receive_counts(&mut self, counts: &ReceiveCounts) {
         assert_ne!(*counts, ReceiveCounts::default());
         self.counts.buffers_exhausted += counts.buffers_exhausted;
@@ -94,6 +95,7 @@ impl Subject {
             receive_buffer_bytes: listeners[0].receive_buffer_bytes,
             options,
             signals: Arc::clone(&signals),
+            streams: None,
         };
         let counts = ReceiveCounts::default();
         let recorder = Recorder { seen: seen_sender, gate, counts };
@@ -412,6 +414,7 @@ fn workers_of_a_listener_share_its_flows() {
                 receive_buffer_bytes: opened[0].receive_buffer_bytes,
                 options,
                 signals: Arc::clone(&signals),
+                streams: None,
             };
             let gate = Arc::new(Mutex::new(()));
             let counts = ReceiveCounts::default();

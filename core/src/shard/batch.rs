@@ -1,4 +1,4 @@
-//! The samples of one datagram, on their way from the parser into the table.
+//! The samples of one datagram, or of the lines of one read, on their way from the parser into the table.
 //!
 //! Each key is hashed once and its slot is asked of the cache; the value is applied a few lines
 //! later, when the slot has come. Samples are applied in the order of the wire: gauges depend on
@@ -37,6 +37,12 @@ impl<'s> ShardBatch<'s, '_> {
             self.shard.apply(*hash, sample);
         }
         self.pending.clear();
+    }
+
+    /// Applies what is pending and enters the lines of a stream into the books.
+    pub fn finish_lines(mut self, bytes: usize, tally: Tally) {
+        self.apply_pending();
+        self.shard.page().enter_lines(bytes, tally);
     }
 
     /// Applies what is pending and enters the datagram into the books.

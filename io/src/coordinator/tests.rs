@@ -51,6 +51,7 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         spool: spool(path),
         sockets: Vec::new(),
         parker,
+        acceptor: None,
         accounts: Arc::new(AccountRegistry::default()),
     };
     let mut coordinator = Coordinator::new(parts, handles);

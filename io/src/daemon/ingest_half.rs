@@ -13,11 +13,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_utils::sync::{Parker, Unparker};
 use floe_core::config::settings::Settings;
 use floe_core::interval::Interval;
-use floe_core::limits::RECEIVE_BUFFER_BYTES_DEFAULT;
+use floe_core::limits::{DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES_DEFAULT};
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::shard::{ShardReader, shard};
 use floe_storage::{BackendLimits, RecoveryReport, Spool, SpoolOptions};
+use rustix::process::{Resource, getrlimit};
 use tracing::{info, warn};
 
 use super::StartError;
@@ -27,13 +28,16 @@ use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
 use crate::cpu;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
+use crate::ingest::stream::acceptor::{Acceptor, StreamWorker};
+use crate::ingest::stream::listener::{OpenStream, StreamAddress};
 use crate::ingest::udp::{self, OpenListener};
-use crate::ingest::worker::{self, ReceiveOptions, Started, WorkerPlan, WorkerSignals};
+use crate::ingest::worker::{self, ReceiveOptions, Started, StreamPlan, WorkerPlan, WorkerSignals};
 
 /// Everything of the ingest half that can be refused, before anything runs.
 pub(super) struct OpenedIngest {
     spool: Spool,
     listeners: Vec<OpenListener>,
+    streams: Vec<OpenStream>,
     cpus: Vec<usize>,
 }
 
@@ -41,6 +45,7 @@ pub(super) struct OpenedIngest {
 pub(super) struct Receiving {
     opened: OpenedIngest,
     workers: Workers,
+    acceptor: Option<Acceptor>,
     controls: Vec<WorkerControl>,
     readers: Vec<ShardReader>,
     hasher: KeyHasher,
@@ -92,7 +97,8 @@ impl OpenedIngest {
                 warn!("{warning}");
             }
         }
-        Ok(Self { spool, listeners, cpus })
+        let streams = settings.streams.iter().map(OpenStream::open).collect::<Result<_, _>>()?;
+        Ok(Self { spool, listeners, streams, cpus })
     }
 
     /// What the listeners are bound to, in configured order.
@@ -100,16 +106,26 @@ impl OpenedIngest {
         self.listeners.iter().map(|listener| listener.local_address).collect()
     }
 
-    /// Starts every worker and waits until it receives.
-    pub(super) fn start_workers(self, settings: &Settings) -> Result<Receiving, StartError> {
+    /// Where the stream listeners can be found, in configured order.
+    pub(super) fn stream_addresses(&self) -> Vec<StreamAddress> {
+        self.streams.iter().map(|stream| stream.address().clone()).collect()
+    }
+
+    /// Starts every worker and waits until it receives; then connections are accepted.
+    pub(super) fn start_workers(mut self, settings: &Settings) -> Result<Receiving, StartError> {
         let (hasher, parker) = (KeyHasher::default(), Parker::new());
         let (reports, started) = bounded(self.cpus.len());
         let mut workers = Workers::default();
         let mut controls = Vec::with_capacity(self.cpus.len());
         let mut readers = Vec::with_capacity(self.cpus.len());
+        let mut stream_workers = Vec::new();
         for index in 0..self.cpus.len() {
             let plan = self.worker_plan(settings, index)?;
             let signals = Arc::clone(&plan.signals);
+            stream_workers.extend(plan.streams.as_ref().map(|streams| StreamWorker {
+                inbox: Arc::clone(&streams.inbox),
+                signals: Arc::clone(&signals),
+            }));
             let control =
                 WorkerControl { inbox: IntakeInbox::default(), signals: Arc::clone(&plan.signals) };
             let (sink, reader) =
@@ -121,7 +137,15 @@ impl OpenedIngest {
             readers.push(reader);
         }
         tell_started(&started, workers.0.len())?;
-        Ok(Receiving { opened: self, workers, controls, readers, hasher, parker })
+        let streams = std::mem::take(&mut self.streams);
+        let acceptor = match streams.is_empty() {
+            true => None,
+            false => Some(
+                Acceptor::start(streams, stream_workers, connections_max(settings))
+                    .map_err(|source| StartError::Kernel { what: "the acceptor", source })?,
+            ),
+        };
+        Ok(Receiving { opened: self, workers, acceptor, controls, readers, hasher, parker })
     }
 
     fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
@@ -135,6 +159,8 @@ impl OpenedIngest {
             receive_buffer_bytes: buffers.min().unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT),
             options: ReceiveOptions { mode: settings.ingest.mode, ..ReceiveOptions::default() },
             signals: Arc::new(signals),
+            streams: (!self.streams.is_empty())
+                .then(|| StreamPlan { inbox: Arc::default(), limits: settings.stream_limits }),
         })
     }
 }
@@ -155,6 +181,7 @@ impl Receiving {
             spool: self.opened.spool,
             parker: self.parker,
             accounts,
+            acceptor: self.acceptor.as_ref().map(Acceptor::counts),
         };
         let coordinator = Coordinator::new(parts, std::mem::take(&mut self.workers.0));
         let Requests { sender, receiver } = requests;
@@ -162,7 +189,12 @@ impl Receiving {
             .name("coordinator".to_owned())
             .spawn(move || coordinator.run(&receiver))
             .map_err(|source| StartError::Kernel { what: "the coordinator", source })?;
-        Ok(IngestHalf { requests: sender, controls: self.controls, coordinator: Some(thread) })
+        Ok(IngestHalf {
+            requests: sender,
+            acceptor: self.acceptor.take(),
+            controls: self.controls,
+            coordinator: Some(thread),
+        })
     }
 }
 
@@ -185,6 +217,7 @@ impl Requests {
 #[derive(Debug)]
 pub(super) struct IngestHalf {
     requests: Sender<Request>,
+    acceptor: Option<Acceptor>,
     controls: Vec<WorkerControl>,
     coordinator: Option<JoinHandle<()>>,
 }
@@ -192,6 +225,8 @@ pub(super) struct IngestHalf {
 impl IngestHalf {
     /// Drains; does nothing when called again.
     pub(super) fn end(&mut self) {
+        // First: the workers still take what it has accepted.
+        self.acceptor = None;
         // A coordinator that has ended needs no telling.
         self.requests.send(Request::Stop).ok();
         if let Some(thread) = self.coordinator.take() {
@@ -204,6 +239,17 @@ impl Drop for IngestHalf {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// How many connections may be open: as many as configured, within what the process may open.
+fn connections_max(settings: &Settings) -> usize {
+    let wanted = settings.stream_limits.connections_max;
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    let possible = files.map_or(wanted, |files| files.saturating_sub(DESCRIPTORS_RESERVED).max(1));
+    if possible < wanted {
+        warn!(possible, wanted, "fewer connections than streams.connections_max: raise ulimit -n");
+    }
+    wanted.min(possible)
 }
 
 fn spool_options(settings: &Settings, path: &Path) -> SpoolOptions {

@@ -77,11 +77,22 @@ impl DatagramSink for Intake {
         batch.finish(len, tally);
     }
 
+    fn lines(&mut self, buffer: &[u8], len: usize) {
+        let mut batch = self.shard.batch();
+        let tally = self.settings.parser.datagram(buffer, len, &mut batch);
+        batch.finish_lines(len, tally);
+    }
+
     fn receive_counts(&mut self, counts: &ReceiveCounts) {
         let page = self.shard.page();
         page.buffers_exhausted += counts.buffers_exhausted;
         page.receive_errors += counts.receive_errors;
         page.datagrams_truncated += counts.datagrams_truncated;
+        page.stream_reads += counts.stream_reads;
+        page.lines_unfinished += counts.lines_unfinished;
+        page.lines_too_long += counts.lines_too_long;
+        page.connections_reset += counts.connections_reset;
+        page.connections_idle += counts.connections_idle;
     }
 
     fn end_batch(&mut self) {

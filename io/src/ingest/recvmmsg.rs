@@ -11,21 +11,26 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX};
-use rustix::event::{PollFd, PollFlags, poll};
+use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 use super::pace::{Pace, PaceBounds};
+use super::stream::connections::Connections;
 use super::{DatagramSink, Receive, ReceiveCounts};
 use crate::ring::buffers::BUFFER_STRIDE_BYTES;
 use crate::sys::{Mapping, WakeUp, timespec};
 
 /// Datagrams one call takes at the most (docs/references.md K1).
 const MESSAGES: usize = 64;
+
+/// Connections read in one batch at the most.
+const STREAM_EVENTS: usize = 64;
 
 /// Longest sleep of an idle worker.
 const IDLE_LIMIT: Duration = Duration::from_secs(2);
@@ -53,6 +58,7 @@ pub(crate) struct Recvmmsg<'s> {
     /// The wake-up, then the sockets.
     polled: Vec<PollFd<'s>>,
     messages: Messages,
+    streams: Option<StreamReader<'s>>,
     /// Socket the next batch begins with.
     next: usize,
     last: LastBatch,
@@ -63,21 +69,25 @@ pub(crate) struct Recvmmsg<'s> {
 impl<'s> Recvmmsg<'s> {
     /// Maps the buffers; nothing is received before the first batch.
     ///
+    /// `epoll`: names the connections that can be read, where there are any.
     /// `receive_buffer_bytes`: the smallest effective one of the sockets.
     /// # Errors
     /// The kernel's, when memory cannot be mapped.
     pub(crate) fn new(
         sockets: &'s [Arc<UdpSocket>],
         wake_up: &'s WakeUp,
+        epoll: Option<&'s OwnedFd>,
         receive_buffer_bytes: usize,
     ) -> io::Result<Self> {
         let mut polled = vec![PollFd::new(wake_up, PollFlags::IN)];
+        polled.extend(epoll.map(|epoll| PollFd::new(epoll, PollFlags::IN)));
         polled.extend(sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
         Ok(Self {
             sockets,
             wake_up,
             polled,
             messages: Messages::new()?,
+            streams: epoll.map(StreamReader::new),
             next: 0,
             last: LastBatch::Empty,
             pace: Pace::new(PACE, receive_buffer_bytes),
@@ -97,7 +107,10 @@ impl<'s> Recvmmsg<'s> {
 }
 
 impl Receive for Recvmmsg<'_> {
-    fn wait(&mut self, _now_ns: u64) -> io::Result<()> {
+    fn wait(&mut self, _now_ns: u64, connections: &mut Connections) -> io::Result<()> {
+        if let Some(streams) = &self.streams {
+            streams.arm(connections);
+        }
         let pause = Duration::from_micros(self.pace.current_us().into());
         let is_woken = match self.last {
             LastBatch::Full => false,
@@ -110,7 +123,12 @@ impl Receive for Recvmmsg<'_> {
         Ok(())
     }
 
-    fn batch(&mut self, _now_ns: u64, sink: &mut impl DatagramSink) -> usize {
+    fn batch(
+        &mut self,
+        now_ns: u64,
+        connections: &mut Connections,
+        sink: &mut impl DatagramSink,
+    ) -> usize {
         let (mut datagrams, mut is_full, mut has_failed) = (0, false, false);
         for _ in 0..self.sockets.len() {
             if BATCH_DATAGRAMS_MAX < datagrams + MESSAGES {
@@ -132,6 +150,11 @@ impl Receive for Recvmmsg<'_> {
                 }
             }
         }
+        if let Some(streams) = &mut self.streams {
+            let events = streams.read(now_ns, connections, sink);
+            datagrams += events;
+            is_full |= events == STREAM_EVENTS;
+        }
         self.pace.record(datagrams);
         self.last = match (is_full, has_failed || 0 < datagrams) {
             (true, _) => LastBatch::Full,
@@ -144,6 +167,58 @@ impl Receive for Recvmmsg<'_> {
 
     fn take_counts(&mut self) -> ReceiveCounts {
         std::mem::take(&mut self.counts)
+    }
+}
+
+/// Reads the connections that epoll names.
+struct StreamReader<'s> {
+    epoll: &'s OwnedFd,
+    ready: Vec<epoll::Event>,
+    buffer: Vec<u8>,
+}
+
+impl<'s> StreamReader<'s> {
+    fn new(epoll: &'s OwnedFd) -> Self {
+        let buffer = vec![0; DATAGRAM_BYTES_MAX + DATAGRAM_SLACK_BYTES];
+        Self { epoll, ready: Vec::with_capacity(STREAM_EVENTS), buffer }
+    }
+
+    /// Puts every pending connection under epoll's eyes; closing takes it away again.
+    fn arm(&self, connections: &mut Connections) {
+        while let Some(slot) = connections.take_pending() {
+            let Some(fd) = connections.fd(slot) else { continue };
+            let data = epoll::EventData::new_u64(slot.into());
+            if let Err(error) = epoll::add(self.epoll, fd, data, epoll::EventFlags::IN) {
+                connections.remove(slot, Some(error));
+            }
+        }
+    }
+
+    /// Reads each ready connection once; returns how many there were.
+    fn read(
+        &mut self,
+        now_ns: u64,
+        connections: &mut Connections,
+        sink: &mut impl DatagramSink,
+    ) -> usize {
+        self.arm(connections);
+        self.ready.clear();
+        let spare = rustix::buffer::spare_capacity(&mut self.ready);
+        // A failure is seen by the wait, which polls the same descriptor.
+        epoll::wait(self.epoll, spare, Some(&timespec(Duration::ZERO))).ok();
+        for event in &self.ready {
+            let data = event.data;
+            let slot = u32::try_from(data.u64()).expect("arm() gave a slot");
+            let Some(fd) = connections.fd(slot) else { continue };
+            let buffer = &mut self.buffer[..DATAGRAM_BYTES_MAX];
+            match recv(fd, buffer, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => connections.remove(slot, None),
+                Ok((len, _)) => connections.read(slot, &self.buffer, len, now_ns, sink),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => connections.remove(slot, Some(error)),
+            }
+        }
+        self.ready.len()
     }
 }
 
@@ -234,6 +309,7 @@ mod tests {
         fn datagram(&mut self, _buffer: &[u8], len: usize) {
             self.lengths.push(len);
         }
+        fn lines(&mut self, _buffer: &[u8], _len: usize) {}
         fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
         fn end_batch(&mut self) {}
     }
@@ -255,14 +331,14 @@ mod tests {
         for socket in &sockets {
             send(socket, 70);
         }
-        let mut receiver = Recvmmsg::new(&sockets, &wake_up, 1 << 20).unwrap();
+        let mut receiver = Recvmmsg::new(&sockets, &wake_up, None, 1 << 20).unwrap();
         let mut kept = Kept::default();
-        assert_eq!(receiver.batch(0, &mut kept), BATCH_DATAGRAMS_MAX);
+        assert_eq!(receiver.batch(0, &mut Connections::none(), &mut kept), BATCH_DATAGRAMS_MAX);
         assert_eq!((receiver.next, receiver.last), (4, LastBatch::Full));
         // 64 of the fifth, then what the first three left, then no room for a whole array.
         let mut total = BATCH_DATAGRAMS_MAX;
         while receiver.last != LastBatch::Empty {
-            total += receiver.batch(0, &mut kept);
+            total += receiver.batch(0, &mut Connections::none(), &mut kept);
         }
         assert_eq!((total, kept.lengths.len()), (350, 350));
     }

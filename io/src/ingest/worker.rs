@@ -19,10 +19,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use floe_core::config::settings::IngestMode;
+use floe_core::config::settings::{IngestMode, StreamLimits};
+use rustix::event::epoll;
 use tracing::error;
 
 use super::recvmmsg::Recvmmsg;
+use super::stream::connections::{Connections, StreamInbox};
 use super::{DatagramSink, Receive, ReceiveCounts};
 use crate::clock::{NS_PER_S, monotonic_ns};
 use crate::cpu;
@@ -99,6 +101,17 @@ pub struct WorkerPlan {
     pub options: ReceiveOptions,
     /// How it is woken and stopped.
     pub signals: Arc<WorkerSignals>,
+    /// Where its stream connections come from; `None` without stream listeners.
+    pub streams: Option<StreamPlan>,
+}
+
+/// A worker's part in the stream listeners.
+#[derive(Clone, Debug)]
+pub struct StreamPlan {
+    /// Where the acceptor leaves connections.
+    pub inbox: Arc<StreamInbox>,
+    /// What they may use.
+    pub limits: StreamLimits,
 }
 
 /// The path a worker receives by.
@@ -172,11 +185,21 @@ fn work(
     let cpu = plan.cpu.filter(|cpu| cpu::pin(*cpu).is_ok());
     // A report nobody waits for any more is no reason not to work.
     let report = |result| drop(started.send(result));
-    let mut direct =
-        match Recvmmsg::new(&plan.sockets, &plan.signals.wake_up, plan.receive_buffer_bytes) {
-            Ok(direct) => direct,
-            Err(error) => return report(Err(StartError::Buffers(error))),
-        };
+    let mut connections = match &plan.streams {
+        Some(streams) => Connections::new(Arc::clone(&streams.inbox), streams.limits),
+        None => Connections::none(),
+    };
+    let epoll = plan.streams.is_some().then(|| epoll::create(epoll::CreateFlags::CLOEXEC));
+    let direct = epoll.transpose().map_err(io::Error::from);
+    let epoll = match direct {
+        Ok(epoll) => epoll,
+        Err(error) => return report(Err(StartError::Buffers(error))),
+    };
+    let (wake_up, bytes) = (&plan.signals.wake_up, plan.receive_buffer_bytes);
+    let mut direct = match Recvmmsg::new(&plan.sockets, wake_up, epoll.as_ref(), bytes) {
+        Ok(direct) => direct,
+        Err(error) => return report(Err(StartError::Buffers(error))),
+    };
     let started = Started { worker: plan.index, path: ReceivePath::Recvmmsg, cpu, refusal: None };
     let is_served = match build_ring(plan) {
         None => {
@@ -192,15 +215,16 @@ fn work(
         }
         Some(Ok(mut ring)) => {
             report(Ok(Started { path: ReceivePath::IoUring, ..started }));
-            let is_served = serve(plan, &mut ring, sink);
-            empty_ring(&mut ring, sink);
+            let is_served = serve(plan, &mut ring, &mut connections, sink);
+            empty_ring(&mut ring, &mut connections, sink);
+            connections.set_all_pending();
             is_served
         }
     };
     if !is_served {
-        serve(plan, &mut direct, sink);
+        serve(plan, &mut direct, &mut connections, sink);
     }
-    empty_sockets(&mut direct, sink, DRAIN_NS_MAX);
+    empty_sockets(&mut direct, &mut connections, sink, DRAIN_NS_MAX);
 }
 
 /// The ring of this worker; `None` where the settings do not want one.
@@ -233,13 +257,18 @@ fn build_ring(plan: &WorkerPlan) -> Option<Result<RingReceive<'_>, Refusal>> {
 }
 
 /// The loop; true when it ends because of a stop, false when the receiver fails.
-fn serve(plan: &WorkerPlan, receiver: &mut impl Receive, sink: &mut impl DatagramSink) -> bool {
+fn serve(
+    plan: &WorkerPlan,
+    receiver: &mut impl Receive,
+    connections: &mut Connections,
+    sink: &mut impl DatagramSink,
+) -> bool {
     // The first batch comes at once, so that a wake-up before the start is answered.
     let mut now_ns = monotonic_ns();
-    take_batch(receiver, sink, now_ns);
+    take_batch(receiver, connections, sink, now_ns);
     let mut failures = 0;
     while !plan.signals.is_stopping() {
-        match receiver.wait(now_ns) {
+        match receiver.wait(now_ns, connections) {
             Ok(()) => failures = 0,
             Err(error) => {
                 failures += 1;
@@ -252,42 +281,64 @@ fn serve(plan: &WorkerPlan, receiver: &mut impl Receive, sink: &mut impl Datagra
             }
         }
         now_ns = monotonic_ns();
-        take_batch(receiver, sink, now_ns);
+        take_batch(receiver, connections, sink, now_ns);
     }
     true
 }
 
-/// One batch from beginning to end; returns its datagrams.
-fn take_batch(receiver: &mut impl Receive, sink: &mut impl DatagramSink, now_ns: u64) -> usize {
+/// One batch from beginning to end; returns what [`Receive::batch`] does.
+fn take_batch(
+    receiver: &mut impl Receive,
+    connections: &mut Connections,
+    sink: &mut impl DatagramSink,
+    now_ns: u64,
+) -> usize {
     sink.begin_batch(now_ns);
-    let datagrams = receiver.batch(now_ns, sink);
-    let counts = receiver.take_counts();
-    if counts != ReceiveCounts::default() {
-        sink.receive_counts(&counts);
+    connections.begin_batch(now_ns);
+    let datagrams = receiver.batch(now_ns, connections, sink);
+    for counts in [receiver.take_counts(), connections.take_counts()] {
+        if counts != ReceiveCounts::default() {
+            sink.receive_counts(&counts);
+        }
     }
     sink.end_batch();
     datagrams
 }
 
 /// Cancels the requests of `ring` and takes what it had received before.
-fn empty_ring(ring: &mut RingReceive<'_>, sink: &mut impl DatagramSink) {
+fn empty_ring(
+    ring: &mut RingReceive<'_>,
+    connections: &mut Connections,
+    sink: &mut impl DatagramSink,
+) {
     ring.cease();
     let mut now_ns = monotonic_ns();
     let deadline_ns = now_ns + DRAIN_NS_MAX;
-    while !ring.is_ceased() && now_ns < deadline_ns && ring.wait(now_ns).is_ok() {
+    while !ring.is_ceased() && now_ns < deadline_ns && ring.wait(now_ns, connections).is_ok() {
         now_ns = monotonic_ns();
-        take_batch(ring, sink, now_ns);
+        take_batch(ring, connections, sink, now_ns);
     }
 }
 
-/// Takes what the sockets still hold, `limit_ns` long at the most, and ends with an empty batch.
-fn empty_sockets(direct: &mut impl Receive, sink: &mut impl DatagramSink, limit_ns: u64) {
+/// Takes what sockets and connections still hold, `limit_ns` long at the most, closes the
+/// connections and ends with an empty batch.
+fn empty_sockets(
+    direct: &mut impl Receive,
+    connections: &mut Connections,
+    sink: &mut impl DatagramSink,
+    limit_ns: u64,
+) {
     let mut now_ns = monotonic_ns();
     let deadline_ns = now_ns + limit_ns;
-    while 0 < take_batch(direct, sink, now_ns) && now_ns < deadline_ns {
+    while 0 < take_batch(direct, connections, sink, now_ns) && now_ns < deadline_ns {
         now_ns = monotonic_ns();
     }
     sink.begin_batch(monotonic_ns());
+    connections.remove_all();
+    let counts = connections.take_counts();
+    if counts != ReceiveCounts::default() {
+        sink.receive_counts(&counts);
+    }
     sink.end_batch();
 }
 
@@ -307,6 +358,7 @@ mod tests {
         fn datagram(&mut self, _buffer: &[u8], _len: usize) {
             self.datagrams += 1;
         }
+        fn lines(&mut self, _buffer: &[u8], _len: usize) {}
         fn receive_counts(&mut self, counts: &ReceiveCounts) {
             self.receive_errors += counts.receive_errors;
         }
@@ -323,7 +375,7 @@ mod tests {
     }
 
     impl Receive for Failing {
-        fn wait(&mut self, _now_ns: u64) -> io::Result<()> {
+        fn wait(&mut self, _now_ns: u64, _connections: &mut Connections) -> io::Result<()> {
             self.waits += 1;
             if self.waits == 30 {
                 self.signals.stop();
@@ -334,7 +386,12 @@ mod tests {
             Err(io::Error::from_raw_os_error(libc::EBADF))
         }
 
-        fn batch(&mut self, _now_ns: u64, _sink: &mut impl DatagramSink) -> usize {
+        fn batch(
+            &mut self,
+            _now_ns: u64,
+            _connections: &mut Connections,
+            _sink: &mut impl DatagramSink,
+        ) -> usize {
             0
         }
 
@@ -352,10 +409,11 @@ mod tests {
             receive_buffer_bytes: 1 << 20,
             options: ReceiveOptions::default(),
             signals: Arc::clone(&signals),
+            streams: None,
         };
         let mut tally = Tally::default();
         let mut receiver = Failing { signals, waits: 0, succeeds_at };
-        (serve(&plan, &mut receiver, &mut tally), tally)
+        (serve(&plan, &mut receiver, &mut Connections::none(), &mut tally), tally)
     }
 
     #[test]
@@ -376,11 +434,16 @@ mod tests {
     struct Endless;
 
     impl Receive for Endless {
-        fn wait(&mut self, _now_ns: u64) -> io::Result<()> {
+        fn wait(&mut self, _now_ns: u64, _connections: &mut Connections) -> io::Result<()> {
             Ok(())
         }
 
-        fn batch(&mut self, _now_ns: u64, sink: &mut impl DatagramSink) -> usize {
+        fn batch(
+            &mut self,
+            _now_ns: u64,
+            _connections: &mut Connections,
+            sink: &mut impl DatagramSink,
+        ) -> usize {
             sink.datagram(&[0; 64], 0);
             1
         }
@@ -394,7 +457,7 @@ mod tests {
     fn drain_ends_though_senders_go_on() {
         let before_ns = monotonic_ns();
         let mut tally = Tally::default();
-        empty_sockets(&mut Endless, &mut tally, 5_000_000);
+        empty_sockets(&mut Endless, &mut Connections::none(), &mut tally, 5_000_000);
         assert!(before_ns + 5_000_000 <= monotonic_ns());
         assert_eq!(tally.batches, tally.datagrams + 1, "the last batch is empty");
         assert!(1 < tally.datagrams);

@@ -18,6 +18,10 @@
 //! completion and no `min_wait`: else a sender of empty datagrams, each of which ends the multishot,
 //! would slow the worker to one datagram per `min_wait`.
 //!
+//! **Connections** are read the same way, into the same buffers. They come and go: one is armed when
+//! the worker's table says that it is pending, and its slot is given back by the completion that ends
+//! its request, so no completion ever names a connection that has taken its place.
+//!
 //! The wake-up is a multishot poll on an eventfd. Requests, not buffers, are bounded by the
 //! submission queue: `LISTENERS_MAX` sockets. Sender addresses are not received.
 
@@ -30,12 +34,14 @@ use std::time::Duration;
 use floe_core::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, LISTENERS_MAX};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use rustix::io::Errno;
 
 use super::buffers::{BUFFER_GROUP, BufferRing};
 use super::probe::{RingFlags, SUBMISSION_ENTRIES, build};
 use super::user_data::Request;
 use crate::clock::NS_PER_S;
 use crate::ingest::pace::{Pace, PaceBounds};
+use crate::ingest::stream::connections::Connections;
 use crate::ingest::{DatagramSink, Receive, ReceiveCounts};
 use crate::sys::WakeUp;
 
@@ -99,6 +105,8 @@ pub(crate) struct RingReceive<'s> {
     sources: Vec<Source<'s>>,
     wake_up: &'s WakeUp,
     is_wake_up_armed: bool,
+    /// Connections whose request the kernel holds.
+    streams_armed: usize,
     is_ceasing: bool,
     has_min_wait: bool,
     pace: Pace,
@@ -134,6 +142,7 @@ impl<'s> RingReceive<'s> {
             sources: sockets.iter().map(source).collect(),
             wake_up,
             is_wake_up_armed: false,
+            streams_armed: 0,
             is_ceasing: false,
             pace: Pace::new(PACE, receive_buffer_bytes),
             counts: ReceiveCounts::default(),
@@ -155,6 +164,7 @@ impl<'s> RingReceive<'s> {
     /// Whether the kernel holds no request any more, hence no datagram that we have not seen.
     pub(crate) fn is_ceased(&self) -> bool {
         !self.is_wake_up_armed
+            && self.streams_armed == 0
             && self.sources.iter().all(|source| source.multishot != Multishot::Armed)
     }
 
@@ -186,6 +196,26 @@ impl<'s> RingReceive<'s> {
         sleep
     }
 
+    /// Queues a request for every pending connection; whether there was one.
+    ///
+    /// # Errors
+    /// The kernel's, when a full queue cannot be submitted.
+    fn arm_streams(&mut self, connections: &mut Connections) -> io::Result<bool> {
+        let mut has_armed = false;
+        while let Some(slot) = connections.take_pending() {
+            let Some(fd) = connections.fd(slot) else { continue };
+            let receive = opcode::RecvMulti::new(Fd(fd.as_raw_fd()), BUFFER_GROUP).build();
+            if self.ring.submission().is_full() {
+                self.ring.submit()?;
+            }
+            let request = receive.user_data(Request::Stream(slot).encode());
+            push(&mut self.ring.submission(), &request);
+            self.streams_armed += 1;
+            has_armed = true;
+        }
+        Ok(has_armed)
+    }
+
     /// Submits what is queued and sleeps until `want` completions or `limit`.
     fn enter(&self, want: usize, limit: Duration, min_wait_us: u32) -> io::Result<()> {
         let limit = Timespec::from(limit);
@@ -203,11 +233,16 @@ impl<'s> RingReceive<'s> {
 }
 
 impl Receive for RingReceive<'_> {
-    fn wait(&mut self, now_ns: u64) -> io::Result<()> {
+    fn wait(&mut self, now_ns: u64, connections: &mut Connections) -> io::Result<()> {
         if self.is_ceasing {
             return self.enter(1, CEASE_LIMIT, 0);
         }
-        let Sleep { want, min_wait_us } = self.arm(now_ns);
+        // First, for they may fill the queue: it then has room for all the others again.
+        let has_armed = self.arm_streams(connections)?;
+        let Sleep { mut want, mut min_wait_us } = self.arm(now_ns);
+        if has_armed {
+            (want, min_wait_us) = (1, 0);
+        }
         if self.has_min_wait || min_wait_us == 0 {
             return self.enter(want, IDLE_LIMIT, min_wait_us);
         }
@@ -215,7 +250,12 @@ impl Receive for RingReceive<'_> {
         self.enter(want, Duration::from_micros(min_wait_us.into()), 0)
     }
 
-    fn batch(&mut self, now_ns: u64, sink: &mut impl DatagramSink) -> usize {
+    fn batch(
+        &mut self,
+        now_ns: u64,
+        connections: &mut Connections,
+        sink: &mut impl DatagramSink,
+    ) -> usize {
         let mut datagrams = 0;
         for completion in self.ring.completion() {
             match Request::decode(completion.user_data()) {
@@ -224,6 +264,14 @@ impl Receive for RingReceive<'_> {
                     let received = Completion::of(&completion);
                     source.record(&received, now_ns, &mut self.counts);
                     datagrams += hand_over(&received, &mut self.buffers, &mut self.counts, sink);
+                }
+                Some(Request::Stream(slot)) => {
+                    let received = Completion::of(&completion);
+                    self.streams_armed -= usize::from(!received.has_more);
+                    let buffers = &mut self.buffers;
+                    read_stream(slot, &received, now_ns, buffers, connections, sink);
+                    self.counts.buffers_exhausted += u64::from(received.result == -libc::ENOBUFS);
+                    datagrams += 1;
                 }
                 Some(Request::WakeUp) => {
                     self.wake_up.clear();
@@ -322,12 +370,42 @@ fn hand_over(
     usize::from(len.is_some())
 }
 
+/// Hands what a connection sent to its assembler, and notes how its request ended.
+fn read_stream(
+    slot: u32,
+    completion: &Completion,
+    now_ns: u64,
+    buffers: &mut BufferRing,
+    connections: &mut Connections,
+    sink: &mut impl DatagramSink,
+) {
+    if let Some(id) = completion.buffer {
+        let lease = buffers.lease(id);
+        if let Ok(len) = usize::try_from(completion.result) {
+            assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
+            connections.read(slot, buffers.read(&lease), len, now_ns, sink);
+        }
+        buffers.release(lease);
+    }
+    if completion.has_more {
+        return;
+    }
+    match -completion.result {
+        0 => connections.remove(slot, None),
+        // Still wanted: the request ended for lack of buffers or turns, or for the drain.
+        ..0 | libc::ENOBUFS | libc::ECANCELED => connections.set_pending(slot),
+        errno => connections.remove(slot, Some(Errno::from_raw_os_error(errno))),
+    }
+}
+
 /// Queues one request.
 fn push(queue: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) {
     #[expect(unsafe_code, reason = "a request refers to descriptors and memory by number")]
     // SAFETY:
-    // - RecvMulti and PollAdd hold a file descriptor borrowed for 's, which outlives the ring; the
-    //   memory of RecvMulti is the registered buffer group, see BufferRing::register;
+    // - RecvMulti and PollAdd hold a file descriptor: one borrowed for 's, which outlives the ring, or
+    //   that of a connection, which its table closes only after the completion that ends the request;
+    //   the kernel holds the file meanwhile anyway. The memory of RecvMulti is the registered buffer
+    //   group, see BufferRing::register;
     // - AsyncCancel2 refers to nothing.
     let pushed = unsafe { queue.push(entry) };
     pushed.expect("every wait submits the whole queue, and it holds a request of every kind");

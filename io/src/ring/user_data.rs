@@ -7,6 +7,8 @@
 pub(crate) enum Request {
     /// The multishot receive of a socket, by its index in the worker.
     Receive(u32),
+    /// The multishot receive of a connection, by its slot in the worker.
+    Stream(u32),
     /// The multishot poll of the wake-up.
     WakeUp,
     /// The cancellation at the drain.
@@ -16,12 +18,14 @@ pub(crate) enum Request {
 const RECEIVE: u32 = 1;
 const WAKE_UP: u32 = 2;
 const CANCEL: u32 = 3;
+const STREAM: u32 = 4;
 
 impl Request {
     /// The bits given to the kernel.
     pub(crate) const fn encode(self) -> u64 {
         let (kind, index) = match self {
             Self::Receive(index) => (RECEIVE, index),
+            Self::Stream(slot) => (STREAM, slot),
             Self::WakeUp => (WAKE_UP, 0),
             Self::Cancel => (CANCEL, 0),
         };
@@ -34,6 +38,7 @@ impl Request {
         let (kind, index) = ((bits >> 32) as u32, bits as u32);
         match (kind, index) {
             (RECEIVE, index) => Some(Self::Receive(index)),
+            (STREAM, slot) => Some(Self::Stream(slot)),
             (WAKE_UP, 0) => Some(Self::WakeUp),
             (CANCEL, 0) => Some(Self::Cancel),
             _ => None,
@@ -47,8 +52,13 @@ mod tests {
 
     #[test]
     fn every_request_is_known_again() {
-        let requests =
-            [Request::Receive(0), Request::Receive(u32::MAX), Request::WakeUp, Request::Cancel];
+        let requests = [
+            Request::Receive(0),
+            Request::Receive(u32::MAX),
+            Request::Stream(7),
+            Request::WakeUp,
+            Request::Cancel,
+        ];
         for request in requests {
             assert_eq!(Request::decode(request.encode()), Some(request));
         }

@@ -62,6 +62,7 @@ impl DatagramSink for Kept {
     fn datagram(&mut self, buffer: &[u8], len: usize) {
         self.datagrams.push(buffer[..len].to_vec());
     }
+    fn lines(&mut self, _buffer: &[u8], _len: usize) {}
     fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
     fn end_batch(&mut self) {}
 }
@@ -100,7 +101,7 @@ fn more_datagrams_than_buffers_end_the_multishot_and_lose_nothing() {
             ring.arm(0);
             // All 256 buffers and the completion that says that there are no more.
             ring.enter(257, Duration::from_secs(30), 0).unwrap();
-            assert_eq!(ring.batch(0, &mut kept), 256);
+            assert_eq!(ring.batch(0, &mut Connections::none(), &mut kept), 256);
             let counts = ring.take_counts();
             assert_eq!(counts, ReceiveCounts { buffers_exhausted: 1, ..Default::default() });
             assert_eq!(ring.sources[0].multishot, Multishot::Ended);
@@ -114,8 +115,8 @@ fn more_datagrams_than_buffers_end_the_multishot_and_lose_nothing() {
 fn receive_until(ring: &mut RingReceive<'_>, kept: &mut Kept, count: usize) {
     let mut empty_batches = 0;
     while kept.datagrams.len() < count {
-        ring.wait(0).unwrap();
-        empty_batches += u32::from(ring.batch(0, kept) == 0);
+        ring.wait(0, &mut Connections::none()).unwrap();
+        empty_batches += u32::from(ring.batch(0, &mut Connections::none(), kept) == 0);
         assert!(empty_batches < 10, "{} of {count} datagrams", kept.datagrams.len());
     }
 }
@@ -128,7 +129,7 @@ fn wake_up_ends_the_sleep_and_stays_armed() {
         for _ in 0..3 {
             ring.wake_up.wake();
             ring.enter(1, Duration::from_secs(30), 0).unwrap();
-            assert_eq!(ring.batch(0, &mut kept), 0);
+            assert_eq!(ring.batch(0, &mut Connections::none(), &mut kept), 0);
             assert!(ring.is_wake_up_armed);
             assert!(!ring.wake_up.clear(), "cleared by the batch");
         }
@@ -147,7 +148,7 @@ fn worker_waits_for_one_completion_after_arming_and_for_many_else() {
         for (datagram, expected) in [(&b"a:1|c"[..], else_quiet), (b"", after_arming)] {
             sender.send(datagram).unwrap();
             ring.enter(1, Duration::from_secs(30), 0).unwrap();
-            assert_eq!(ring.batch(0, &mut kept), 1);
+            assert_eq!(ring.batch(0, &mut Connections::none(), &mut kept), 1);
             assert_eq!(ring.arm(0), expected);
         }
     });
@@ -163,8 +164,8 @@ fn cancelled_ring_hands_over_what_it_has_received_and_keeps_no_request() {
         ring.cease();
         assert!(!ring.is_ceased());
         for _ in 0..100 {
-            ring.wait(0).unwrap();
-            ring.batch(0, &mut kept);
+            ring.wait(0, &mut Connections::none()).unwrap();
+            ring.batch(0, &mut Connections::none(), &mut kept);
             if ring.is_ceased() {
                 break;
             }
