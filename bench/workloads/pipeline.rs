@@ -49,7 +49,7 @@ impl Pipeline {
         let readers = vec![reader];
         let interval = Interval::new(settings(), &hasher, &readers);
         let coordinator = Parker::new().unparker().clone();
-        let settings = IntakeSettings { parser: LineParser::new(true) };
+        let settings = IntakeSettings { parser: LineParser::new(true), side: None };
         let intake = Intake::new(settings, IntakeInbox::default(), writer, coordinator);
         Self { intake, readers, interval, batches: 0, timestamp_s: TIMESTAMP_S }
     }

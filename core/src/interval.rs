@@ -8,6 +8,7 @@
 /// Which series exist.
 pub mod catalogue;
 mod rows;
+mod timer_values;
 
 use self::catalogue::Catalogue;
 use self::rows::RowsBuilder;

@@ -21,6 +21,8 @@ pub mod shard;
 pub mod interval;
 /// Derived values of timers.
 pub mod statistics;
+/// How often each key occurred.
+pub mod key_tally;
 /// Every datagram, line and value accounted for.
 pub mod books;
 /// The rows of one interval, as columns.
@@ -31,6 +33,8 @@ pub mod namespace;
 pub mod number_text;
 /// Values laid out as Node prints them.
 pub mod inspect;
+/// A flush as the reference's console backend prints it.
+pub mod flush_text;
 /// Globs over Graphite names.
 pub mod glob;
 /// Rows become points.

@@ -41,6 +41,23 @@ pub const STREAM_IDLE_MS_DEFAULT: u64 = 3_600_000;
 /// Targets of the repeater at the most: each gets a copy of every datagram.
 pub const REPEATER_TARGETS_MAX: usize = 16;
 
+/// Datagram bytes of one batch of a tap.
+pub const TAP_BATCH_BYTES: usize = 256 << 10;
+
+/// Datagrams of one batch of a tap.
+pub const TAP_BATCH_DATAGRAMS: usize = 2_048;
+
+/// Batches of a tap, over all workers: 8 MiB, what a receiver may be behind.
+pub const TAP_BATCHES: usize = 32;
+
+/// Keys that `keyFlush` counts per worker and interval.
+pub const TALLY_KEYS_MAX: usize = 1 << 20;
+
+/// Bytes the repeater keeps for one TCP target that does not take them.
+pub const REPEATER_PENDING_BYTES_MAX: usize = 4 << 20;
+
+const _: () = assert!(DATAGRAM_BYTES_MAX <= TAP_BATCH_BYTES);
+
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
 /// of accounting each (docs/references.md K2).
 pub const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 8 << 20;

@@ -108,6 +108,18 @@ impl LineParser {
         tally
     }
 
+    /// Visits the key of every non-empty line of a datagram, cleaned and with its tags: of good and
+    /// of bad ones, as `keyFlush` counts them.
+    ///
+    /// # Shape and units
+    /// `datagram`: without slack; what [`Self::datagram`] reads in its first `len` bytes.
+    pub fn keys(&mut self, datagram: &[u8], mut visit: impl FnMut(&[u8])) {
+        let lines = datagram.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        for line in lines {
+            visit(general::key_of(line, self.is_sanitizing, &mut self.scratch));
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn general<'d, S: SampleSink<'d>>(&mut self, line: &[u8], sink: &mut S, tally: &mut Tally) {

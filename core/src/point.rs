@@ -287,16 +287,22 @@ impl TimerTails {
 ///
 /// `upper_99_5` is so kept by `upper_99_percent` alone, as in the reference daemon.
 fn is_kept(derived: &str, list: &ArchivedVec<ArchivedString>) -> bool {
-    if list.is_empty() {
-        return true;
-    }
+    list.is_empty() || is_listed(derived, list.iter().map(ArchivedString::as_str))
+}
+
+/// [`is_kept`] for rows in memory.
+pub(crate) fn is_derived_kept(derived: &str, list: &[String]) -> bool {
+    list.is_empty() || is_listed(derived, list.iter().map(String::as_str))
+}
+
+fn is_listed<'l>(derived: &str, mut list: impl Iterator<Item = &'l str>) -> bool {
     let stem = derived.trim_end_matches(|character: char| character.is_ascii_digit());
     let cut = (stem.len() < derived.len())
         .then(|| stem.strip_suffix("_top").or_else(|| stem.strip_suffix('_')))
         .flatten();
-    list.iter().any(|word| match cut {
+    list.any(|word| match cut {
         Some(stem) => word.strip_prefix(stem).is_some_and(|end| end == "_percent"),
-        None => word.as_str() == derived,
+        None => word == derived,
     })
 }
 

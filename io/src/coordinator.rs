@@ -11,6 +11,7 @@
 mod grid;
 /// What other threads ask of it.
 pub mod request;
+mod side_books;
 mod socket_books;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,9 +31,11 @@ use tracing::{debug, error, info, warn};
 
 use self::grid::{Grid, Tick};
 use self::request::Request;
+pub use self::side_books::SideBooks;
 pub use self::socket_books::SocketBook;
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::export::accounts::Reading;
+use crate::export::console::Flush;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::DatagramSink;
 use crate::ingest::intake::Intake;
@@ -108,6 +111,8 @@ pub struct Parts {
     pub parker: Parker,
     /// What the acceptor of streams counts, where there is one.
     pub acceptor: Option<Arc<AcceptorCounts>>,
+    /// The repeater's books, and where the console backend is left flushes.
+    pub side: SideBooks,
     /// What each backend has had, for what expires before it is delivered.
     pub accounts: Arc<AccountRegistry>,
 }
@@ -138,6 +143,8 @@ pub struct Coordinator {
     account_bases: BTreeMap<String, Reading>,
     /// The acceptor's counts as they were at the last tick.
     acceptor_bases: [u64; 3],
+    /// The side paths' counts as they were at the last tick.
+    side_bases: BTreeMap<String, u64>,
 }
 
 impl Coordinator {
@@ -157,6 +164,7 @@ impl Coordinator {
             pages_unbalanced: 0,
             account_bases: BTreeMap::new(),
             acceptor_bases: [0; 3],
+            side_bases: BTreeMap::new(),
         }
     }
 
@@ -222,7 +230,14 @@ impl Coordinator {
         self.counts.ticks_merged += tick.merged;
         self.tell_rejects();
         let books = self.books();
+        let timers = self.parts.side.console.is_some().then(|| self.parts.interval.sorted_timers());
         let mut parts = self.parts.interval.close(tick.timestamp_s, &books);
+        if let (Some(console), Some(timers)) = (&self.parts.side.console, timers) {
+            let settings = &self.parts.settings;
+            let thresholds =
+                settings.thresholds.iter().map(|threshold| threshold.percent).collect();
+            console.put(Flush { parts: parts.clone(), timers, thresholds });
+        }
         let elapsed_ms = (monotonic_ns() - started_ns) / 1_000_000;
         for part in &mut parts {
             part.processing_time_ms = elapsed_ms;
@@ -268,6 +283,10 @@ impl Coordinator {
         }
         for backend in &self.parts.settings.backends {
             enter(format!("backend.{}.segments_spooled", backend.name), counts.segments_spooled);
+        }
+        for (name, count) in self.parts.side.read() {
+            let base = self.side_bases.insert(name.clone(), count).unwrap_or_default();
+            enter(name, count.saturating_sub(base));
         }
         for (name, count) in self.parts.accounts.differences(&mut self.account_bases) {
             enter(name, count);

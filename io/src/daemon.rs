@@ -27,6 +27,7 @@ use crate::ingest::udp::BindError;
 use crate::ingest::worker;
 
 mod ingest_half;
+mod side_paths;
 
 /// How long exporters may go on delivering after the open interval was spooled.
 const EXPORT_DRAIN: Duration = Duration::from_secs(2);

@@ -13,9 +13,11 @@ pub mod name_filter;
 pub mod carbon_line;
 /// Carbon's pickle protocol.
 pub mod carbon_pickle;
-mod resolver;
+/// The console backend: flushes printed to stdout.
+pub mod console;
+pub(crate) mod resolver;
 mod connection;
-mod pace;
+pub(crate) mod pace;
 mod stop;
 /// Why a segment was not delivered.
 pub mod error;

@@ -17,6 +17,14 @@ pub mod udp;
 pub mod stream;
 /// Receiving by `recvmmsg`, where the ring is refused.
 pub(crate) mod recvmmsg;
+/// Copies of raw datagrams for others.
+pub mod tap;
+/// Every datagram sent on to other statsds.
+pub mod repeater;
+/// Every line logged.
+pub(crate) mod dump;
+/// How often each key occurred, written to a log.
+pub mod key_flush;
 /// Parser and shard behind the loop.
 pub mod intake;
 /// The one loop of a worker, its start and its stop.

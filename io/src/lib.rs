@@ -7,6 +7,8 @@
 
 /// The only place that reads clocks.
 pub mod clock;
+/// Dates as JavaScript prints them.
+pub mod date;
 /// Which CPUs the workers are pinned to.
 pub mod cpu;
 /// System calls that no safe crate offers, and the wake-up of sleeping threads.

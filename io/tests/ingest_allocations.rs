@@ -154,7 +154,7 @@ fn parser_and_shard_allocate_nothing_for_series_they_know() {
     let settings = config::without_file().settings;
     let mut interval = Interval::new(settings, &hasher, &readers);
     let parker = Parker::new();
-    let settings = IntakeSettings { parser: LineParser::new(true) };
+    let settings = IntakeSettings { parser: LineParser::new(true), side: None };
     let inbox = IntakeInbox::default();
     let mut intake = Intake::new(settings, inbox, writer, parker.unparker().clone());
     let datagrams = datagrams();

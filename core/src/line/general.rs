@@ -56,10 +56,7 @@ pub(super) fn line<'d, S: SampleSink<'d>>(
     let (raw_key, values) = parts.body.split_at(colon);
     let rate_behind_tags = parts.rate.map(fields::weight);
     let Scratch { joined, key, member } = scratch;
-    joined.clear();
-    joined.extend_from_slice(raw_key);
-    tags::append(parts.tags, joined);
-    let key = key::rewrite(joined, is_sanitizing, key);
+    let key = tagged_key(raw_key, parts.tags, is_sanitizing, joined, key);
     for text in values.split(|byte| *byte == b':').skip(1) {
         match fields::value(text, rate_behind_tags) {
             Ok(value) => {
@@ -77,4 +74,26 @@ pub(super) fn line<'d, S: SampleSink<'d>>(
             }
         }
     }
+}
+
+/// The key of a line with its tags, whatever else the line holds; it is not empty and holds no
+/// newline.
+pub(super) fn key_of<'s>(line: &[u8], is_sanitizing: bool, scratch: &'s mut Scratch) -> &'s [u8] {
+    let parts = tags::part(line);
+    let end = memchr::memchr(b':', parts.body).unwrap_or(parts.body.len());
+    let (raw_key, _) = parts.body.split_at(end);
+    tagged_key(raw_key, parts.tags, is_sanitizing, &mut scratch.joined, &mut scratch.key)
+}
+
+fn tagged_key<'s>(
+    raw_key: &[u8],
+    tags: &[u8],
+    is_sanitizing: bool,
+    joined: &'s mut Vec<u8>,
+    key: &'s mut Vec<u8>,
+) -> &'s [u8] {
+    joined.clear();
+    joined.extend_from_slice(raw_key);
+    tags::append(tags, joined);
+    key::rewrite(joined, is_sanitizing, key)
 }

@@ -36,7 +36,8 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
     let mut readers = Vec::new();
     for index in 0..workers {
         let (writer, reader) = shard(index, hasher.clone());
-        let own = IntakeSettings { parser: LineParser::new(settings.key_name_sanitize) };
+        let own =
+            IntakeSettings { parser: LineParser::new(settings.key_name_sanitize), side: None };
         let inbox = IntakeInbox::default();
         let intake = Intake::new(own, inbox, writer, parker.unparker().clone());
         let thread = std::thread::spawn(move || intake);
@@ -52,6 +53,7 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         sockets: Vec::new(),
         parker,
         acceptor: None,
+        side: SideBooks::default(),
         accounts: Arc::new(AccountRegistry::default()),
     };
     let mut coordinator = Coordinator::new(parts, handles);

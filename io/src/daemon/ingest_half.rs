@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use crossbeam_utils::sync::{Parker, Unparker};
+use crossbeam_utils::sync::Parker;
 use floe_core::config::settings::Settings;
 use floe_core::interval::Interval;
 use floe_core::limits::{DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES_DEFAULT};
@@ -22,12 +22,13 @@ use rustix::process::{Resource, getrlimit};
 use tracing::{info, warn};
 
 use super::StartError;
+use super::side_paths::SidePaths;
 use crate::clock::wall_ms;
 use crate::coordinator::request::{REQUESTS_MAX, Request};
 use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
 use crate::cpu;
 use crate::export::registry::AccountRegistry;
-use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
+use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings, SideTaps};
 use crate::ingest::stream::acceptor::{Acceptor, StreamWorker};
 use crate::ingest::stream::listener::{OpenStream, StreamAddress};
 use crate::ingest::udp::{self, OpenListener};
@@ -46,6 +47,7 @@ pub(super) struct Receiving {
     opened: OpenedIngest,
     workers: Workers,
     acceptor: Option<Acceptor>,
+    side: SidePaths,
     controls: Vec<WorkerControl>,
     readers: Vec<ShardReader>,
     hasher: KeyHasher,
@@ -119,8 +121,12 @@ impl OpenedIngest {
         let mut controls = Vec::with_capacity(self.cpus.len());
         let mut readers = Vec::with_capacity(self.cpus.len());
         let mut stream_workers = Vec::new();
-        for index in 0..self.cpus.len() {
-            let plan = self.worker_plan(settings, index)?;
+        let plans = (0..self.cpus.len()).map(|index| self.worker_plan(settings, index));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        let signals = plans.iter().map(|plan| Arc::clone(&plan.signals)).collect();
+        let side = SidePaths::start(settings, signals)
+            .map_err(|source| StartError::Kernel { what: "repeater, dump or keyFlush", source })?;
+        for (index, plan) in plans.into_iter().enumerate() {
             let signals = Arc::clone(&plan.signals);
             stream_workers.extend(plan.streams.as_ref().map(|streams| StreamWorker {
                 inbox: Arc::clone(&streams.inbox),
@@ -128,8 +134,10 @@ impl OpenedIngest {
             }));
             let control =
                 WorkerControl { inbox: IntakeInbox::default(), signals: Arc::clone(&plan.signals) };
-            let (sink, reader) =
-                intake(settings, index, &hasher, control.inbox.clone(), parker.unparker());
+            let own = intake_settings(settings, side.taps(index));
+            let (writer, reader) = shard(home(index), hasher.clone());
+            let inbox = control.inbox.clone();
+            let sink = Intake::new(own, inbox, writer, parker.unparker().clone());
             let thread = worker::spawn(plan, sink, reports.clone())
                 .map_err(|source| StartError::Kernel { what: "a worker", source })?;
             workers.0.push(WorkerHandle { signals, thread });
@@ -145,7 +153,7 @@ impl OpenedIngest {
                     .map_err(|source| StartError::Kernel { what: "the acceptor", source })?,
             ),
         };
-        Ok(Receiving { opened: self, workers, acceptor, controls, readers, hasher, parker })
+        Ok(Receiving { opened: self, workers, acceptor, side, controls, readers, hasher, parker })
     }
 
     fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
@@ -182,6 +190,7 @@ impl Receiving {
             parker: self.parker,
             accounts,
             acceptor: self.acceptor.as_ref().map(Acceptor::counts),
+            side: self.side.books(),
         };
         let coordinator = Coordinator::new(parts, std::mem::take(&mut self.workers.0));
         let Requests { sender, receiver } = requests;
@@ -192,6 +201,7 @@ impl Receiving {
         Ok(IngestHalf {
             requests: sender,
             acceptor: self.acceptor.take(),
+            side: self.side,
             controls: self.controls,
             coordinator: Some(thread),
         })
@@ -218,6 +228,7 @@ impl Requests {
 pub(super) struct IngestHalf {
     requests: Sender<Request>,
     acceptor: Option<Acceptor>,
+    side: SidePaths,
     controls: Vec<WorkerControl>,
     coordinator: Option<JoinHandle<()>>,
 }
@@ -232,6 +243,8 @@ impl IngestHalf {
         if let Some(thread) = self.coordinator.take() {
             drop(thread.join());
         }
+        // Last: the workers have copied their last datagrams.
+        self.side = SidePaths::default();
     }
 }
 
@@ -292,18 +305,15 @@ fn tell_recovery(report: &RecoveryReport) {
     }
 }
 
-fn intake(
-    settings: &Settings,
-    index: usize,
-    hasher: &KeyHasher,
-    inbox: IntakeInbox,
-    coordinator: &Unparker,
-) -> (Intake, ShardReader) {
+/// What a worker's intake is given, at its start and by a reload.
+pub(super) fn intake_settings(settings: &Settings, side: Option<Box<SideTaps>>) -> IntakeSettings {
+    IntakeSettings { parser: LineParser::new(settings.key_name_sanitize), side }
+}
+
+/// The index of a worker as its chunks bear it.
+fn home(index: usize) -> u16 {
     // At most WORKERS_MAX workers.
-    let home = u16::try_from(index).unwrap_or(u16::MAX);
-    let (writer, reader) = shard(home, hasher.clone());
-    let own = IntakeSettings { parser: LineParser::new(settings.key_name_sanitize) };
-    (Intake::new(own, inbox, writer, coordinator.clone()), reader)
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {

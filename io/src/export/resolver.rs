@@ -9,7 +9,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
 
 use super::error::ExportError;
 use super::stop::Stop;
@@ -60,6 +60,31 @@ impl Resolver {
         }
         tracing::debug!(address = self.address, %source, "last good addresses used");
         Ok(&self.last_good)
+    }
+
+    /// The addresses known now, without waiting: takes the answer of a look-up that has ended, and
+    /// starts one if `is_due` and none runs.
+    pub(crate) fn known(&mut self, is_due: bool) -> &[SocketAddr] {
+        if let Ok(literal) = self.address.parse() {
+            self.last_good = vec![literal];
+            return &self.last_good;
+        }
+        if self.running.is_none() && is_due {
+            self.running = start(self.address.clone()).ok();
+        }
+        let answer = self.running.as_ref().map(Receiver::try_recv);
+        match answer {
+            Some(Err(TryRecvError::Empty)) | None => {}
+            Some(ended) => {
+                self.running = None;
+                if let Ok(Ok(addresses)) = ended
+                    && !addresses.is_empty()
+                {
+                    self.last_good = addresses;
+                }
+            }
+        }
+        &self.last_good
     }
 
     fn look_up(&mut self, patience: Duration, stop: &Stop) -> Result<Answer, ExportError> {

@@ -10,6 +10,8 @@ use crossbeam_utils::sync::Unparker;
 use floe_core::line::LineParser;
 use floe_core::shard::ShardWriter;
 
+use super::key_flush::KeyCounter;
+use super::tap::Tap;
 use super::{DatagramSink, ReceiveCounts};
 
 /// What a running worker may be given anew, as a whole.
@@ -17,6 +19,51 @@ use super::{DatagramSink, ReceiveCounts};
 pub struct IntakeSettings {
     /// Reads datagrams as the settings say.
     pub parser: LineParser,
+    /// Who else is told of datagrams; `None` = nobody, which costs a branch.
+    pub side: Option<Box<SideTaps>>,
+}
+
+/// Who else is told of every datagram, before it is parsed.
+#[derive(Debug, Default)]
+pub struct SideTaps {
+    /// The repeater.
+    pub repeater: Option<Tap>,
+    /// `dumpMessages`.
+    pub dump: Option<Tap>,
+    /// `keyFlush`.
+    pub keys: Option<KeyCounter>,
+}
+
+impl SideTaps {
+    fn begin_batch(&mut self) {
+        if let Some(keys) = &mut self.keys {
+            keys.begin_batch();
+        }
+    }
+
+    fn datagram(&mut self, datagram: &[u8], parser: &mut LineParser) {
+        for tap in [&mut self.repeater, &mut self.dump].into_iter().flatten() {
+            tap.push(datagram);
+        }
+        if let Some(keys) = &mut self.keys {
+            parser.keys(datagram, |key| keys.add(key));
+        }
+    }
+
+    fn end_batch(&mut self) {
+        for tap in [&mut self.repeater, &mut self.dump].into_iter().flatten() {
+            tap.hand_over();
+        }
+    }
+}
+
+impl IntakeSettings {
+    #[inline]
+    fn tell_side(&mut self, datagram: &[u8]) {
+        if let Some(side) = &mut self.side {
+            side.datagram(datagram, &mut self.parser);
+        }
+    }
 }
 
 /// Where new settings wait until their worker comes to the head of a batch.
@@ -66,18 +113,23 @@ impl DatagramSink for Intake {
         if let Some(settings) = self.inbox.0.pop() {
             self.settings = settings;
         }
+        if let Some(side) = &mut self.settings.side {
+            side.begin_batch();
+        }
         if self.shard.begin_batch(now_ns) {
             self.coordinator.unpark();
         }
     }
 
     fn datagram(&mut self, buffer: &[u8], len: usize) {
+        self.settings.tell_side(&buffer[..len]);
         let mut batch = self.shard.batch();
         let tally = self.settings.parser.datagram(buffer, len, &mut batch);
         batch.finish(len, tally);
     }
 
     fn lines(&mut self, buffer: &[u8], len: usize) {
+        self.settings.tell_side(&buffer[..len]);
         let mut batch = self.shard.batch();
         let tally = self.settings.parser.datagram(buffer, len, &mut batch);
         batch.finish_lines(len, tally);
@@ -96,6 +148,9 @@ impl DatagramSink for Intake {
     }
 
     fn end_batch(&mut self) {
+        if let Some(side) = &mut self.settings.side {
+            side.end_batch();
+        }
         self.shard.end_batch();
     }
 }

@@ -1,0 +1,202 @@
+//! A target reached by a connection.
+//!
+//! Datagrams wait in one buffer, each with a newline behind it, and leave in their order as far as
+//! the kernel takes them. When a connection ends within a datagram, the rest of that one is dropped:
+//! its first part is at the peer, and would become the head of another line.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use floe_core::limits::REPEATER_PENDING_BYTES_MAX;
+use rustix::event::{PollFd, PollFlags};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::resolve::Target as Resolved;
+use super::{Cause, TargetAccounts};
+use crate::clock::NS_PER_S;
+use crate::export::pace::Backoff;
+use crate::ingest::tap::TapBatch;
+
+/// Pauses between attempts to connect, ns.
+const BACKOFF_FIRST_NS: u64 = NS_PER_S / 10;
+const BACKOFF_LAST_NS: u64 = 10 * NS_PER_S;
+
+/// How long a connection may take to be made, ns.
+const CONNECT_NS: u64 = 5 * NS_PER_S;
+
+/// One target.
+pub(super) struct TcpTarget {
+    resolved: Resolved,
+    link: Link,
+    backoff: Backoff,
+    pending: VecDeque<u8>,
+    /// Bytes left of each waiting datagram, its newline included; the first may be sent in part.
+    left: VecDeque<usize>,
+    /// The first one is sent in part.
+    is_within: bool,
+    accounts: Arc<TargetAccounts>,
+}
+
+enum Link {
+    /// Not before this monotonic time, ns.
+    Down {
+        retry_ns: u64,
+    },
+    Connecting {
+        socket: Socket,
+        deadline_ns: u64,
+    },
+    Up(TcpStream),
+}
+
+impl TcpTarget {
+    pub(super) fn new(address: &str, accounts: Arc<TargetAccounts>) -> Self {
+        let seed = address.bytes().fold(1, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(byte));
+        Self {
+            resolved: Resolved::new(address),
+            link: Link::Down { retry_ns: 0 },
+            backoff: Backoff::new(BACKOFF_FIRST_NS, BACKOFF_LAST_NS, seed),
+            pending: VecDeque::new(),
+            left: VecDeque::new(),
+            is_within: false,
+            accounts,
+        }
+    }
+
+    /// Puts a batch behind what waits.
+    pub(super) fn queue(&mut self, batch: &TapBatch) {
+        for datagram in batch.datagrams() {
+            let bytes = datagram.len() + 1;
+            if REPEATER_PENDING_BYTES_MAX < self.pending.len() + bytes {
+                self.accounts.add_dropped(Cause::PendingFull, 1);
+            } else {
+                self.pending.extend(datagram);
+                self.pending.push_back(b'\n');
+                self.left.push_back(bytes);
+            }
+        }
+    }
+
+    /// What its next step waits for.
+    pub(super) fn awaited(&self) -> Option<PollFd<'_>> {
+        match &self.link {
+            Link::Connecting { socket, .. } => Some(PollFd::new(socket, PollFlags::OUT)),
+            // Without anything to send only the peer's end is of interest, which poll always tells.
+            Link::Up(stream) => {
+                let flags = if self.is_idle() { PollFlags::empty() } else { PollFlags::OUT };
+                Some(PollFd::new(stream, flags))
+            }
+            Link::Down { .. } => None,
+        }
+    }
+
+    /// Connects and sends as far as it goes without waiting.
+    pub(super) fn drive(&mut self, now_ns: u64) {
+        if let Link::Down { retry_ns } = self.link
+            && retry_ns <= now_ns
+            && !self.is_idle()
+        {
+            self.connect(now_ns);
+        }
+        if let Link::Connecting { .. } = self.link {
+            self.look_at_connect(now_ns);
+        }
+        if let Link::Up(_) = self.link {
+            self.write(now_ns);
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// The daemon ends: what waits is dropped.
+    pub(super) fn give_up(&mut self) {
+        self.accounts.add_dropped(Cause::Disconnected, self.left.len() as u64);
+        self.left.clear();
+        self.pending.clear();
+    }
+
+    fn connect(&mut self, now_ns: u64) {
+        let Some(address) = self.resolved.addresses(now_ns).first().copied() else {
+            return self.fail(now_ns);
+        };
+        match begin_connect(address) {
+            Ok(socket) => {
+                self.link = Link::Connecting { socket, deadline_ns: now_ns + CONNECT_NS };
+            }
+            Err(_) => self.fail(now_ns),
+        }
+    }
+
+    fn look_at_connect(&mut self, now_ns: u64) {
+        let Link::Connecting { socket, deadline_ns } = &self.link else { return };
+        let is_refused = !matches!(socket.take_error(), Ok(None));
+        // Only a connection that is made has a peer.
+        let is_made = socket.peer_addr().is_ok();
+        if is_refused || (!is_made && *deadline_ns <= now_ns) {
+            return self.fail(now_ns);
+        }
+        if is_made {
+            let down = Link::Down { retry_ns: now_ns };
+            if let Link::Connecting { socket, .. } = std::mem::replace(&mut self.link, down) {
+                self.link = Link::Up(socket.into());
+                self.backoff.reset();
+            }
+        }
+    }
+
+    fn write(&mut self, now_ns: u64) {
+        while !self.pending.is_empty() {
+            let Link::Up(stream) = &mut self.link else { return };
+            let (head, _) = self.pending.as_slices();
+            match stream.write(head) {
+                Ok(0) => return self.fail(now_ns),
+                Ok(bytes) => self.record(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.fail(now_ns),
+            }
+        }
+    }
+
+    /// Notes that the kernel took `bytes`.
+    fn record(&mut self, mut bytes: usize) {
+        self.pending.drain(..bytes);
+        while let Some(left) = self.left.front_mut() {
+            if bytes < *left {
+                *left -= bytes;
+                self.is_within |= 0 < bytes;
+                return;
+            }
+            bytes -= *left;
+            self.left.pop_front();
+            self.is_within = false;
+            self.accounts.add_sent(1);
+        }
+    }
+
+    /// The connection is no more, or never was.
+    fn fail(&mut self, now_ns: u64) {
+        self.link = Link::Down { retry_ns: now_ns + self.backoff.delay_ns() };
+        if std::mem::take(&mut self.is_within)
+            && let Some(left) = self.left.pop_front()
+        {
+            self.pending.drain(..left);
+            self.accounts.add_dropped(Cause::Disconnected, 1);
+        }
+    }
+}
+
+fn begin_connect(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => Ok(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
