@@ -44,6 +44,8 @@ impl Ingest {
 pub(crate) struct Ready {
     pub(crate) pid: u32,
     pub(crate) udp: Vec<SocketAddr>,
+    pub(crate) tcp: Vec<SocketAddr>,
+    pub(crate) unix: Vec<PathBuf>,
     pub(crate) mgmt: SocketAddr,
     pub(crate) spool: PathBuf,
 }

@@ -5,7 +5,7 @@
 //! its first part is at the peer, and would become the head of another line.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -83,11 +83,9 @@ impl TcpTarget {
     pub(super) fn awaited(&self) -> Option<PollFd<'_>> {
         match &self.link {
             Link::Connecting { socket, .. } => Some(PollFd::new(socket, PollFlags::OUT)),
-            // Without anything to send only the peer's end is of interest, which poll always tells.
-            Link::Up(stream) => {
-                let flags = if self.is_idle() { PollFlags::empty() } else { PollFlags::OUT };
-                Some(PollFd::new(stream, flags))
-            }
+            // The peer's close is an end of input.
+            Link::Up(stream) if self.is_idle() => Some(PollFd::new(stream, PollFlags::IN)),
+            Link::Up(stream) => Some(PollFd::new(stream, PollFlags::IN | PollFlags::OUT)),
             Link::Down { .. } => None,
         }
     }
@@ -103,8 +101,19 @@ impl TcpTarget {
         if let Link::Connecting { .. } = self.link {
             self.look_at_connect(now_ns);
         }
-        if let Link::Up(_) = self.link {
-            self.write(now_ns);
+        self.look_for_close(now_ns);
+        self.write(now_ns);
+    }
+
+    /// A peer that has closed takes nothing more, though its kernel would.
+    fn look_for_close(&mut self, now_ns: u64) {
+        let Link::Up(stream) = &mut self.link else { return };
+        // No statsd answers; what another peer says is not of interest.
+        match stream.read(&mut [0; 512]) {
+            Ok(0) => self.fail(now_ns),
+            Ok(_) => {}
+            Err(error) if is_passing(&error) => {}
+            Err(_) => self.fail(now_ns),
         }
     }
 
@@ -156,8 +165,7 @@ impl TcpTarget {
             match stream.write(head) {
                 Ok(0) => return self.fail(now_ns),
                 Ok(bytes) => self.record(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_passing(&error) => return,
                 Err(_) => return self.fail(now_ns),
             }
         }
@@ -189,6 +197,11 @@ impl TcpTarget {
             self.accounts.add_dropped(Cause::Disconnected, 1);
         }
     }
+}
+
+/// Whether an operation is to be tried again at the next occasion.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 fn begin_connect(address: SocketAddr) -> io::Result<Socket> {
