@@ -48,6 +48,8 @@ pub struct BookEntries(pub Vec<(String, f64)>);
 #[derive(Debug)]
 pub struct Interval {
     settings: Settings,
+    /// Length of the intervals after the open one, ms.
+    next_flush_interval_ms: u64,
     counters: Catalogue<f64>,
     timers: Catalogue<Vec<Chain>>,
     gauges: Catalogue<GaugeState>,
@@ -80,6 +82,7 @@ impl Interval {
             set_homes: readers.iter().map(ShardReader::sets_home).collect(),
             previous_timestamp_s: None,
             pages_unbalanced: 0,
+            next_flush_interval_ms: settings.flush_interval_ms,
             settings,
         }
     }
@@ -138,6 +141,23 @@ impl Interval {
             gauge.value = Some(operation.apply(gauge.value));
             gauge.flushes_left = flushes_left;
         }
+    }
+
+    /// Goes on with other settings: nothing of the open interval is lost.
+    ///
+    /// Switches hold at once; what is computed at a close is computed by these settings from the
+    /// next one on; the open interval keeps its length, and the ones after it have the new one.
+    /// What was counted under an old `prefixStats` stays there; the open interval's own counters
+    /// appear under the new one.
+    pub fn apply(&mut self, settings: Settings) {
+        self.statistics = Statistics::new(&settings.thresholds, &settings.histograms);
+        if !settings.idle.delete_gauges {
+            // The reference forgets the lifetimes too.
+            self.gauges.for_each(|_, gauge| gauge.flushes_left = None);
+        }
+        self.next_flush_interval_ms = settings.flush_interval_ms;
+        let flush_interval_ms = self.settings.flush_interval_ms;
+        self.settings = Settings { flush_interval_ms, ..settings };
     }
 
     /// The books of the open interval so far.
@@ -206,6 +226,7 @@ impl Interval {
     /// What the reference daemon does when its backends have taken a flush.
     fn reset(&mut self) {
         let idle = self.settings.idle;
+        self.settings.flush_interval_ms = self.next_flush_interval_ms;
         self.page = Page::default();
         self.counters.retain(|key, total| {
             *total = 0.0;

@@ -11,6 +11,8 @@
 mod grid;
 /// What other threads ask of it.
 pub mod request;
+/// Other settings for a coordinator that runs.
+pub mod reload;
 mod side_books;
 mod socket_books;
 
@@ -126,6 +128,8 @@ struct Counts {
     spool_failures: u64,
     ticks_merged: u64,
     clock_steps: u64,
+    reloads_applied: u64,
+    reloads_refused: u64,
 }
 
 /// The coordinator; [`Coordinator::run`] is its thread.
@@ -175,6 +179,12 @@ impl Coordinator {
             let wait_ms = self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX);
             match requests.recv_timeout(Duration::from_millis(wait_ms)) {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return self.drain(),
+                Ok(Request::Reload(reload, reply)) => {
+                    self.counts.reloads_applied += 1;
+                    // Whoever asked may have ended meanwhile.
+                    drop(reply.send(self.reload(*reload)));
+                }
+                Ok(Request::CountRefusedReload) => self.counts.reloads_refused += 1,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.look_at_clock();
@@ -296,6 +306,8 @@ impl Coordinator {
         enter("spool_failures".to_owned(), counts.spool_failures);
         enter("ticks_merged".to_owned(), counts.ticks_merged);
         enter("clock_steps".to_owned(), counts.clock_steps);
+        enter("reloads_applied".to_owned(), counts.reloads_applied);
+        enter("reloads_refused".to_owned(), counts.reloads_refused);
         BookEntries(entries)
     }
 

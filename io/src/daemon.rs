@@ -16,6 +16,7 @@ use floe_core::config::settings::Settings;
 use floe_storage::SpoolError;
 
 use self::ingest_half::{IngestHalf, OpenedIngest, Requests};
+use self::reload::{ReloadReport, merge};
 use crate::admin::console::{Console, ConsoleError};
 use crate::clock::wall_ms;
 use crate::cpu::PlanError;
@@ -27,10 +28,15 @@ use crate::ingest::udp::BindError;
 use crate::ingest::worker;
 
 mod ingest_half;
+/// What a reload changes.
+pub mod reload;
 mod side_paths;
 
 /// How long exporters may go on delivering after the open interval was spooled.
 const EXPORT_DRAIN: Duration = Duration::from_secs(2);
+
+/// How long the exporter of a backend that is left out or changed may go on.
+const EXPORT_RETIRE: Duration = Duration::from_millis(500);
 
 /// Which halves of the daemon run in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +99,8 @@ pub struct Addresses {
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
+    settings: Settings,
+    accounts: Arc<AccountRegistry>,
     addresses: Addresses,
     console: Option<Console>,
     ingest: Option<IngestHalf>,
@@ -111,8 +119,14 @@ impl Daemon {
         for backend in &settings.backends {
             accounts.account(&backend.name, wall_ms() / 1_000);
         }
-        let mut daemon =
-            Self { addresses: Addresses::default(), console: None, ingest: None, exporter: None };
+        let mut daemon = Self {
+            settings: settings.clone(),
+            accounts: Arc::clone(&accounts),
+            addresses: Addresses::default(),
+            console: None,
+            ingest: None,
+            exporter: None,
+        };
         let opened = match halves {
             Halves::Export => None,
             Halves::Both | Halves::Ingest => Some(OpenedIngest::open(settings, spool)?),
@@ -142,6 +156,43 @@ impl Daemon {
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Goes on with other settings, as far as they can change while it runs; nothing of the open
+    /// interval is lost.
+    ///
+    /// A backend that is added has its queue before its exporter starts; one that is left out has no
+    /// exporter before it gets no further segments.
+    ///
+    /// # Errors
+    /// [`StartError`] where the kernel or the disk refuses a part; all others hold then.
+    pub fn reload(&mut self, asked: &Settings) -> Result<ReloadReport, StartError> {
+        let (settings, report) = merge(&self.settings, asked);
+        if report.applied.is_empty() {
+            return Ok(report);
+        }
+        for backend in &settings.backends {
+            self.accounts.account(&backend.name, wall_ms() / 1_000);
+        }
+        if let Some(exporter) = &mut self.exporter {
+            exporter.end_changed(&settings.backends, EXPORT_RETIRE);
+        }
+        let received = match &mut self.ingest {
+            Some(ingest) => ingest.reload(&self.settings, &settings),
+            None => Ok(()),
+        };
+        if let Some(exporter) = &mut self.exporter {
+            exporter.start_missing(&settings.backends)?;
+        }
+        self.settings = settings;
+        received.map(|()| report)
+    }
+
+    /// Enters into the books that a configuration was refused.
+    pub fn count_refused_reload(&self) {
+        if let Some(ingest) = &self.ingest {
+            ingest.count_refused_reload();
+        }
     }
 
     /// Drains: sockets emptied, the open interval spooled, exporters given up to two seconds.

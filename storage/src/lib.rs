@@ -37,7 +37,7 @@ pub use format::Header;
 pub use lock::ExportLock;
 pub use queue::{Quarantined, Queue};
 pub use reader::{Reader, Segment};
-pub use recovery::RecoveryReport;
+pub use recovery::{Abandoned, RecoveryReport};
 pub use retention::{Expired, Retired};
 pub use segment::SegmentName;
 pub use spool::{BackendLimits, Committed, Spool, SpoolOptions, Usage};

@@ -282,6 +282,23 @@ impl Recovery<'_> {
 }
 
 /// Finishes a commit that was cut short; `path` may never have been synced.
+/// The queue that lies in `directory`, for a backend that is added while the daemon runs. Damaged
+/// files are counted as they are; whoever reads them puts them away.
+pub(crate) fn index_of(directory: &Path) -> Result<Index, SpoolError> {
+    let mut names = Vec::new();
+    layout::list_segments(directory, &mut names).map_err(SpoolError::io("list", directory))?;
+    names.sort_unstable();
+    let mut index = Index::new(directory.to_owned());
+    for name in names {
+        let path = directory.join(name.to_string());
+        // Acknowledged meanwhile.
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let rows = reader::row_count_of_damaged(&path).unwrap_or(0);
+        index.insert(Entry { name, bytes: metadata.len(), rows });
+    }
+    Ok(index)
+}
+
 fn publish(path: &Path, directories: &[PathBuf], name: SegmentName) -> Result<(), SpoolError> {
     File::open(path).and_then(|file| file.sync_data()).map_err(SpoolError::io("sync", path))?;
     for directory in directories {

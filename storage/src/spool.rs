@@ -15,7 +15,7 @@ use floe_core::row::Rows;
 use crate::error::{EncodeError, SpoolError};
 use crate::layout::{self, FileId, Layout};
 use crate::lock::Lock;
-use crate::recovery::{self, Commit, RecoveryReport};
+use crate::recovery::{self, Abandoned, Commit, RecoveryReport};
 use crate::retention::{Caps, Entry, Expired, Index, Retired};
 use crate::segment::{NameParts, RUN_ID_MAX, SegmentName};
 use crate::writer::{self, Writer};
@@ -118,6 +118,45 @@ impl Spool {
             lock,
         };
         Ok((spool, recovered.report))
+    }
+
+    /// Goes on with other backends and caps; path and run id stay.
+    ///
+    /// A new backend's queue is made, or taken up as it lies, before it gets its first link. One that
+    /// is left out gets no further links, and what lies in its queue stays there: its segments are
+    /// in the result, as those of [`RecoveryReport::abandoned`](crate::RecoveryReport) at a start.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] where a queue cannot be made or listed; nothing has changed then.
+    pub fn apply(&mut self, options: SpoolOptions) -> Result<Vec<Abandoned>, SpoolError> {
+        let names: Vec<String> =
+            options.backends.iter().map(|backend| backend.name.clone()).collect();
+        create_directories(&self.layout, &names)?;
+        let mut added = Vec::new();
+        for name in names.iter().filter(|name| self.place_of(name).is_none()) {
+            added.push((name.clone(), recovery::index_of(&self.layout.backend(name))?));
+        }
+        let before = std::mem::replace(&mut self.backends, options.backends);
+        let queues = std::mem::take(&mut self.queues);
+        let mut known: Vec<(String, Index)> =
+            before.into_iter().map(|limits| limits.name).zip(queues).chain(added).collect();
+        for name in names {
+            // Each name is known from before, or was added above.
+            if let Some(at) = known.iter().position(|(other, _)| *other == name) {
+                self.queues.push(known.swap_remove(at).1);
+            }
+        }
+        self.archive_caps = Caps { age_ms: options.archive_age_ms, bytes: options.archive_bytes };
+        let left = known.into_iter().filter_map(|(backend, mut index)| {
+            index.refresh().ok()?;
+            let segments = index.len() as u64;
+            (segments != 0).then_some(Abandoned { backend, segments })
+        });
+        Ok(left.collect())
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.backends.iter().position(|limits| limits.name == name)
     }
 
     /// Highest timestamp that any segment of the spool bears or bore in this run, seconds since

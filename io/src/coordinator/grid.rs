@@ -15,6 +15,8 @@
 #[derive(Debug)]
 pub(super) struct Grid {
     interval_ms: u64,
+    /// Length of the intervals after the open one, ms.
+    next_interval_ms: u64,
     newest_timestamp_s: Option<u64>,
     next_ms: u64,
     /// The latest the clock has shown.
@@ -40,12 +42,23 @@ const AHEAD_MS_MAX: u64 = 60_000;
 impl Grid {
     /// A grid whose first tick comes after `now_ms` and after every timestamp the spool has seen.
     pub(super) fn new(interval_ms: u64, newest_timestamp_s: Option<u64>, now_ms: u64) -> Self {
-        let mut grid = Self { interval_ms, newest_timestamp_s, next_ms: 0, latest_ms: now_ms };
+        let mut grid = Self {
+            interval_ms,
+            next_interval_ms: interval_ms,
+            newest_timestamp_s,
+            next_ms: 0,
+            latest_ms: now_ms,
+        };
         grid.next_ms = grid.tick_after(now_ms);
         if AHEAD_MS_MAX.max(STEP_BACK_INTERVALS * interval_ms) < grid.wait_ms(now_ms) {
             grid.follow(now_ms);
         }
         grid
+    }
+
+    /// Ticks lie on multiples of `interval_ms` after the one that is next now.
+    pub(super) fn set_interval(&mut self, interval_ms: u64) {
+        self.next_interval_ms = interval_ms;
     }
 
     /// How long until the next tick, ms; 0 = due.
@@ -85,6 +98,7 @@ impl Grid {
     fn take_next(&mut self, merged: u64, now_ms: u64) -> Tick {
         let timestamp_s = timestamp_s(self.next_ms);
         self.newest_timestamp_s = self.newest_timestamp_s.max(Some(timestamp_s));
+        self.interval_ms = self.next_interval_ms;
         self.next_ms = self.tick_after(now_ms.max(self.next_ms));
         Tick { timestamp_s, merged }
     }
@@ -161,6 +175,19 @@ mod tests {
             }
         }
         assert!(190 < newest);
+    }
+
+    #[test]
+    fn another_interval_begins_where_the_open_one_ends() {
+        let mut grid = Grid::new(1_000, None, 10_100);
+        grid.set_interval(2_000);
+        assert_eq!(grid.take_due(11_000), Some(Tick { timestamp_s: 11, merged: 0 }));
+        assert_eq!(grid.take_due(11_999), None);
+        assert_eq!(grid.take_due(12_000), Some(Tick { timestamp_s: 12, merged: 0 }));
+        grid.set_interval(1_000);
+        assert_eq!(grid.take_due(13_999), None);
+        assert_eq!(grid.take_due(14_000), Some(Tick { timestamp_s: 14, merged: 0 }));
+        assert_eq!(grid.take_due(15_000), Some(Tick { timestamp_s: 15, merged: 0 }));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! read, and nothing is made of it yet. *Running*: the coordinator closes intervals. A start that
 //! fails ends the step it has reached and leaves no interval behind.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 use super::StartError;
 use super::side_paths::SidePaths;
 use crate::clock::wall_ms;
+use crate::coordinator::reload::Reload;
 use crate::coordinator::request::{REQUESTS_MAX, Request};
 use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
 use crate::cpu;
@@ -124,8 +126,7 @@ impl OpenedIngest {
         let plans = (0..self.cpus.len()).map(|index| self.worker_plan(settings, index));
         let plans = plans.collect::<Result<Vec<_>, _>>()?;
         let signals = plans.iter().map(|plan| Arc::clone(&plan.signals)).collect();
-        let side = SidePaths::start(settings, signals)
-            .map_err(|source| StartError::Kernel { what: "repeater, dump or keyFlush", source })?;
+        let side = SidePaths::start(settings, signals).map_err(side_path_refused)?;
         for (index, plan) in plans.into_iter().enumerate() {
             let signals = Arc::clone(&plan.signals);
             stream_workers.extend(plan.streams.as_ref().map(|streams| StreamWorker {
@@ -181,6 +182,7 @@ impl Receiving {
         accounts: Arc<AccountRegistry>,
         requests: Requests,
     ) -> Result<IngestHalf, StartError> {
+        let spool_path = self.opened.spool.path().to_owned();
         let parts = Parts {
             settings: settings.clone(),
             interval: Interval::new(settings.clone(), &self.hasher, &self.readers),
@@ -199,6 +201,7 @@ impl Receiving {
             .spawn(move || coordinator.run(&receiver))
             .map_err(|source| StartError::Kernel { what: "the coordinator", source })?;
         Ok(IngestHalf {
+            spool_path,
             requests: sender,
             acceptor: self.acceptor.take(),
             side: self.side,
@@ -226,6 +229,7 @@ impl Requests {
 /// The coordinator's thread, and how to stop it. Dropped, it drains too.
 #[derive(Debug)]
 pub(super) struct IngestHalf {
+    spool_path: PathBuf,
     requests: Sender<Request>,
     acceptor: Option<Acceptor>,
     side: SidePaths,
@@ -234,6 +238,46 @@ pub(super) struct IngestHalf {
 }
 
 impl IngestHalf {
+    /// Goes on with other settings; returns when they hold.
+    ///
+    /// # Errors
+    /// [`StartError`] where a thread, a socket or a queue is refused; all else holds then.
+    pub(super) fn reload(
+        &mut self,
+        before: &Settings,
+        settings: &Settings,
+    ) -> Result<(), StartError> {
+        let paths = self.side.apply(settings);
+        let is_intake_other = paths.as_ref().map_or(true, |paths| paths.is_changed)
+            || before.key_name_sanitize != settings.key_name_sanitize;
+        if is_intake_other {
+            for (index, control) in self.controls.iter().enumerate() {
+                control.apply(intake_settings(settings, self.side.taps(index)));
+            }
+        }
+        let reload = Reload {
+            settings: settings.clone(),
+            spool: spool_options(settings, &self.spool_path),
+            side: self.side.books(),
+        };
+        let (reply, answer) = bounded(1);
+        let request = Request::Reload(Box::new(reload), reply);
+        // A coordinator that has ended has nothing to go on with.
+        if self.requests.send(request).is_ok()
+            && let Ok(answer) = answer.recv()
+        {
+            answer?;
+        }
+        // The workers have taken the new settings: what was replaced may end.
+        drop(paths.map_err(side_path_refused)?);
+        Ok(())
+    }
+
+    /// Enters into the books that a configuration was refused.
+    pub(super) fn count_refused_reload(&self) {
+        self.requests.send(Request::CountRefusedReload).ok();
+    }
+
     /// Drains; does nothing when called again.
     pub(super) fn end(&mut self) {
         // First: the workers still take what it has accepted.
@@ -303,6 +347,10 @@ fn tell_recovery(report: &RecoveryReport) {
     if let Some(error) = &report.first_failure {
         warn!(files = report.failed, %error, "recovery incomplete, tried again at the next start");
     }
+}
+
+fn side_path_refused(source: io::Error) -> StartError {
+    StartError::Kernel { what: "repeater, dumpMessages, keyFlush or console", source }
 }
 
 /// What a worker's intake is given, at its start and by a reload.

@@ -44,6 +44,8 @@ pub(super) struct SidePaths {
 #[derive(Debug, Default)]
 #[must_use = "dropped when the workers have let go of it"]
 pub(super) struct Replaced {
+    /// Whether the workers' taps are other ones now.
+    pub(super) is_changed: bool,
     _repeater: Option<Repeater>,
     _dump: Option<Dump>,
     _key_flush: Option<KeyFlush>,
@@ -76,7 +78,8 @@ impl SidePaths {
             },
         );
         let wanted = &self.wanted;
-        let mut replaced = Replaced::default();
+        let is_changed = before != *wanted;
+        let mut replaced = Replaced { is_changed, ..Replaced::default() };
         if before.repeater != wanted.repeater {
             replaced._repeater = self.repeater.take();
             self.repeater = wanted.repeater.as_ref().map(Repeater::start).transpose()?;

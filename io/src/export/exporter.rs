@@ -1,7 +1,7 @@
 //! All backends of a spool: started together, stopped together, otherwise on their own.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,9 +45,20 @@ pub enum OwnBooks {
 /// The export half: one thread per backend, named `export-<backend>`.
 #[derive(Debug)]
 pub struct Exporter {
-    stop: Arc<Stop>,
-    threads: Vec<JoinHandle<()>>,
+    spool: PathBuf,
+    registry: Arc<AccountRegistry>,
+    own_books: OwnBooks,
+    patience: Patience,
+    running: Vec<Running>,
     _lock: ExportLock,
+}
+
+/// The thread of one backend.
+#[derive(Debug)]
+struct Running {
+    settings: BackendSettings,
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
 }
 
 impl Exporter {
@@ -59,7 +70,7 @@ impl Exporter {
     pub fn start(
         spool: &Path,
         backends: &[BackendSettings],
-        registry: &AccountRegistry,
+        registry: &Arc<AccountRegistry>,
         own_books: OwnBooks,
     ) -> Result<Self, StartError> {
         Self::start_with(spool, backends, registry, own_books, Patience::default())
@@ -68,51 +79,82 @@ impl Exporter {
     pub(crate) fn start_with(
         spool: &Path,
         backends: &[BackendSettings],
-        registry: &AccountRegistry,
+        registry: &Arc<AccountRegistry>,
         own_books: OwnBooks,
         patience: Patience,
     ) -> Result<Self, StartError> {
         let lock = ExportLock::acquire(spool)?;
-        let thread_error = |backend: &str| {
-            let backend = backend.to_owned();
-            move |source| StartError::Thread { backend, source }
+        let mut exporter = Self {
+            spool: spool.to_owned(),
+            registry: Arc::clone(registry),
+            own_books,
+            patience,
+            running: Vec::with_capacity(backends.len()),
+            _lock: lock,
         };
-        let stop = Stop::new().map_err(thread_error("all backends"))?;
-        let mut exporter =
-            Self { stop: Arc::new(stop), threads: Vec::with_capacity(backends.len()), _lock: lock };
+        // An error drops `exporter`, which ends the threads already running.
+        exporter.start_missing(backends)?;
+        Ok(exporter)
+    }
+
+    /// Ends the threads of backends that are not in `backends` as they were: left out, or changed.
+    /// What they have not delivered within `patience` stays in their queues.
+    pub fn end_changed(&mut self, backends: &[BackendSettings], patience: Duration) {
+        let (kept, ended) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|running| backends.contains(&running.settings));
+        self.running = kept;
+        end_all(ended, patience);
+    }
+
+    /// Starts a thread for each of `backends` that has none.
+    ///
+    /// # Errors
+    /// [`StartError`]; the backends before the one that failed run.
+    pub fn start_missing(&mut self, backends: &[BackendSettings]) -> Result<(), StartError> {
         for settings in backends {
-            let accounts = registry.account(&settings.name, wall_ms() / 1_000);
-            let stop = Arc::clone(&exporter.stop);
-            let backend = Backend::new(spool, settings, own_books, accounts, stop, patience)?;
-            // An error from here on drops `exporter`, which ends the threads already running.
+            if self.running.iter().any(|running| running.settings.name == settings.name) {
+                continue;
+            }
+            let thread_error =
+                |source| StartError::Thread { backend: settings.name.clone(), source };
+            let accounts = self.registry.account(&settings.name, wall_ms() / 1_000);
+            let stop = Arc::new(Stop::new().map_err(thread_error)?);
+            let (spool, seen) = (&self.spool, Arc::clone(&stop));
+            let backend =
+                Backend::new(spool, settings, self.own_books, accounts, seen, self.patience)?;
             let thread = std::thread::Builder::new()
                 .name(format!("export-{}", settings.name))
                 .spawn(move || backend.run())
-                .map_err(thread_error(&settings.name))?;
-            exporter.threads.push(thread);
+                .map_err(thread_error)?;
+            self.running.push(Running { settings: settings.clone(), stop, thread });
         }
-        Ok(exporter)
+        Ok(())
     }
 
     /// Delivers what is queued within `patience`, then ends the threads; what is left stays in the
     /// spool. To be called when the last interval has been committed.
     pub fn stop(mut self, patience: Duration) {
-        self.end(patience);
-    }
-
-    fn end(&mut self, patience: Duration) {
-        self.stop.request(monotonic_ns().saturating_add(duration_ns(patience)));
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("exporter thread panicked");
-            }
-        }
+        end_all(std::mem::take(&mut self.running), patience);
     }
 }
 
 impl Drop for Exporter {
     /// Ends the threads without further deliveries.
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        end_all(std::mem::take(&mut self.running), Duration::ZERO);
+    }
+}
+
+/// Asks all of them to end, then waits for all.
+fn end_all(running: Vec<Running>, patience: Duration) {
+    let deadline_ns = monotonic_ns().saturating_add(duration_ns(patience));
+    for backend in &running {
+        backend.stop.request(deadline_ns);
+    }
+    for backend in running {
+        if backend.thread.join().is_err() {
+            tracing::error!(backend = backend.settings.name, "exporter thread panicked");
+        }
     }
 }

@@ -30,6 +30,9 @@ use crate::sys::WakeUp;
 /// How long a worker may take to leave its tally; it comes by at the next request otherwise.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
+/// Tallies that one worker may have left: the one asked for, and those of reloads before it.
+const TALLIES_LEFT_MAX: usize = 16;
+
 /// Between two looks for tallies.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
 
@@ -60,9 +63,17 @@ impl KeyCounter {
         if self.desk.is_wanted.load(Ordering::Relaxed) {
             self.desk.is_wanted.store(false, Ordering::Relaxed);
             let fresh = KeyTally::new(self.hasher.clone());
-            // The place is empty: it is emptied before the next one is wanted.
+            // There is a place: they are emptied before the next tally is wanted.
             drop(self.desk.left.push(std::mem::replace(&mut self.tally, fresh)));
         }
+    }
+}
+
+impl Drop for KeyCounter {
+    /// A reload gives the worker another counter: what this one has counted counts.
+    fn drop(&mut self) {
+        let fresh = KeyTally::new(self.hasher.clone());
+        drop(self.desk.left.push(std::mem::replace(&mut self.tally, fresh)));
     }
 }
 
@@ -81,7 +92,8 @@ impl KeyFlush {
         settings: &KeyFlushSettings,
         workers: &[Arc<WorkerSignals>],
     ) -> io::Result<Self> {
-        let desk = || Desk { is_wanted: AtomicBool::new(false), left: ArrayQueue::new(1) };
+        let desk =
+            || Desk { is_wanted: AtomicBool::new(false), left: ArrayQueue::new(TALLIES_LEFT_MAX) };
         let desks: Vec<Arc<Desk>> = workers.iter().map(|_| Arc::new(desk())).collect();
         let (hasher, stop) = (KeyHasher::default(), Arc::new(WakeUp::new()?));
         let writer = Writer {
@@ -152,12 +164,13 @@ impl Writer {
         let deadline_ns = monotonic_ns() + crate::clock::duration_ns(HAND_OVER_LIMIT);
         let mut missing: Vec<&Arc<Desk>> = self.desks.iter().collect();
         loop {
-            missing.retain(|desk| match desk.left.pop() {
-                Some(left) => {
+            missing.retain(|desk| {
+                let mut is_missing = true;
+                while let Some(left) = desk.left.pop() {
                     tally.merge(&left);
-                    false
+                    is_missing = false;
                 }
-                None => true,
+                is_missing
             });
             let is_over = deadline_ns <= monotonic_ns();
             if missing.is_empty() || is_over || self.stop.wait(HAND_OVER_LOOK) {

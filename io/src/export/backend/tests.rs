@@ -144,7 +144,7 @@ impl Store {
     }
 
     fn export_with(&self, backends: &[BackendSettings], patience: Patience) -> Exporting {
-        let registry = AccountRegistry::default();
+        let registry = Arc::new(AccountRegistry::default());
         let spool = self.directory.path();
         let books = OwnBooks::ByExporter;
         let exporter = Exporter::start_with(spool, backends, &registry, books, patience).unwrap();
@@ -489,7 +489,7 @@ fn second_exporter_on_one_spool_is_refused() {
         Exporter::start(
             store.directory.path(),
             &backends,
-            &AccountRegistry::default(),
+            &Arc::default(),
             OwnBooks::ByExporter
         )
         .is_err()
@@ -499,7 +499,7 @@ fn second_exporter_on_one_spool_is_refused() {
         Exporter::start(
             store.directory.path(),
             &backends,
-            &AccountRegistry::default(),
+            &Arc::default(),
             OwnBooks::ByExporter
         )
         .is_ok()

@@ -1,0 +1,120 @@
+//! What a reload changes, and what it cannot.
+//!
+//! The settings are compared one by one, in words of the configuration. Sockets, rings, CPUs and the
+//! place of the spool belong to threads that would have to be started anew: they stay, and are named.
+
+use floe_core::config::settings::Settings;
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// Keys that hold now, or from the next flush on.
+    pub applied: Vec<&'static str>,
+    /// Keys that are other in the file and stay as they were until a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// The settings that hold after a reload, and what became of the differences.
+///
+/// Taken apart without a rest, so that a new setting cannot be forgotten here.
+pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadReport) {
+    let Settings {
+        listeners,
+        streams,
+        stream_limits,
+        mgmt_address,
+        mgmt_port,
+        flush_interval_ms,
+        thresholds,
+        histograms,
+        calculated_timer_metrics,
+        prefix_stats,
+        key_name_sanitize,
+        idle,
+        namespace,
+        backends,
+        console_backend,
+        repeater,
+        key_flush,
+        spool,
+        ingest,
+        books,
+        debug,
+        dump_messages,
+        log,
+        title,
+        health,
+        automatic_config_reload,
+    } = asked;
+    let changes = [
+        ("flushInterval", *flush_interval_ms != current.flush_interval_ms),
+        ("percentThreshold", *thresholds != current.thresholds),
+        ("histogram", *histograms != current.histograms),
+        ("calculatedTimerMetrics", *calculated_timer_metrics != current.calculated_timer_metrics),
+        ("prefixStats", *prefix_stats != current.prefix_stats),
+        ("keyNameSanitize", *key_name_sanitize != current.key_name_sanitize),
+        ("deleteIdleStats and its family", *idle != current.idle),
+        ("graphite", *namespace != current.namespace),
+        ("backends", *backends != current.backends),
+        ("console", *console_backend != current.console_backend),
+        ("repeater", *repeater != current.repeater),
+        ("keyFlush", *key_flush != current.key_flush),
+        ("spool.archive_age", spool.archive_age_ms != current.spool.archive_age_ms),
+        ("spool.archive_bytes", spool.archive_bytes != current.spool.archive_bytes),
+        ("books", *books != current.books),
+        ("debug", *debug != current.debug),
+        ("dumpMessages", *dump_messages != current.dump_messages),
+        ("log", *log != current.log),
+        ("title", *title != current.title),
+        ("healthStatus", *health != current.health),
+        ("automaticConfigReload", *automatic_config_reload != current.automatic_config_reload),
+    ];
+    let fixed = [
+        ("servers", *listeners != current.listeners || *streams != current.streams),
+        ("streams", *stream_limits != current.stream_limits),
+        ("mgmt_address", *mgmt_address != current.mgmt_address),
+        ("mgmt_port", *mgmt_port != current.mgmt_port),
+        ("spool.path", spool.path != current.spool.path),
+        ("ingest", *ingest != current.ingest),
+    ];
+    let named = |changes: &[(&'static str, bool)]| {
+        changes.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
+    };
+    let report = ReloadReport { applied: named(&changes), needs_restart: named(&fixed) };
+    let mut effective = asked.clone();
+    effective.listeners.clone_from(&current.listeners);
+    effective.streams.clone_from(&current.streams);
+    effective.stream_limits = current.stream_limits;
+    effective.mgmt_address.clone_from(&current.mgmt_address);
+    effective.mgmt_port = current.mgmt_port;
+    effective.spool.path.clone_from(&current.spool.path);
+    effective.ingest.clone_from(&current.ingest);
+    (effective, report)
+}
+
+#[cfg(test)]
+mod tests {
+    use floe_core::config::settings::Health;
+    use floe_core::config::without_file;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_change_stays_and_is_named() {
+        let current = without_file().settings;
+        let mut asked = current.clone();
+        asked.mgmt_port = 1;
+        asked.listeners.clear();
+        asked.ingest.workers = Some(3);
+        asked.flush_interval_ms = 1_000;
+        asked.health = Health::Down;
+        asked.spool.archive_bytes = 7;
+        let (effective, report) = merge(&current, &asked);
+        assert_eq!(report.applied, ["flushInterval", "spool.archive_bytes", "healthStatus"]);
+        assert_eq!(report.needs_restart, ["servers", "mgmt_port", "ingest"]);
+        assert_eq!(effective.listeners, current.listeners);
+        assert_eq!((effective.mgmt_port, effective.ingest.workers), (current.mgmt_port, None));
+        assert_eq!((effective.flush_interval_ms, effective.spool.archive_bytes), (1_000, 7));
+        assert_eq!(merge(&effective, &effective), (effective.clone(), ReloadReport::default()));
+    }
+}
