@@ -9,7 +9,9 @@ mod configuration;
 mod daemon;
 mod query;
 mod segment;
+mod reload;
 mod spool_place;
+mod watch;
 
 use std::io::{self, Write};
 

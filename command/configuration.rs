@@ -12,10 +12,19 @@ use super::arguments::DaemonArguments;
 /// Reads a configuration file, or gives the settings of no file at all.
 pub(super) fn load(path: Option<&Path>) -> Result<Loaded, Failure> {
     let Some(path) = path else { return Ok(config::without_file()) };
-    let text = std::fs::read_to_string(path)
+    parse(path, &read_text(path)?)
+}
+
+/// The text of a configuration file.
+pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
         .with_context(|| format!("cannot read {}{}", path.display(), command_hint(path)))
-        .map_err(Failure::refused)?;
-    config::read(&text, Source::of(path), &environment())
+        .map_err(Failure::refused)
+}
+
+/// What `text`, the content of `path`, means.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Loaded, Failure> {
+    config::read(text, Source::of(path), &environment())
         .with_context(|| path.display().to_string())
         .map_err(Failure::refused)
 }
@@ -36,8 +45,10 @@ fn environment() -> Environment {
 }
 
 /// Settings of the file with the flags over them.
-pub(super) fn with_flags(arguments: &DaemonArguments) -> Result<Loaded, Failure> {
-    let mut loaded = load(arguments.config.as_deref())?;
+pub(super) fn with_flags(
+    mut loaded: Loaded,
+    arguments: &DaemonArguments,
+) -> Result<Loaded, Failure> {
     let ingest = &mut loaded.settings.ingest;
     if let Some(text) = &arguments.ingest {
         let unknown = || anyhow!("--ingest must be auto, io_uring or recvmmsg, found {text:?}");

@@ -16,17 +16,21 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::DaemonArguments;
-use super::{Failure, configuration, spool_place};
+use super::reload::{self, ConfigurationFile};
+use super::watch::{Event, Events};
+use super::{Failure, spool_place};
 
 /// Signals closer together than this are one request to stop, ns.
 const ONE_BREATH_NS: u64 = 500_000_000;
 
 pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Failure> {
     // First of all, so that a signal during the start drains as well.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .context("cannot register signals")
         .map_err(Failure::failed)?;
-    let Loaded { settings, warnings, .. } = configuration::with_flags(arguments)?;
+    let mut events = Events::of(signals).map_err(Failure::failed)?;
+    let (mut file, loaded) = ConfigurationFile::open(arguments)?;
+    let Loaded { settings, warnings, .. } = loaded;
     start_log(&settings);
     for warning in &warnings {
         warn!("{warning}");
@@ -40,19 +44,53 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     // Before anything runs: a start that fails later has used up a timestamp of the spool.
     let ready_file = arguments.ready_file.as_deref().map(ReadyFile::begin).transpose();
     let ready_file = ready_file.map_err(Failure::failed)?;
-    let daemon = Daemon::start(&settings, &spool, halves).map_err(refused_or_failed)?;
+    let mut daemon = Daemon::start(&settings, &spool, halves).map_err(refused_or_failed)?;
     tell_start(&settings, &spool, &daemon);
     if let Some(ready_file) = ready_file {
         ready_file.finish(&spool, &daemon).map_err(Failure::failed)?;
     }
-    if let Some(signal) = signals.forever().next() {
-        info!(signal, "drain started");
-    }
+    events.watch(watched(file.as_ref(), &settings));
+    let signal = reload_until_stopped(&mut events, &mut daemon, &mut file, arguments);
+    info!(signal, "drain started");
     let started_ns = monotonic_ns();
-    std::thread::spawn(move || end_at_second_interrupt(signals, started_ns));
+    std::thread::spawn(move || end_at_second_interrupt(events, started_ns));
     daemon.stop();
     info!("daemon stopped");
     Ok(())
+}
+
+/// The file to watch, if it shall be.
+fn watched<'f>(file: Option<&'f ConfigurationFile>, settings: &Settings) -> Option<&'f Path> {
+    file.filter(|_| settings.automatic_config_reload).map(|file| file.path().as_path())
+}
+
+/// Reads the configuration again whenever it is asked to or the file has changed; returns the signal
+/// that asks for the drain.
+fn reload_until_stopped(
+    events: &mut Events,
+    daemon: &mut Daemon,
+    file: &mut Option<ConfigurationFile>,
+    arguments: &DaemonArguments,
+) -> i32 {
+    loop {
+        let is_asked_for = match events.next() {
+            Event::Signal(SIGHUP) => true,
+            Event::Signal(signal) => return signal,
+            Event::Hint => false,
+        };
+        let Some(known) = file else {
+            info!("nothing to read again: started without a configuration file");
+            continue;
+        };
+        match known.read_again(arguments, is_asked_for) {
+            Ok(None) => {}
+            Ok(Some(loaded)) => {
+                reload::apply(daemon, &loaded);
+                events.watch(watched(file.as_ref(), &loaded.settings));
+            }
+            Err(failure) => reload::refuse(daemon, &failure),
+        }
+    }
 }
 
 /// Workers that cannot be placed are the fault of the settings, anything else that of the machine.
@@ -67,8 +105,9 @@ fn refused_or_failed(error: StartError) -> Failure {
 ///
 /// Nothing else cuts it short: `timeout` and service managers send their signals twice in one
 /// breath, which must not cost the open interval.
-fn end_at_second_interrupt(mut signals: Signals, started_ns: u64) {
-    for signal in signals.forever() {
+fn end_at_second_interrupt(mut events: Events, started_ns: u64) {
+    loop {
+        let signal = events.next_signal();
         if signal == SIGINT && started_ns + ONE_BREATH_NS < monotonic_ns() {
             warn!("drain interrupted");
             std::process::exit(128 + signal);

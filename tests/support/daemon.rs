@@ -117,6 +117,12 @@ impl Launch {
         self
     }
 
+    /// Starts from a file that is there.
+    pub(crate) fn config_at(mut self, path: &Path) -> Self {
+        self.config = Some(path.to_owned());
+        self
+    }
+
     /// `ingest` or `export` instead of the whole daemon.
     pub(crate) fn subcommand(mut self, name: &'static str) -> Self {
         self.subcommand = Some(name);

@@ -486,22 +486,12 @@ fn second_exporter_on_one_spool_is_refused() {
     let backends = [backend("main", carbon.address)];
     let first = store.export(&backends);
     assert!(
-        Exporter::start(
-            store.directory.path(),
-            &backends,
-            &Arc::default(),
-            OwnBooks::ByExporter
-        )
-        .is_err()
+        Exporter::start(store.directory.path(), &backends, &Arc::default(), OwnBooks::ByExporter)
+            .is_err()
     );
     drop(first);
     assert!(
-        Exporter::start(
-            store.directory.path(),
-            &backends,
-            &Arc::default(),
-            OwnBooks::ByExporter
-        )
-        .is_ok()
+        Exporter::start(store.directory.path(), &backends, &Arc::default(), OwnBooks::ByExporter)
+            .is_ok()
     );
 }
