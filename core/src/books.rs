@@ -119,6 +119,9 @@ pub struct Page {
     pub connections_reset: u64,
     /// Connections closed because they were silent for too long.
     pub connections_idle: u64,
+    /// When the newest datagram or lines of a stream were handed over, monotonic ns; 0 = there were
+    /// none. Not a count.
+    pub newest_input_ns: u64,
 }
 
 impl Page {
@@ -146,6 +149,7 @@ impl Page {
     /// Adds another page.
     pub fn add(&mut self, other: &Self) {
         self.first_reject = self.first_reject.or(other.first_reject);
+        self.newest_input_ns = self.newest_input_ns.max(other.newest_input_ns);
         let mut words = self.words_mut();
         for (word, more) in words.iter_mut().zip(other.words()) {
             **word += more;
@@ -247,9 +251,14 @@ mod tests {
         for (word, before) in page.words().zip(once.words()) {
             assert_eq!(word, before * 2);
         }
-        let words_bytes = once.words().count() * size_of::<u64>();
+        let words_bytes = (once.words().count() + 1) * size_of::<u64>();
         let example_bytes = size_of::<Option<RejectExample>>().next_multiple_of(size_of::<u64>());
         assert_eq!(words_bytes + example_bytes, size_of::<Page>(), "no word is left out");
+        page.newest_input_ns = 7;
+        for (newer_ns, newest_ns) in [(5, 7), (9, 9)] {
+            page.add(&Page { newest_input_ns: newer_ns, ..Page::default() });
+            assert_eq!(page.newest_input_ns, newest_ns, "a time is not added");
+        }
     }
 
     #[test]

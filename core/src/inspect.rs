@@ -120,7 +120,8 @@ pub fn property_order<T>(entries: &mut [T], key: impl Fn(&T) -> &[u8]) {
 }
 
 /// The array index a key is the plain text of: 0 to 2^32 - 2.
-fn array_index(key: &[u8]) -> Option<u32> {
+#[must_use]
+pub fn array_index(key: &[u8]) -> Option<u32> {
     let is_plain = match key {
         [b'0'] => true,
         [b'1'..=b'9', rest @ ..] => rest.len() < 10 && rest.iter().all(u8::is_ascii_digit),

@@ -7,11 +7,16 @@
 
 /// Which series exist.
 pub mod catalogue;
+mod deletion;
 mod rows;
 mod timer_values;
+/// What it holds at one moment.
+pub mod view;
 
 use self::catalogue::Catalogue;
+use self::deletion::delete;
 use self::rows::RowsBuilder;
+use self::view::{NumberView, TimerSoFar, TimerView, View};
 use crate::books::Page;
 use crate::config::settings::Settings;
 use crate::name::KeyHasher;
@@ -40,6 +45,20 @@ struct SetState {
     home: usize,
 }
 
+/// The reference daemon's own counters below `prefixStats`, in its order.
+const OWN_COUNTERS: [&str; 3] = ["bad_lines_seen", "packets_received", "metrics_received"];
+
+/// Kinds of series that can be deleted on demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletable {
+    /// Counters.
+    Counters,
+    /// Timers.
+    Timers,
+    /// Gauges.
+    Gauges,
+}
+
 /// What the daemon adds to the books at a tick, below `<prefixStats>.floe.`.
 #[derive(Clone, Debug, Default)]
 pub struct BookEntries(pub Vec<(String, f64)>);
@@ -58,6 +77,8 @@ pub struct Interval {
     operations: Vec<(usize, GaugeOperation)>,
     statistics: Statistics,
     page: Page,
+    /// What the page had counted when an own counter was deleted: it begins anew there.
+    own_bases: [u64; OWN_COUNTERS.len()],
     chunk_homes: ChunkHomes,
     set_homes: Vec<SetHome>,
     previous_timestamp_s: Option<u64>,
@@ -70,14 +91,19 @@ impl Interval {
     pub fn new(settings: Settings, hasher: &KeyHasher, readers: &[ShardReader]) -> Self {
         let homes: Vec<HomeQueue> = readers.iter().map(ShardReader::chunks_home).collect();
         let statistics = Statistics::new(&settings.thresholds, &settings.histograms);
+        let mut counters = Catalogue::new(hasher.clone());
+        for name in OWN_COUNTERS {
+            counters.index(&own_key(&settings, name));
+        }
         Self {
-            counters: Catalogue::new(hasher.clone()),
+            counters,
             timers: Catalogue::new(hasher.clone()),
             gauges: Catalogue::new(hasher.clone()),
             sets: Catalogue::new(hasher.clone()),
             operations: Vec::new(),
             statistics,
             page: Page::default(),
+            own_bases: [0; OWN_COUNTERS.len()],
             chunk_homes: ChunkHomes::new(homes),
             set_homes: readers.iter().map(ShardReader::sets_home).collect(),
             previous_timestamp_s: None,
@@ -166,6 +192,69 @@ impl Interval {
         &self.page
     }
 
+    /// Counters with what they have gathered since the last flush, the own ones included.
+    #[must_use]
+    pub fn counters(&self) -> NumberView {
+        let own = self.own_counts().map(|(name, count)| (own_key(&self.settings, name), count));
+        let live = |key: &[u8], total: f64| match own.iter().find(|(own, _)| *own == key) {
+            Some((_, count)) => total + count,
+            None => total,
+        };
+        let returned =
+            || own.iter().filter(|(key, count)| *count != 0.0 && self.counters.find(key).is_none());
+        View::of(|| {
+            let known = self.counters.iter().map(|(key, total)| (key, live(key, *total)));
+            known.chain(returned().map(|(key, count)| (&**key, *count)))
+        })
+    }
+
+    /// Gauges as they stand.
+    #[must_use]
+    pub fn gauges(&self) -> NumberView {
+        View::of(|| self.gauges.iter().map(|(key, gauge)| (key, gauge.value.unwrap_or(0.0))))
+    }
+
+    /// Timers with what has come in since the last flush.
+    #[must_use]
+    pub fn timers(&self) -> TimerView {
+        View::of(|| self.timers.iter().map(|(key, chains)| (key, TimerSoFar::of(chains))))
+    }
+
+    /// Takes series out for good, with what they have gathered; their next value makes them anew.
+    ///
+    /// # Shape
+    /// `arguments`: names, and `NAME.*` for all that start with `NAME.`. Returns the keys deleted per
+    /// argument. An own counter counts from 0 again.
+    pub fn delete(&mut self, kind: Deletable, arguments: &[Vec<u8>]) -> Vec<Vec<Box<[u8]>>> {
+        match kind {
+            Deletable::Counters => {
+                let own = self.own_totals();
+                let keys = OWN_COUNTERS.map(|name| own_key(&self.settings, name));
+                let bases = &mut self.own_bases;
+                delete(&mut self.counters, arguments, |key, _| {
+                    for ((own_key, base), total) in keys.iter().zip(&mut *bases).zip(own) {
+                        if own_key == key {
+                            *base = total;
+                        }
+                    }
+                })
+            }
+            Deletable::Timers => {
+                let homes = &mut self.chunk_homes;
+                let deleted = delete(&mut self.timers, arguments, |_, chains| {
+                    for mut chain in chains.drain(..) {
+                        while let Some(chunk) = chain.pop() {
+                            homes.put(chunk);
+                        }
+                    }
+                });
+                homes.send();
+                deleted
+            }
+            Deletable::Gauges => delete(&mut self.gauges, arguments, |_, _| {}),
+        }
+    }
+
     /// Pages that did not balance since the start; anything but 0 is a bug.
     #[must_use]
     pub fn pages_unbalanced(&self) -> u64 {
@@ -202,25 +291,33 @@ impl Interval {
 
     /// The reference daemon's own series: three counters and, from the second flush on, a gauge.
     fn enter_own_series(&mut self, timestamp_s: u64) {
-        let prefix = self.settings.prefix_stats.clone();
-        let own = [
-            ("bad_lines_seen", self.page.values_rejected_total()),
-            ("packets_received", self.page.packets_received()),
-            ("metrics_received", self.page.lines_received),
-        ];
-        for (name, count) in own {
-            #[expect(clippy::cast_precision_loss, reason = "counters are doubles; exact to 2^53")]
-            let count = count as f64;
-            *self.counters.state(format!("{prefix}.{name}").as_bytes()) += count;
+        for (name, count) in self.own_counts() {
+            *self.counters.state(&own_key(&self.settings, name)) += count;
         }
         if let Some(previous_s) = self.previous_timestamp_s {
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let lag = timestamp_s.saturating_sub(previous_s) as f64
                 - self.settings.flush_interval_ms as f64 / 1_000.0;
-            let gauge = self.gauges.state(format!("{prefix}.timestamp_lag").as_bytes());
+            let gauge = self.gauges.state(&own_key(&self.settings, "timestamp_lag"));
             gauge.value = Some(lag);
             gauge.flushes_left = None;
         }
+    }
+
+    /// The own counters' names and what the open page adds to them.
+    fn own_counts(&self) -> [(&'static str, f64); OWN_COUNTERS.len()] {
+        let totals = self.own_totals();
+        std::array::from_fn(|index| {
+            let count = totals[index].saturating_sub(self.own_bases[index]);
+            #[expect(clippy::cast_precision_loss, reason = "counters are doubles; exact to 2^53")]
+            (OWN_COUNTERS[index], count as f64)
+        })
+    }
+
+    /// What the open page has counted, in the order of [`OWN_COUNTERS`].
+    fn own_totals(&self) -> [u64; OWN_COUNTERS.len()] {
+        let page = &self.page;
+        [page.values_rejected_total(), page.packets_received(), page.lines_received]
     }
 
     /// What the reference daemon does when its backends have taken a flush.
@@ -228,6 +325,7 @@ impl Interval {
         let idle = self.settings.idle;
         self.settings.flush_interval_ms = self.next_flush_interval_ms;
         self.page = Page::default();
+        self.own_bases = [0; OWN_COUNTERS.len()];
         self.counters.retain(|key, total| {
             *total = 0.0;
             !idle.delete_counters || is_protected(key)
@@ -251,6 +349,14 @@ impl Interval {
     }
 }
 
+/// Key of an own series.
+fn own_key(settings: &Settings, name: &str) -> Vec<u8> {
+    format!("{}.{name}", settings.prefix_stats).into_bytes()
+}
+
 fn is_protected(key: &[u8]) -> bool {
     PROTECTED_COUNTERS.iter().any(|word| memchr::memmem::find(key, word).is_some())
 }
+
+#[cfg(test)]
+mod tests;

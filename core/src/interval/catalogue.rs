@@ -60,6 +60,13 @@ impl<S: Default> Catalogue<S> {
         &mut self.entries[index].state
     }
 
+    /// Index of a series that exists.
+    #[must_use]
+    pub fn find(&self, key: &[u8]) -> Option<usize> {
+        let is_key = |&index: &u32| &*self.entries[index as usize].key == key;
+        self.indexes.find(self.hasher.key(key), is_key).map(|&index| index as usize)
+    }
+
     /// Number of series.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -70,6 +77,11 @@ impl<S: Default> Catalogue<S> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// All series in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &S)> {
+        self.entries.iter().map(|entry| (&*entry.key, &entry.state))
     }
 
     /// Visits all series in order.

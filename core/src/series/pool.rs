@@ -58,6 +58,11 @@ impl Chunk {
         self.older_words + u32::from(self.len)
     }
 
+    /// Words of the chain that are older than those of this chunk.
+    pub(crate) fn older_words(&self) -> usize {
+        self.older_words as usize
+    }
+
     /// Whether `count` more words fit here.
     pub(crate) fn has_room(&self, count: usize) -> bool {
         usize::from(self.len) + count <= CHUNK_WORDS

@@ -42,13 +42,19 @@ impl<'s> ShardBatch<'s, '_> {
     /// Applies what is pending and enters the lines of a stream into the books.
     pub fn finish_lines(mut self, bytes: usize, tally: Tally) {
         self.apply_pending();
-        self.shard.page().enter_lines(bytes, tally);
+        let now_ns = self.shard.batch_time_ns;
+        let page = self.shard.page();
+        page.enter_lines(bytes, tally);
+        page.newest_input_ns = now_ns;
     }
 
     /// Applies what is pending and enters the datagram into the books.
     pub fn finish(mut self, bytes: usize, tally: Tally) {
         self.apply_pending();
-        self.shard.page().enter_datagram(bytes, tally);
+        let now_ns = self.shard.batch_time_ns;
+        let page = self.shard.page();
+        page.enter_datagram(bytes, tally);
+        page.newest_input_ns = now_ns;
     }
 }
 
