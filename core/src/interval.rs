@@ -95,6 +95,7 @@ impl Interval {
         for name in OWN_COUNTERS {
             counters.index(&own_key(&settings, name));
         }
+        counters.settle();
         Self {
             counters,
             timers: Catalogue::new(hasher.clone()),
@@ -125,6 +126,9 @@ impl Interval {
             }
         }
         self.apply_gauges();
+        self.counters.settle_by_name();
+        self.timers.settle_by_name();
+        self.gauges.settle_by_name();
         self.chunk_homes.send();
     }
 

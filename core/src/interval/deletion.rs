@@ -11,8 +11,8 @@ use super::catalogue::Catalogue;
 /// Takes out what `arguments` mean; `take` sees each series that goes.
 ///
 /// # Shape
-/// Returns the keys per argument: the exact one first, then those of the folder in the order in which
-/// they were first seen. A key that is spelled like its folder's argument is named twice.
+/// Returns the keys per argument: the exact one first, then those of the folder in the catalogue's
+/// order. A key that is spelled like its folder's argument is named twice.
 /// # Source
 /// Reference semantics: `lib/mgmt_console.js`.
 pub(super) fn delete<S: Default>(

@@ -72,7 +72,7 @@ impl Daemon {
 
 fn listed<V: Clone>(view: &View<V>) -> Vec<(String, V)> {
     let entries = view.iter();
-    assert_eq!((entries.len(), view.is_empty()), (view.len(), view.len() == 0));
+    assert_eq!(entries.len(), view.len());
     entries.map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.clone())).collect()
 }
 
