@@ -30,9 +30,9 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
         .map_err(Failure::failed)?;
     let mut events = Events::of(signals).map_err(Failure::failed)?;
     let (mut file, loaded) = ConfigurationFile::open(arguments)?;
-    let Loaded { settings, warnings, .. } = loaded;
-    start_log(&settings);
-    for warning in &warnings {
+    let Loaded { settings, warnings, .. } = &loaded;
+    start_log(settings);
+    for warning in warnings {
         warn!("{warning}");
     }
     if halves == Halves::Export && settings.backends.is_empty() {
@@ -44,12 +44,12 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     // Before anything runs: a start that fails later has used up a timestamp of the spool.
     let ready_file = arguments.ready_file.as_deref().map(ReadyFile::begin).transpose();
     let ready_file = ready_file.map_err(Failure::failed)?;
-    let mut daemon = Daemon::start(&settings, &spool, halves).map_err(refused_or_failed)?;
-    tell_start(&settings, &spool, &daemon);
+    let mut daemon = Daemon::start(&loaded, &spool, halves).map_err(refused_or_failed)?;
+    tell_start(settings, &spool, &daemon);
     if let Some(ready_file) = ready_file {
         ready_file.finish(&spool, &daemon).map_err(Failure::failed)?;
     }
-    events.watch(watched(file.as_ref(), &settings));
+    events.watch(watched(file.as_ref(), settings));
     let signal = reload_until_stopped(&mut events, &mut daemon, &mut file, arguments);
     info!(signal, "drain started");
     let started_ns = monotonic_ns();

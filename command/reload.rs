@@ -62,7 +62,7 @@ pub(super) fn apply(daemon: &mut Daemon, loaded: &Loaded) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match daemon.reload(&loaded.settings) {
+    match daemon.reload(loaded) {
         Ok(report) => {
             if report.applied.is_empty() && report.needs_restart.is_empty() {
                 info!("configuration read again: nothing has changed");

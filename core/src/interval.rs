@@ -177,9 +177,13 @@ impl Interval {
     ///
     /// Switches hold at once; what is computed at a close is computed by these settings from the
     /// next one on; the open interval keeps its length, and the ones after it have the new one.
-    /// What was counted under an old `prefixStats` stays there; the open interval's own counters
-    /// appear under the new one.
+    /// What was counted under an old `prefixStats` stays there, and is counted from 0 under a new
+    /// one.
     pub fn apply(&mut self, settings: Settings) {
+        let is_renamed = self.settings.prefix_stats != settings.prefix_stats;
+        if is_renamed {
+            self.enter_own_counters();
+        }
         self.statistics = Statistics::new(&settings.thresholds, &settings.histograms);
         if !settings.idle.delete_gauges {
             // The reference forgets the lifetimes too.
@@ -188,6 +192,9 @@ impl Interval {
         self.next_flush_interval_ms = settings.flush_interval_ms;
         let flush_interval_ms = self.settings.flush_interval_ms;
         self.settings = Settings { flush_interval_ms, ..settings };
+        if is_renamed {
+            self.enter_own_counters();
+        }
     }
 
     /// The books of the open interval so far.
@@ -295,9 +302,7 @@ impl Interval {
 
     /// The reference daemon's own series: three counters and, from the second flush on, a gauge.
     fn enter_own_series(&mut self, timestamp_s: u64) {
-        for (name, count) in self.own_counts() {
-            *self.counters.state(&own_key(&self.settings, name)) += count;
-        }
+        self.enter_own_counters();
         if let Some(previous_s) = self.previous_timestamp_s {
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let lag = timestamp_s.saturating_sub(previous_s) as f64
@@ -306,6 +311,15 @@ impl Interval {
             gauge.value = Some(lag);
             gauge.flushes_left = None;
         }
+    }
+
+    /// Adds what the open page has counted to the own counters, once.
+    fn enter_own_counters(&mut self) {
+        for (name, count) in self.own_counts() {
+            *self.counters.state(&own_key(&self.settings, name)) += count;
+        }
+        self.counters.settle();
+        self.own_bases = self.own_totals();
     }
 
     /// The own counters' names and what the open page adds to them.

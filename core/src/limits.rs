@@ -58,6 +58,15 @@ pub const REPEATER_PENDING_BYTES_MAX: usize = 4 << 20;
 
 const _: () = assert!(DATAGRAM_BYTES_MAX <= TAP_BATCH_BYTES);
 
+/// Connections to the admin console at once: each is a thread. People and health checks are few.
+pub const CONSOLE_CONNECTIONS_MAX: usize = 64;
+
+/// Longest command line of the console, bytes: room for a thousand names to be deleted.
+pub const CONSOLE_LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Views of the open interval that the console holds at once: each may be a million series.
+pub const CONSOLE_VIEWS_MAX: usize = 2;
+
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
 /// of accounting each (docs/references.md K2).
 pub const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 8 << 20;

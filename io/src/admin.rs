@@ -1,4 +1,14 @@
-//! The face of the daemon beside its data: the admin port.
+//! The face of the daemon beside its data: the admin console.
+//!
+//! `console` has the port and its connections, `connection` is one of them, `command` cuts what it
+//! sends into commands, `reply` writes what it gets, `asking` is the way to the coordinator, and
+//! `face` is what the console knows by itself.
 
-/// The admin interface on `mgmt_port`.
+mod asking;
+mod command;
+mod connection;
+/// The admin console on `mgmt_port`.
 pub mod console;
+/// What the console shows without asking anybody.
+pub mod face;
+mod reply;

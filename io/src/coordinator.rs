@@ -5,38 +5,42 @@
 //! interval, and at a tick closes it into rows and commits them to the spool. The workers go on
 //! receiving during all of it. A drain is the same with workers that have ended.
 //!
-//! Intervals that the disk refuses wait in memory (`INTERVALS_WAITING_MAX`) and are committed in
-//! order when it takes them again; what does not fit is dropped, oldest first, and counted.
+//! Between two ticks it answers what other threads ask (`answers`). Intervals that the disk refuses
+//! wait in memory (`waiting`); what it counts besides the workers is in `own_books`.
 
+mod answers;
 mod grid;
+mod own_books;
 /// What other threads ask of it.
 pub mod request;
 /// Other settings for a coordinator that runs.
 pub mod reload;
 mod side_books;
 mod socket_books;
+mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crossbeam_utils::sync::Parker;
+use floe_core::books::Page;
 use floe_core::config::settings::Settings;
-use floe_core::interval::{BookEntries, Interval};
-use floe_core::limits::{INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
+use floe_core::interval::Interval;
 use floe_core::row::Rows;
 use floe_core::shard::ShardReader;
-use floe_storage::{Retired, Spool, SpoolError};
-use tracing::{debug, error, info, warn};
+use floe_storage::Spool;
+use tracing::{error, info, warn};
 
 use self::grid::{Grid, Tick};
-use self::request::Request;
+use self::own_books::{Counts, Told};
+use self::request::{REQUESTS_MAX, Request};
 pub use self::side_books::SideBooks;
 pub use self::socket_books::SocketBook;
 use crate::clock::{monotonic_ns, wall_ms};
-use crate::export::accounts::Reading;
 use crate::export::console::Flush;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::DatagramSink;
@@ -117,19 +121,8 @@ pub struct Parts {
     pub side: SideBooks,
     /// What each backend has had, for what expires before it is delivered.
     pub accounts: Arc<AccountRegistry>,
-}
-
-/// What the coordinator itself counts; differences per interval become books.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    segments_spooled: u64,
-    rows_spooled: u64,
-    rows_dropped: u64,
-    spool_failures: u64,
-    ticks_merged: u64,
-    clock_steps: u64,
-    reloads_applied: u64,
-    reloads_refused: u64,
+    /// Set at the first tick: the console shows more settings from then on.
+    pub has_flushed: Arc<AtomicBool>,
 }
 
 /// The coordinator; [`Coordinator::run`] is its thread.
@@ -141,14 +134,14 @@ pub struct Coordinator {
     /// Intervals the disk has not taken yet, oldest first.
     waiting: VecDeque<Vec<Rows>>,
     counts: Counts,
+    /// What the ticks have written of everything that only grows.
+    told: Told,
+    /// The pages of all intervals that are closed.
+    closed: Page,
+    /// When the newest input came, wall clock, ms; `None` = nothing has come yet.
+    newest_input_ms: Option<u64>,
     is_refused: bool,
     pages_unbalanced: u64,
-    /// The backends' accounts as they were at the last tick.
-    account_bases: BTreeMap<String, Reading>,
-    /// The acceptor's counts as they were at the last tick.
-    acceptor_bases: [u64; 3],
-    /// The side paths' counts as they were at the last tick.
-    side_bases: BTreeMap<String, u64>,
 }
 
 impl Coordinator {
@@ -164,11 +157,11 @@ impl Coordinator {
             grid,
             waiting: VecDeque::new(),
             counts: Counts::default(),
+            told: Told::default(),
+            closed: Page::default(),
+            newest_input_ms: None,
             is_refused: false,
             pages_unbalanced: 0,
-            account_bases: BTreeMap::new(),
-            acceptor_bases: [0; 3],
-            side_bases: BTreeMap::new(),
         }
     }
 
@@ -177,17 +170,20 @@ impl Coordinator {
     pub fn run(mut self, requests: &Receiver<Request>) {
         loop {
             let wait_ms = self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX);
-            match requests.recv_timeout(Duration::from_millis(wait_ms)) {
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return self.drain(),
-                Ok(Request::Reload(reload, reply)) => {
-                    self.counts.reloads_applied += 1;
-                    // Whoever asked may have ended meanwhile.
-                    drop(reply.send(self.reload(*reload)));
-                }
-                Ok(Request::CountRefusedReload) => self.counts.reloads_refused += 1,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+            let first = match requests.recv_timeout(Duration::from_millis(wait_ms)) {
+                Err(RecvTimeoutError::Disconnected) => return self.drain(),
+                Err(RecvTimeoutError::Timeout) => None,
+                Ok(request) => Some(request),
+            };
+            // A tick that is due goes first, so that no number of requests holds it up.
             self.look_at_clock();
+            if let Some(first) = first {
+                let waiting = requests.try_iter().take(REQUESTS_MAX);
+                let all: Vec<Request> = std::iter::once(first).chain(waiting).collect();
+                if !self.answer(all) {
+                    return self.drain();
+                }
+            }
         }
     }
 
@@ -222,6 +218,11 @@ impl Coordinator {
             }
         }
         self.parts.interval.collect(&mut self.parts.readers);
+        let newest_ns = self.parts.interval.page().newest_input_ns;
+        if newest_ns != 0 {
+            let ago_ms = monotonic_ns().saturating_sub(newest_ns) / 1_000_000;
+            self.newest_input_ms = Some(wall_ms().saturating_sub(ago_ms));
+        }
     }
 
     /// A worker that gave up its receiver has ended: its shard still holds what came before.
@@ -241,6 +242,7 @@ impl Coordinator {
         self.tell_rejects();
         let books = self.books();
         let timers = self.parts.side.console.is_some().then(|| self.parts.interval.sorted_timers());
+        self.closed.add(self.parts.interval.page());
         let mut parts = self.parts.interval.close(tick.timestamp_s, &books);
         if let (Some(console), Some(timers)) = (&self.parts.side.console, timers) {
             let settings = &self.parts.settings;
@@ -257,6 +259,7 @@ impl Coordinator {
             self.pages_unbalanced = unbalanced;
             error!(pages = unbalanced, "books not balanced: this is a bug");
         }
+        self.parts.has_flushed.store(true, Ordering::Relaxed);
         self.waiting.push_back(parts);
         self.spool_waiting();
         self.retain();
@@ -268,125 +271,6 @@ impl Coordinator {
         if let Some(example) = page.first_reject {
             let (reason, line) = (example.reason().word(), example.escaped());
             info!(values = page.values_rejected_total(), reason, line, "values rejected");
-        }
-    }
-
-    /// The coordinator's own entries of the books: what happened since the last tick.
-    fn books(&mut self) -> BookEntries {
-        let counts = std::mem::take(&mut self.counts);
-        let mut entries: Vec<(String, f64)> = Vec::new();
-        let mut enter = |name: String, count: u64| {
-            #[expect(clippy::cast_precision_loss, reason = "points are doubles; exact to 2^53")]
-            entries.push((name, count as f64));
-        };
-        let mut kernel_drops = 0;
-        for socket in &mut self.parts.sockets {
-            let drops = socket.take_drops();
-            kernel_drops += drops;
-            enter(format!("kernel_drops.{}", socket.name()), drops);
-        }
-        enter("datagrams_dropped.kernel".to_owned(), kernel_drops);
-        if let Some(acceptor) = &self.parts.acceptor {
-            for ((name, count), base) in acceptor.read().into_iter().zip(&mut self.acceptor_bases) {
-                enter(name.to_owned(), count - std::mem::replace(base, count));
-            }
-        }
-        for backend in &self.parts.settings.backends {
-            enter(format!("backend.{}.segments_spooled", backend.name), counts.segments_spooled);
-        }
-        for (name, count) in self.parts.side.read() {
-            let base = self.side_bases.insert(name.clone(), count).unwrap_or_default();
-            enter(name, count.saturating_sub(base));
-        }
-        for (name, count) in self.parts.accounts.differences(&mut self.account_bases) {
-            enter(name, count);
-        }
-        enter("rows_spooled".to_owned(), counts.rows_spooled);
-        enter("rows_dropped.spool_refused".to_owned(), counts.rows_dropped);
-        enter("spool_failures".to_owned(), counts.spool_failures);
-        enter("ticks_merged".to_owned(), counts.ticks_merged);
-        enter("clock_steps".to_owned(), counts.clock_steps);
-        enter("reloads_applied".to_owned(), counts.reloads_applied);
-        enter("reloads_refused".to_owned(), counts.reloads_refused);
-        BookEntries(entries)
-    }
-
-    /// Commits what waits, oldest first, as far as the disk takes it.
-    fn spool_waiting(&mut self) {
-        while let Some(parts) = self.waiting.front() {
-            match self.parts.spool.commit(parts) {
-                Ok(committed) => {
-                    debug!(
-                        timestamp_s = parts.first().map_or(0, |part| part.timestamp_s),
-                        rows = committed.rows,
-                        bytes = committed.bytes,
-                        "interval spooled"
-                    );
-                    self.counts.segments_spooled += committed.files;
-                    self.counts.rows_spooled += committed.rows;
-                    self.waiting.pop_front();
-                    if std::mem::take(&mut self.is_refused) {
-                        info!("spool writable again");
-                    }
-                }
-                Err(error) => {
-                    self.counts.spool_failures += 1;
-                    if error.is_full() && self.make_room() {
-                        continue;
-                    }
-                    if matches!(error, SpoolError::Encode { .. }) {
-                        // It would be refused for ever, and all that comes behind it with it.
-                        error!(%error, "interval refused for good: this is a bug");
-                        self.drop_oldest();
-                        continue;
-                    }
-                    if !std::mem::replace(&mut self.is_refused, true) {
-                        error!(%error, "segment refused: intervals wait in memory");
-                    }
-                    break;
-                }
-            }
-        }
-        while self.is_memory_used_up() {
-            self.drop_oldest();
-        }
-    }
-
-    /// On a full disk the oldest segments give way with all their links: what a backend has not had
-    /// for hours is worth less than what it has not had for seconds. `false` if nothing went.
-    fn make_room(&mut self) -> bool {
-        let bytes = self.waiting.front().map_or(0, |parts| interval_bytes(parts));
-        let retired = self.parts.spool.relieve(bytes as u64);
-        self.enter_retired(&retired);
-        0 < retired.segment_count()
-    }
-
-    /// Whether more waits than may: by number, or by bytes unless the newest is alone.
-    fn is_memory_used_up(&self) -> bool {
-        let bytes: usize = self.waiting.iter().map(|parts| interval_bytes(parts)).sum();
-        INTERVALS_WAITING_MAX < self.waiting.len()
-            || (1 < self.waiting.len() && INTERVALS_WAITING_BYTES_MAX < bytes)
-    }
-
-    fn drop_oldest(&mut self) {
-        let dropped = self.waiting.pop_front().unwrap_or_default();
-        let rows = dropped.iter().map(|part| part.row_count() as u64).sum::<u64>();
-        self.counts.rows_dropped += rows;
-        error!(rows, "interval dropped: the spool refuses it and memory is bounded");
-    }
-
-    fn retain(&mut self) {
-        let retired = self.parts.spool.retain(wall_ms() / 1_000);
-        self.enter_retired(&retired);
-    }
-
-    fn enter_retired(&self, retired: &Retired) {
-        for (backend, expired) in &retired.backends {
-            warn!(backend, segments = expired.segments, rows = expired.rows, "backlog expired");
-            self.parts.accounts.add_expired(backend, expired.segments, expired.rows);
-        }
-        if let Some(error) = &retired.error {
-            warn!(%error, "retention incomplete");
         }
     }
 
@@ -408,10 +292,6 @@ impl Coordinator {
             intervals => error!(intervals, "intervals lost: the spool refused them until the end"),
         }
     }
-}
-
-fn interval_bytes(parts: &[Rows]) -> usize {
-    parts.iter().map(Rows::column_bytes).sum()
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use floe_core::config::Loaded;
 use floe_core::config::settings::Settings;
 use floe_storage::SpoolError;
 
 use self::ingest_half::{IngestHalf, OpenedIngest, Requests};
 use self::reload::{ReloadReport, merge};
-use crate::admin::console::{Console, ConsoleError};
+use crate::admin::console::{Console, ConsoleError, ConsoleLimits};
+use crate::admin::face::{Description, Face};
 use crate::clock::wall_ms;
 use crate::cpu::PlanError;
 use crate::export::accounts::Told;
@@ -112,12 +114,15 @@ impl Daemon {
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
-    pub fn start(settings: &Settings, spool: &Path, halves: Halves) -> Result<Self, StartError> {
+    pub fn start(loaded: &Loaded, spool: &Path, halves: Halves) -> Result<Self, StartError> {
+        let settings = &loaded.settings;
+        // Rounded as the reference daemon rounds it.
+        let start_s = (wall_ms() + 500) / 1_000;
         // Where another process exports, what expires here is counted here, and nothing else.
         let told = if halves == Halves::Ingest { Told::Retention } else { Told::All };
         let accounts = Arc::new(AccountRegistry::telling(told));
         for backend in &settings.backends {
-            accounts.account(&backend.name, wall_ms() / 1_000);
+            accounts.account(&backend.name, start_s);
         }
         let mut daemon = Self {
             settings: settings.clone(),
@@ -144,7 +149,20 @@ impl Daemon {
             daemon.addresses.streams = opened.stream_addresses();
             let receiving = opened.start_workers(settings)?;
             let requests = Requests::new();
-            let console = Console::open(settings.mgmt_address.as_deref(), settings.mgmt_port)?;
+            let face = Face::new(
+                start_s,
+                settings.health,
+                Description::new(settings, &loaded.listing),
+                Arc::clone(&accounts),
+                Arc::clone(&requests.has_flushed),
+            );
+            let console = Console::open(
+                settings.mgmt_address.as_deref(),
+                settings.mgmt_port,
+                Arc::new(face),
+                requests.sender.clone(),
+                ConsoleLimits::default(),
+            )?;
             daemon.addresses.mgmt = Some(console.local_address());
             daemon.console = Some(console);
             daemon.ingest = Some(receiving.coordinate(settings, accounts, requests)?);
@@ -166,8 +184,15 @@ impl Daemon {
     ///
     /// # Errors
     /// [`StartError`] where the kernel or the disk refuses a part; all others hold then.
-    pub fn reload(&mut self, asked: &Settings) -> Result<ReloadReport, StartError> {
-        let (settings, report) = merge(&self.settings, asked);
+    pub fn reload(&mut self, asked: &Loaded) -> Result<ReloadReport, StartError> {
+        let (settings, report) = merge(&self.settings, &asked.settings);
+        if let Some(console) = &self.console {
+            let face = console.face();
+            face.describe(Description::new(&settings, &asked.listing));
+            if settings.health != self.settings.health {
+                face.set_health(settings.health);
+            }
+        }
         if report.applied.is_empty() {
             return Ok(report);
         }

@@ -102,7 +102,7 @@ impl<S: Default> Catalogue<S> {
         let settled = self.settled;
         self.settle();
         let fresh = self.entries.len() - settled;
-        if fresh < 2 || FRESH_SORTED_MAX < fresh {
+        if !(2..=FRESH_SORTED_MAX).contains(&fresh) {
             return;
         }
         for (index, entry) in (0_u32..).zip(&self.entries).skip(settled) {

@@ -172,3 +172,26 @@ fn the_newest_datagram_is_that_of_all_workers() {
     daemon.flip();
     assert_eq!(daemon.interval.page().newest_input_ns, 3, "a quiet flip changes nothing");
 }
+
+#[test]
+fn another_prefix_counts_from_zero_and_the_old_one_stays() {
+    let mut daemon = Daemon::new(1);
+    daemon.receive(0, "a:1|c\nbad\n");
+    daemon.flip();
+    let mut settings = config::without_file().settings;
+    settings.prefix_stats = "other".to_owned();
+    daemon.interval.apply(settings);
+    daemon.receive(0, "a:1|c\n");
+    let expected = pairs(&[
+        ("statsd.bad_lines_seen", 1.0),
+        ("statsd.packets_received", 1.0),
+        ("statsd.metrics_received", 2.0),
+        ("a", 2.0),
+        ("other.bad_lines_seen", 0.0),
+        ("other.packets_received", 1.0),
+        ("other.metrics_received", 1.0),
+    ]);
+    assert_eq!(daemon.counters(), expected);
+    let rows = daemon.close(10);
+    assert_eq!(rows[0].counters, [1.0, 1.0, 2.0, 2.0, 0.0, 1.0, 1.0]);
+}

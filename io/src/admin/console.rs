@@ -1,24 +1,35 @@
-//! The admin interface on `mgmt_port`: the port is held and answers, but knows no commands.
+//! The admin console on `mgmt_port`: commands in, the reference daemon's replies out.
 //!
-//! Scripts take an open admin port for a sign of life, so it opens last, when everything else
-//! listens. A connection is told what this version offers and closed; nothing is read, so nobody
-//! can hold memory or the thread.
+//! One thread accepts, and each connection has one of its own, so that `health` is answered while
+//! another client waits for a dump of a million series. Scripts take an open admin port for a sign
+//! of life, so it opens when everything else listens.
+//!
+//! Limits: connections (at the cap the one that has been idle longest gives way if that is long
+//! enough, else the newcomer is told and closed), idle time, the length of a line, the time a client
+//! takes over a reply, and the dumps held at once.
 
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::{Sender, bounded};
+use floe_core::limits::{CONSOLE_CONNECTIONS_MAX, CONSOLE_VIEWS_MAX};
 use rustix::event::{PollFd, PollFlags, poll};
+use tracing::debug;
 
+use super::asking::Asking;
+use super::connection::{self, Activity};
+use super::face::Face;
+use crate::clock::duration_ns;
+use crate::coordinator::request::Request;
 use crate::sys::WakeUp;
 
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a connection is told.
-const GREETING: &[u8] = b"ERROR floe is running; this version has no admin commands\n";
 
 /// The admin port cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -30,33 +41,70 @@ pub struct ConsoleError {
     source: io::Error,
 }
 
-/// The open admin port and its thread.
+/// What connections may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleLimits {
+    /// Connections at once.
+    pub connections_max: usize,
+    /// A connection that gives no command for so long is closed.
+    pub idle_max: Duration,
+    /// A connection that has been idle for less never gives way to a new one.
+    pub idle_before_giving_way: Duration,
+}
+
+impl Default for ConsoleLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: CONSOLE_CONNECTIONS_MAX,
+            idle_max: Duration::from_secs(600),
+            idle_before_giving_way: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The open admin port and its threads. Dropped, it closes.
 #[derive(Debug)]
 pub struct Console {
     local_address: SocketAddr,
+    face: Arc<Face>,
     stop: Arc<WakeUp>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Console {
     /// Binds the admin port; `address` `None` = every address of both families, as the reference
-    /// daemon does.
+    /// daemon does. Shows `face`, asks by `requests`.
     ///
     /// # Errors
     /// [`ConsoleError`] if the port cannot be bound or its thread not started.
-    pub fn open(address: Option<&str>, port: u16) -> Result<Self, ConsoleError> {
+    pub fn open(
+        address: Option<&str>,
+        port: u16,
+        face: Arc<Face>,
+        requests: Sender<Request>,
+        limits: ConsoleLimits,
+    ) -> Result<Self, ConsoleError> {
         let failed =
             |source| ConsoleError { address: format!("{}:{port}", address.unwrap_or("*")), source };
         let listener = bind(address, port).map_err(failed)?;
         let local_address = listener.local_addr().map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let stop = Arc::new(WakeUp::new().map_err(failed)?);
+        let (open, closing) = bounded(0);
+        let asking = Asking::new(requests, closing, CONSOLE_VIEWS_MAX);
+        let guests = Guests {
+            face: Arc::clone(&face),
+            asking: Arc::new(asking),
+            limits,
+            guests: Vec::new(),
+            open: Some(open),
+        };
         let seen = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("admin".to_owned())
-            .spawn(move || serve(&listener, &seen))
+            .spawn(move || serve(&listener, &seen, guests))
             .map_err(failed)?;
-        Ok(Self { local_address, stop, thread })
+        Ok(Self { local_address, face, stop, thread: Some(thread) })
     }
 
     /// Where it listens; the port is the real one.
@@ -65,10 +113,28 @@ impl Console {
         self.local_address
     }
 
-    /// Closes the port.
-    pub fn close(self) {
+    /// What it shows.
+    #[must_use]
+    pub fn face(&self) -> &Arc<Face> {
+        &self.face
+    }
+
+    /// Closes the port and every connection.
+    pub fn close(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
         self.stop.wake();
-        drop(self.thread.join());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -91,7 +157,7 @@ fn bind(address: Option<&str>, port: u16) -> io::Result<TcpListener> {
     }
 }
 
-fn serve(listener: &TcpListener, stop: &WakeUp) {
+fn serve(listener: &TcpListener, stop: &WakeUp, mut guests: Guests) {
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
         // An interrupted wait is looked at like any other.
@@ -101,9 +167,7 @@ fn serve(listener: &TcpListener, stop: &WakeUp) {
         }
         loop {
             match listener.accept() {
-                // One short write into an empty socket buffer; a peer that is gone already has lost
-                // nothing.
-                Ok((mut connection, _)) => drop(connection.write_all(GREETING)),
+                Ok((stream, _)) => guests.admit(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {
                     // Out of descriptors, most likely: the connection stays in the backlog.
@@ -115,31 +179,99 @@ fn serve(listener: &TcpListener, stop: &WakeUp) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::net::TcpStream;
+/// One connection as the acceptor sees it.
+struct Guest {
+    /// The socket, to be shut down; its thread owns it, so that it closes when that ends.
+    stream: Weak<TcpStream>,
+    activity: Arc<Activity>,
+    thread: JoinHandle<()>,
+    /// Told to go; its thread ends soon.
+    is_leaving: bool,
+}
 
-    use super::*;
-
-    #[test]
-    fn a_connection_is_answered_and_closed_and_the_port_is_free_afterwards() {
-        let console = Console::open(Some("127.0.0.1"), 0).unwrap();
-        let address = console.local_address();
-        let mut answer = String::new();
-        TcpStream::connect(address).unwrap().read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("floe"), "{answer}");
-        console.close();
-        assert!(TcpStream::connect(address).is_err());
-    }
-
-    #[test]
-    fn a_taken_port_is_an_error_that_names_the_setting() {
-        let first = Console::open(Some("127.0.0.1"), 0).unwrap();
-        let port = first.local_address().port();
-        let error = Console::open(Some("127.0.0.1"), port).unwrap_err();
-        assert!(error.to_string().contains("mgmt_port"), "{error}");
-        assert!(error.to_string().contains(&port.to_string()), "{error}");
-        first.close();
+impl Guest {
+    /// Ends its reads and writes.
+    fn dismiss(&mut self) {
+        if let Some(stream) = self.stream.upgrade() {
+            // One that is gone already has nothing to shut down.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+        self.is_leaving = true;
     }
 }
+
+/// All connections. Dropped, they end.
+struct Guests {
+    face: Arc<Face>,
+    asking: Arc<Asking>,
+    limits: ConsoleLimits,
+    guests: Vec<Guest>,
+    /// Dropped, it ends every wait of a connection.
+    open: Option<Sender<Infallible>>,
+}
+
+impl Guests {
+    fn admit(&mut self, stream: TcpStream) {
+        for index in (0..self.guests.len()).rev() {
+            if self.guests[index].thread.is_finished() {
+                drop(self.guests.swap_remove(index).thread.join());
+            }
+        }
+        if !self.has_place() {
+            debug!(connections = self.guests.len(), "admin connection refused");
+            return connection::refuse(stream);
+        }
+        match self.start(stream) {
+            Ok(guest) => self.guests.push(guest),
+            Err(error) => debug!(%error, "admin connection failed"),
+        }
+    }
+
+    /// Whether there is a place, or one was made.
+    fn has_place(&mut self) -> bool {
+        let most = self.limits.connections_max;
+        let staying = self.guests.iter().filter(|guest| !guest.is_leaving).count();
+        if staying < most {
+            return true;
+        }
+        let is_crowded = 2 * most <= self.guests.len();
+        let least_ns = duration_ns(self.limits.idle_before_giving_way);
+        let staying = self.guests.iter_mut().filter(|guest| !guest.is_leaving);
+        let idle = staying.filter_map(|guest| Some((guest.activity.idle_ns()?, guest)));
+        let idlest = idle.filter(|(idle_ns, _)| least_ns <= *idle_ns).max_by_key(|(ns, _)| *ns);
+        match idlest {
+            Some((_, guest)) if !is_crowded => {
+                guest.dismiss();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn start(&self, stream: TcpStream) -> io::Result<Guest> {
+        // An accepted socket blocks, whatever the listener does.
+        let (stream, activity) = (Arc::new(stream), Arc::new(Activity::new()));
+        let seen = Arc::downgrade(&stream);
+        let (face, asking) = (Arc::clone(&self.face), Arc::clone(&self.asking));
+        let (at_work, idle_max) = (Arc::clone(&activity), self.limits.idle_max);
+        let thread = std::thread::Builder::new().name("console".to_owned()).spawn(move || {
+            if let Err(error) = connection::serve(&stream, &at_work, &face, &asking, idle_max) {
+                debug!(%error, "admin connection ended");
+            }
+        })?;
+        Ok(Guest { stream: seen, activity, thread, is_leaving: false })
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        self.open = None;
+        self.guests.iter_mut().for_each(Guest::dismiss);
+        for guest in self.guests.drain(..) {
+            drop(guest.thread.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

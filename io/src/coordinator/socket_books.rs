@@ -11,6 +11,7 @@ pub struct SocketBook {
     name: String,
     socket: Arc<UdpSocket>,
     drops: SocketDrops,
+    total: u64,
 }
 
 impl SocketBook {
@@ -22,7 +23,7 @@ impl SocketBook {
             host => host.to_string().replace(['.', ':'], "_"),
         };
         let name = format!("udp_{host}_{}.worker_{worker}", address.port());
-        Self { name, socket, drops: SocketDrops::default() }
+        Self { name, socket, drops: SocketDrops::default(), total: 0 }
     }
 
     /// Name below `kernel_drops.`: `udp_any_8125.worker_0`.
@@ -31,10 +32,11 @@ impl SocketBook {
         &self.name
     }
 
-    /// Datagrams dropped since the last call.
-    pub fn take_drops(&mut self) -> u64 {
+    /// Datagrams dropped since the start.
+    pub fn drops(&mut self) -> u64 {
         // The option exists on every kernel with io_uring, and on those we fall back on since 4.12;
         // elsewhere the count stays 0.
-        socket_drops(&*self.socket).map_or(0, |reading| self.drops.record(reading))
+        self.total += socket_drops(&*self.socket).map_or(0, |reading| self.drops.record(reading));
+        self.total
     }
 }

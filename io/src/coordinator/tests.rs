@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use crossbeam_channel::bounded;
 use floe_core::config;
-use floe_core::limits::DATAGRAM_SLACK_BYTES;
+use floe_core::interval::Deletable;
+use floe_core::limits::{DATAGRAM_SLACK_BYTES, INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::row::{Rows, TimerColumns};
@@ -13,6 +15,7 @@ use floe_core::shard::shard;
 use floe_storage::{Archive, Reader, SpoolOptions};
 use tempfile::TempDir;
 
+use super::request::Stats;
 use super::*;
 use crate::ingest::intake::{IntakeInbox, IntakeSettings};
 
@@ -55,6 +58,7 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         acceptor: None,
         side: SideBooks::default(),
         accounts: Arc::new(AccountRegistry::default()),
+        has_flushed: Arc::default(),
     };
     let mut coordinator = Coordinator::new(parts, handles);
     coordinator.workers.iter_mut().for_each(Worker::join);
@@ -236,4 +240,63 @@ fn a_drain_spools_what_waits_and_the_open_interval_under_its_grid_end() {
     assert_eq!(found[0], (1_010, 1.0));
     assert_eq!((found[1].0 % 10, found[1].1), (0, 5.0));
     assert!(next < found[1].0, "a timestamp of its own");
+}
+
+#[test]
+fn whoever_asks_sees_everything_up_to_the_question_and_takes_nothing_away() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 2);
+    coordinator.receive(0, "c:1|c\ng:4|g\nx.a:1|c\nx.b:1|c\nt:3|ms\nbad");
+    coordinator.receive(1, "c:2|c");
+    let (counters, counted) = bounded(1);
+    let (timers, timed) = bounded(1);
+    let (asker, deleted) = bounded(1);
+    let names = vec![b"x.*".to_vec(), b"nope".to_vec()];
+    let gone = bounded(1).0;
+    assert!(coordinator.answer(vec![
+        Request::Counters(counters),
+        Request::Delete { kind: Deletable::Counters, names, asker },
+        Request::Gauges(gone),
+        Request::Timers(timers),
+    ]));
+    let view = counted.recv().unwrap();
+    let entries: Vec<(&[u8], f64)> = view.iter().map(|(key, value)| (key, *value)).collect();
+    assert_eq!(entries[3..], [(&b"c"[..], 3.0), (&b"x.a"[..], 1.0), (&b"x.b"[..], 1.0)]);
+    assert_eq!(timed.recv().unwrap().len(), 1);
+    let names: Vec<usize> = deleted.recv().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(names, [2, 0]);
+    coordinator.tick(1_010);
+    assert_eq!(spooled(directory.path()), [(1_010, 3.0)]);
+    assert!(coordinator.parts.has_flushed.load(Ordering::Relaxed));
+    assert!(!coordinator.answer(vec![Request::Stop]));
+}
+
+#[test]
+fn stats_are_those_since_the_start_and_ticks_tell_differences() {
+    let directory = TempDir::new().unwrap();
+    let mut coordinator = coordinator(directory.path(), 1);
+    let stats = |coordinator: &mut Coordinator| {
+        let (asker, answer) = bounded(1);
+        assert!(coordinator.answer(vec![Request::Stats(asker)]));
+        answer.recv().unwrap()
+    };
+    let entry = |stats: &Stats, name: &str| {
+        stats.books.iter().find(|(known, _)| known == name).map(|(_, count)| *count).unwrap()
+    };
+    assert_eq!(stats(&mut coordinator).newest_input_s, None);
+    coordinator.receive(0, "c:1|c\nbad");
+    coordinator.tick(1_010);
+    coordinator.receive(0, "c:1|c\nbad");
+    coordinator.tick(1_020);
+    coordinator.receive(0, "c:1|c\nbad");
+    for _ in 0..2 {
+        let now = stats(&mut coordinator);
+        assert_eq!(now.values_rejected, 3);
+        assert_eq!(entry(&now, "datagrams_received"), 3);
+        assert_eq!(entry(&now, "rows_spooled"), 9);
+        assert!((wall_ms() / 1_000).abs_diff(now.newest_input_s.unwrap()) < 60);
+    }
+    coordinator.tick(1_030);
+    let rows = |index| book(directory.path(), index, "rows_spooled").unwrap();
+    assert_eq!([rows(0), rows(1), rows(2)], [0.0, 4.0, 5.0], "asking changes no difference");
 }

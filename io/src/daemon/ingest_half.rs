@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -193,9 +194,10 @@ impl Receiving {
             accounts,
             acceptor: self.acceptor.as_ref().map(Acceptor::counts),
             side: self.side.books(),
+            has_flushed: requests.has_flushed,
         };
         let coordinator = Coordinator::new(parts, std::mem::take(&mut self.workers.0));
-        let Requests { sender, receiver } = requests;
+        let (sender, receiver) = (requests.sender, requests.receiver);
         let thread = std::thread::Builder::new()
             .name("coordinator".to_owned())
             .spawn(move || coordinator.run(&receiver))
@@ -216,13 +218,15 @@ pub(super) struct Requests {
     /// For everybody who asks.
     pub(super) sender: Sender<Request>,
     receiver: Receiver<Request>,
+    /// Whether the coordinator has closed an interval.
+    pub(super) has_flushed: Arc<AtomicBool>,
 }
 
 impl Requests {
     /// An empty channel.
     pub(super) fn new() -> Self {
         let (sender, receiver) = bounded(REQUESTS_MAX);
-        Self { sender, receiver }
+        Self { sender, receiver, has_flushed: Arc::default() }
     }
 }
 

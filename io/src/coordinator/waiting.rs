@@ -1,0 +1,98 @@
+//! Closed intervals on their way to the disk.
+//!
+//! Intervals that the disk refuses wait in memory (`INTERVALS_WAITING_MAX`) and are committed in
+//! order when it takes them again; what does not fit is dropped, oldest first, and counted. What
+//! the spool gives up by age or size is entered into the accounts of the backends.
+
+use floe_core::limits::{INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
+use floe_core::row::Rows;
+use floe_storage::{Retired, SpoolError};
+use tracing::{debug, error, info, warn};
+
+use super::Coordinator;
+use crate::clock::wall_ms;
+
+impl Coordinator {
+    /// Commits what waits, oldest first, as far as the disk takes it.
+    pub(super) fn spool_waiting(&mut self) {
+        while let Some(parts) = self.waiting.front() {
+            match self.parts.spool.commit(parts) {
+                Ok(committed) => {
+                    debug!(
+                        timestamp_s = parts.first().map_or(0, |part| part.timestamp_s),
+                        rows = committed.rows,
+                        bytes = committed.bytes,
+                        "interval spooled"
+                    );
+                    self.counts.segments_spooled += committed.files;
+                    self.counts.rows_spooled += committed.rows;
+                    self.waiting.pop_front();
+                    if std::mem::take(&mut self.is_refused) {
+                        info!("spool writable again");
+                    }
+                }
+                Err(error) => {
+                    self.counts.spool_failures += 1;
+                    if error.is_full() && self.make_room() {
+                        continue;
+                    }
+                    if matches!(error, SpoolError::Encode { .. }) {
+                        // It would be refused for ever, and all that comes behind it with it.
+                        error!(%error, "interval refused for good: this is a bug");
+                        self.drop_oldest();
+                        continue;
+                    }
+                    if !std::mem::replace(&mut self.is_refused, true) {
+                        error!(%error, "segment refused: intervals wait in memory");
+                    }
+                    break;
+                }
+            }
+        }
+        while self.is_memory_used_up() {
+            self.drop_oldest();
+        }
+    }
+
+    /// On a full disk the oldest segments give way with all their links: what a backend has not had
+    /// for hours is worth less than what it has not had for seconds. `false` if nothing went.
+    fn make_room(&mut self) -> bool {
+        let bytes = self.waiting.front().map_or(0, |parts| interval_bytes(parts));
+        let retired = self.parts.spool.relieve(bytes as u64);
+        self.enter_retired(&retired);
+        0 < retired.segment_count()
+    }
+
+    /// Whether more waits than may: by number, or by bytes unless the newest is alone.
+    pub(super) fn is_memory_used_up(&self) -> bool {
+        let bytes: usize = self.waiting.iter().map(|parts| interval_bytes(parts)).sum();
+        INTERVALS_WAITING_MAX < self.waiting.len()
+            || (1 < self.waiting.len() && INTERVALS_WAITING_BYTES_MAX < bytes)
+    }
+
+    pub(super) fn drop_oldest(&mut self) {
+        let dropped = self.waiting.pop_front().unwrap_or_default();
+        let rows = dropped.iter().map(|part| part.row_count() as u64).sum::<u64>();
+        self.counts.rows_dropped += rows;
+        error!(rows, "interval dropped: the spool refuses it and memory is bounded");
+    }
+
+    pub(super) fn retain(&mut self) {
+        let retired = self.parts.spool.retain(wall_ms() / 1_000);
+        self.enter_retired(&retired);
+    }
+
+    fn enter_retired(&self, retired: &Retired) {
+        for (backend, expired) in &retired.backends {
+            warn!(backend, segments = expired.segments, rows = expired.rows, "backlog expired");
+            self.parts.accounts.add_expired(backend, expired.segments, expired.rows);
+        }
+        if let Some(error) = &retired.error {
+            warn!(%error, "retention incomplete");
+        }
+    }
+}
+
+fn interval_bytes(parts: &[Rows]) -> usize {
+    parts.iter().map(Rows::column_bytes).sum()
+}
