@@ -273,7 +273,7 @@ impl Daemon {
         self.ready = Some(ready);
     }
 
-    fn wait_listening(&mut self, port: u16) {
+    pub(crate) fn wait_listening(&mut self, port: u16) {
         self.wait_start("the management port", || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop)
         });

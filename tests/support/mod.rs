@@ -26,3 +26,7 @@ pub(crate) mod venv;
 pub(crate) mod graphite;
 /// The statsd clients of other people.
 pub(crate) mod clients;
+/// Recorded situations: what is done to a daemon, and what was seen.
+pub(crate) mod situation;
+/// Plays a situation on a daemon.
+pub(crate) mod player;

@@ -1,0 +1,642 @@
+//! Plays a situation on a daemon and says what was seen.
+//!
+//! The same code plays for the recorder, on the reference daemon, and for the test, on floe: what is
+//! compared was seen with the same eyes.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Map, Value};
+
+use super::carbon::{self, Protocol, RecordingCarbon};
+use super::daemon::{Daemon, Ingest, Launch};
+use super::situation::{Act, Exit, Flush, Reply, Situation};
+use super::{ports, wait};
+
+/// Longest wait for what is not a flush.
+const BOUND: Duration = Duration::from_secs(8);
+
+/// A reply is over when nothing came for so long.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Between two writes into one stream, so that they are two reads.
+const APART: Duration = Duration::from_millis(60);
+
+/// Parts of names whose values depend on the clock.
+const CLOCKED: [&str; 7] = [
+    "calculationtime",
+    "processing_time",
+    "flush_time",
+    "flush_length",
+    "last_flush",
+    "last_exception",
+    "timestamp_lag",
+];
+
+/// What a daemon says when it has looked at its configuration again.
+const NOTICED: [&str; 4] = [
+    "reading config file",
+    "configuration applied",
+    "configuration refused",
+    "nothing has changed",
+];
+
+/// How the `config.js` is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Json,
+    Example,
+}
+
+/// A daemon on the stage.
+struct Stage {
+    folder: tempfile::TempDir,
+    places: BTreeMap<&'static str, Value>,
+    style: Style,
+    carbon: RecordingCarbon,
+    behind_carbon: Option<RecordingCarbon>,
+    sink: Option<Sink>,
+    daemon: Daemon,
+    _behind: Option<Daemon>,
+    streams: BTreeMap<String, Box<dyn Write>>,
+    console: Option<TcpStream>,
+    flush_bound: Duration,
+}
+
+/// Plays `situation`; gives the same with what was seen this time, and what went wrong.
+pub(crate) fn play(
+    situation: &Situation,
+    ingest: Ingest,
+    style: Style,
+) -> (Situation, Vec<String>) {
+    let mut stage = Stage::set(situation, ingest, style);
+    let mut played = situation.clone();
+    let mut problems = Vec::new();
+    if !situation.ends_at_start
+        && let Some(mgmt) = stage.places["$MGMT"].as_u64()
+    {
+        stage.daemon.wait_listening(u16::try_from(mgmt).expect("a port"));
+    }
+    for (index, act) in played.play.iter_mut().enumerate() {
+        if let Err(problem) = stage.act(act) {
+            problems.push(format!("act {}: {problem}\n{}", index + 1, stage.daemon.output()));
+            break;
+        }
+    }
+    (played, problems)
+}
+
+/// What differs between what was seen before and now.
+pub(crate) fn differences(recorded: &Situation, played: &Situation) -> Vec<String> {
+    let mut found = Vec::new();
+    for (index, (before, now)) in recorded.play.iter().zip(&played.play).enumerate() {
+        for difference in act_differences(before, now) {
+            found.push(format!("act {}: {difference}", index + 1));
+        }
+    }
+    found
+}
+
+fn act_differences(before: &Act, now: &Act) -> Vec<String> {
+    let differ = |before: &dyn std::fmt::Debug, now: &dyn std::fmt::Debug| {
+        vec![format!("recorded {before:?}\n     seen     {now:?}")]
+    };
+    match (before, now) {
+        (Act::Flush { seen: Some(before), .. }, Act::Flush { seen: Some(now), .. }) => {
+            flush_differences(before, now)
+        }
+        (Act::Ask { seen: Some(before), compare, .. }, Act::Ask { seen: Some(now), .. }) => {
+            let is_same = before.closes == now.closes
+                && match compare.as_deref() {
+                    Some("template") => template(&before.text) == template(&now.text),
+                    Some("lines") => {
+                        before.text.lines().all(|line| now.text.lines().any(|seen| seen == line))
+                    }
+                    _ => before.text == now.text,
+                };
+            if is_same { Vec::new() } else { differ(before, now) }
+        }
+        (Act::Exit { seen: Some(before) }, Act::Exit { seen: Some(now) }) if before != now => {
+            differ(before, now)
+        }
+        (Act::Rows { seen: Some(before), .. }, Act::Rows { seen: Some(now), .. })
+        | (Act::Sink { seen: Some(before), .. }, Act::Sink { seen: Some(now), .. })
+        | (Act::Print { seen: Some(before), .. }, Act::Print { seen: Some(now), .. })
+            if before != now =>
+        {
+            differ(before, now)
+        }
+        (Act::Title { seen: Some(before) }, Act::Title { seen: Some(now) }) if before != now => {
+            differ(before, now)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The multiset comparison: first equal text, then equal numbers, the rest are differences.
+fn flush_differences(before: &Flush, now: &Flush) -> Vec<String> {
+    let mut got: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in &now.lines {
+        let (name, value) = line.rsplit_once(' ').unwrap_or((line, ""));
+        got.entry(name).or_default().push(value);
+    }
+    let mut found = Vec::new();
+    for line in &before.lines {
+        let (name, value) = line.rsplit_once(' ').unwrap_or((line, ""));
+        let values = got.entry(name).or_default();
+        let place = values.iter().position(|seen| *seen == value || same_number(seen, value));
+        match place {
+            Some(at) => drop(values.swap_remove(at)),
+            None => found.push(format!("- {line}")),
+        }
+    }
+    for (name, values) in got {
+        found.extend(values.into_iter().map(|value| format!("+ {name} {value}")));
+    }
+    if before.names != now.names {
+        found.push(format!("names {:?}, seen {:?}", before.names, now.names));
+    }
+    found
+}
+
+fn same_number(one: &str, other: &str) -> bool {
+    match (carbon::number(one), carbon::number(other)) {
+        (Some(one), Some(other)) => one == other || (one.is_nan() && other.is_nan()),
+        _ => false,
+    }
+}
+
+/// `text` with every run of digits as `<int>`.
+fn template(text: &str) -> String {
+    let mut shape = String::new();
+    let mut was_digit = false;
+    for char in text.replace("<int>", "0").chars() {
+        if !char.is_ascii_digit() {
+            shape.push(char);
+        } else if !was_digit {
+            shape.push_str("<int>");
+        }
+        was_digit = char.is_ascii_digit();
+    }
+    shape
+}
+
+impl Stage {
+    fn set(situation: &Situation, ingest: Ingest, style: Style) -> Self {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let (carbon, behind_carbon) = (RecordingCarbon::start(), RecordingCarbon::start());
+        let kind = situation.play.iter().find_map(|act| match act {
+            Act::Sink { kind, .. } => Some(kind.as_str()),
+            _ => None,
+        });
+        let sink = kind.map(Sink::start);
+        let socket = folder.path().join("s.sock").display().to_string();
+        let sink_port = sink.as_ref().map_or(0, |sink| sink.port);
+        let places = BTreeMap::from([
+            ("$PORT", ports::free().into()),
+            ("$PORT2", ports::free().into()),
+            ("$MGMT", ports::free().into()),
+            ("$MGMT2", ports::free().into()),
+            ("$CARBON", carbon.port().into()),
+            ("$CARBON2", behind_carbon.port().into()),
+            ("$SINK", sink_port.into()),
+            ("$SOCKET", socket.into()),
+            ("$DIR", folder.path().display().to_string().into()),
+        ]);
+        let behind = situation.behind.as_ref().map(|config| {
+            let config = effective(config, &places, ("$PORT2", "$MGMT2", "$CARBON2"));
+            let path = folder.path().join("behind");
+            std::fs::create_dir(&path).expect("the test's folder is writable");
+            let text = write_config(&config, style);
+            let port = places["$MGMT2"].as_u64().and_then(|port| port.try_into().ok());
+            Launch::under(&path, ingest).config("config.js", &text).start_on(port.expect("a port"))
+        });
+        let config = effective(&situation.config, &places, ("$PORT", "$MGMT", "$CARBON"));
+        let text = situation.text.as_ref().map(|text| fill_text(text, &places));
+        let text = text.unwrap_or_else(|| write_config(&config, style));
+        let flush_ms = config
+            .get("flushInterval")
+            .and_then(|value| value.as_f64().or_else(|| value.as_str()?.parse().ok()));
+        let flush_s = flush_ms.unwrap_or(10_000.0) / 1_000.0;
+        let daemon = Launch::under(folder.path(), ingest).config("config.js", &text).spawn();
+        Self {
+            folder,
+            places,
+            style,
+            carbon,
+            behind_carbon: Some(behind_carbon).filter(|_| situation.behind.is_some()),
+            sink,
+            daemon,
+            _behind: behind,
+            streams: BTreeMap::new(),
+            console: None,
+            flush_bound: Duration::from_secs(4) + Duration::from_secs_f64(2.6 * flush_s),
+        }
+    }
+
+    fn port(&self, place: &str) -> u16 {
+        let port = self.places[place].as_u64().expect("a port");
+        u16::try_from(port).expect("a port")
+    }
+
+    fn act(&mut self, act: &mut Act) -> Result<(), String> {
+        match act {
+            Act::Send { via, data, conn, close } => {
+                let via = via.as_deref().unwrap_or("udp").to_owned();
+                data.iter().try_for_each(|data| self.send(&via, *conn, &bytes_of(data)))?;
+                if *close {
+                    self.streams.remove(&stream_key(&via, *conn));
+                }
+                Ok(())
+            }
+            Act::Flush { of, seen } => {
+                *seen = Some(self.flush(of.is_some())?);
+                Ok(())
+            }
+            Act::Ask { text, anew, seen, .. } => {
+                *seen = Some(self.ask(text, *anew)?);
+                Ok(())
+            }
+            Act::Rewrite { config, text } => {
+                self.rewrite(config.as_ref(), text.as_deref());
+                Ok(())
+            }
+            Act::Signal { name } => {
+                let signal = match name.as_str() {
+                    "TERM" => Signal::TERM,
+                    "INT" => Signal::INT,
+                    "HUP" => Signal::HUP,
+                    other => return Err(format!("no signal {other}")),
+                };
+                self.daemon.signal(signal);
+                Ok(())
+            }
+            Act::Exit { seen } => {
+                let status = wait::try_until(BOUND, || self.daemon.exited());
+                let status = status.ok_or("the daemon goes on")?;
+                *seen = Some(match status.code() {
+                    Some(0) => Exit::Well,
+                    Some(_) => Exit::Failed,
+                    None => Exit::Signalled,
+                });
+                Ok(())
+            }
+            Act::Rows { file, rows, seen } => {
+                *seen = Some(self.rows(file, *rows)?);
+                Ok(())
+            }
+            Act::Sink { count, seen, .. } => {
+                let sink = self.sink.as_ref().ok_or("no sink")?;
+                *seen = Some(sink.take(*count)?);
+                Ok(())
+            }
+            Act::Print { with, seen } => {
+                *seen = Some(self.print(with)?);
+                Ok(())
+            }
+            Act::Title { seen } => {
+                let path = format!("/proc/{}/cmdline", self.daemon.id());
+                let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+                let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+                let folder = self.folder.path().display().to_string();
+                *seen = Some(text.trim().replace(&folder, "$DIR"));
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&mut self, via: &str, conn: Option<u32>, data: &[u8]) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("cannot send via {via}: {error}");
+        let port = self.port("$PORT");
+        match via {
+            "udp" | "udp6" => {
+                let (socket, to) = if via == "udp" {
+                    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+                    (socket, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+                } else {
+                    let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0));
+                    (socket, SocketAddr::from((Ipv6Addr::LOCALHOST, port)))
+                };
+                socket.and_then(|socket| socket.send_to(data, to)).map_err(failed)?;
+                // The reference reads slower than we send.
+                wait::pause(Duration::from_millis(3));
+            }
+            _ => {
+                let key = stream_key(via, conn);
+                if !self.streams.contains_key(&key) {
+                    let stream = wait::try_until(BOUND, || self.connect(via).ok());
+                    let stream = stream.ok_or(format!("cannot connect via {via}"))?;
+                    self.streams.insert(key.clone(), stream);
+                }
+                let stream = self.streams.get_mut(&key).ok_or("just connected")?;
+                stream.write_all(data).map_err(failed)?;
+                wait::pause(APART);
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&self, via: &str) -> std::io::Result<Box<dyn Write>> {
+        if via == "unix" {
+            let path = self.places["$SOCKET"].as_str().expect("a path");
+            return Ok(Box::new(UnixStream::connect(path)?));
+        }
+        let place = if via == "tcp2" { "$PORT2" } else { "$PORT" };
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port(place)))?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+
+    fn flush(&self, is_behind: bool) -> Result<Flush, String> {
+        let carbon = if is_behind { self.behind_carbon.as_ref() } else { Some(&self.carbon) };
+        let carbon = carbon.ok_or("there is no second daemon")?;
+        let chunks = carbon.next_flush(self.flush_bound).ok_or("no flush arrived")?;
+        let mut flush = Flush::default();
+        for chunk in chunks {
+            let is_pickle = chunk.first() == Some(&0);
+            let protocol = if is_pickle { Protocol::Pickle } else { Protocol::Text };
+            let (points, problems) = carbon::parse(protocol, &chunk);
+            if !problems.is_empty() {
+                return Err(format!("{problems:?}"));
+            }
+            for point in points {
+                if CLOCKED.iter().any(|part| point.name.contains(part)) {
+                    flush.names.push(point.name);
+                } else {
+                    flush.lines.push(format!("{} {}", point.name, point.value));
+                }
+            }
+        }
+        flush.lines.sort();
+        flush.names.sort();
+        Ok(flush)
+    }
+
+    fn ask(&mut self, text: &str, anew: bool) -> Result<Reply, String> {
+        let failed = |error: std::io::Error| format!("the console failed: {error}");
+        let mut stream = match self.console.take().filter(|_| !anew) {
+            Some(stream) => stream,
+            None => {
+                TcpStream::connect((Ipv4Addr::LOCALHOST, self.port("$MGMT"))).map_err(failed)?
+            }
+        };
+        stream.write_all(text.as_bytes()).map_err(failed)?;
+        let (mut reply, mut closes) = (Vec::new(), false);
+        // A first byte may take a while; a command without a reply is known by its silence.
+        let first = if text.trim() == "quit" { QUIET } else { Duration::from_secs(3) };
+        stream.set_read_timeout(Some(first)).map_err(failed)?;
+        let mut chunk = [0; 65_536];
+        loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => {
+                    closes = true;
+                    break;
+                }
+                Ok(len) => reply.extend_from_slice(&chunk[..len]),
+                Err(_) => break,
+            }
+            stream.set_read_timeout(Some(QUIET)).map_err(failed)?;
+        }
+        if !closes {
+            self.console = Some(stream);
+        }
+        let text = self.without_places(&String::from_utf8_lossy(&reply));
+        Ok(Reply { text, closes })
+    }
+
+    /// Ports and paths of this run as their places, longest first.
+    fn without_places(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        let mut places: Vec<(&str, String)> = self
+            .places
+            .iter()
+            .map(|(place, value)| (*place, value.as_str().map_or(value.to_string(), str::to_owned)))
+            .filter(|(_, value)| value != "0")
+            .collect();
+        places.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        for (place, value) in places {
+            text = text.replace(&value, place);
+        }
+        text
+    }
+
+    fn rewrite(&self, config: Option<&Map<String, Value>>, text: Option<&str>) {
+        let text = match (config, text) {
+            (Some(config), _) => {
+                let config = effective(config, &self.places, ("$PORT", "$MGMT", "$CARBON"));
+                write_config(&config, self.style)
+            }
+            (None, text) => fill_text(text.unwrap_or_default(), &self.places),
+        };
+        let noticed = || -> usize {
+            let output = self.daemon.output();
+            NOTICED.iter().map(|word| output.matches(word).count()).sum()
+        };
+        let before = noticed();
+        std::fs::write(self.folder.path().join("config.js"), text)
+            .expect("the test's folder is writable");
+        wait::try_until(Duration::from_secs(3), || (before < noticed()).then_some(()));
+        // The reference says that it reads, and then reads.
+        wait::pause(Duration::from_millis(100));
+    }
+
+    fn rows(&self, file: &str, rows: usize) -> Result<Vec<String>, String> {
+        let path = self.folder.path().join(file);
+        let text = wait::try_until(BOUND, || {
+            let text = std::fs::read_to_string(&path).ok()?;
+            (rows <= text.lines().count()).then_some(text)
+        });
+        let text = text.ok_or(format!("{file} has fewer than {rows} rows"))?;
+        let undated = |row: &str| match row.find("count=") {
+            Some(at) => format!("<date> {}", &row[at..]),
+            None => row.to_owned(),
+        };
+        Ok(text.lines().take(rows).map(undated).collect())
+    }
+
+    /// Lines of the printed flush, sorted: the order of keys within a table is not compared.
+    fn print(&self, with: &str) -> Result<Vec<String>, String> {
+        let printed = wait::try_until(self.flush_bound, || {
+            let output = self.daemon.output();
+            let mut flushes = output.split("Flushing stats at  ").skip(1);
+            let flush = flushes.find(|flush| flush.contains(with))?;
+            let (date, rest) = flush.split_once('\n')?;
+            let end = rest.find("\n}\n")?;
+            date.contains("GMT").then(|| rest[..end].to_owned())
+        });
+        let printed = printed.ok_or(format!("no flush with {with} was printed"))?;
+        Ok(printed.lines().map(str::to_owned).collect())
+    }
+}
+
+/// Where a repeater sends to.
+struct Sink {
+    port: u16,
+    kind: String,
+    items: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Sink {
+    fn start(kind: &str) -> Self {
+        let items = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&items);
+        let keep = move |bytes: &[u8]| {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push(bytes.to_vec());
+        };
+        let port = if kind == "tcp" {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+            let port = listener.local_addr().expect("it is bound").port();
+            std::thread::spawn(move || {
+                for connection in listener.incoming() {
+                    let (mut connection, keep) = (connection.expect("accepted"), keep.clone());
+                    std::thread::spawn(move || {
+                        let mut chunk = [0; 65_536];
+                        while let Ok(len @ 1..) = connection.read(&mut chunk) {
+                            keep(&chunk[..len]);
+                        }
+                    });
+                }
+            });
+            port
+        } else {
+            let socket = if kind == "udp6" {
+                UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))
+            } else {
+                UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            };
+            let socket = socket.expect("a free port");
+            let port = socket.local_addr().expect("it is bound").port();
+            std::thread::spawn(move || {
+                let mut chunk = [0; 65_536];
+                while let Ok(len) = socket.recv(&mut chunk) {
+                    keep(&chunk[..len]);
+                }
+            });
+            port
+        };
+        Self { port, kind: kind.to_owned(), items }
+    }
+
+    /// The first `count` datagrams, or all bytes of the connections joined, in hexadecimal.
+    fn take(&self, count: usize) -> Result<Vec<String>, String> {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let items = || self.items.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.kind == "tcp" {
+            // What comes comes within a moment.
+            wait::pause(Duration::from_millis(500));
+            return Ok(vec![hex(&items().concat())]);
+        }
+        let seen = wait::try_until(BOUND, || Some(items()).filter(|items| count <= items.len()));
+        let seen = seen.ok_or(format!("the sink has {} of {count}", items().len()))?;
+        Ok(seen.iter().map(|item| hex(item)).collect())
+    }
+}
+
+fn stream_key(via: &str, conn: Option<u32>) -> String {
+    format!("{via}{}", conn.unwrap_or(0))
+}
+
+fn bytes_of(data: &str) -> Vec<u8> {
+    match data.strip_prefix("hex:") {
+        Some(hex) => (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits in pairs"))
+            .collect(),
+        None => data.as_bytes().to_vec(),
+    }
+}
+
+/// The settings of a situation over the ones every one has.
+fn effective(
+    own: &Map<String, Value>,
+    places: &BTreeMap<&'static str, Value>,
+    (port, mgmt, carbon): (&str, &str, &str),
+) -> Map<String, Value> {
+    let mut config = Map::new();
+    config.insert("graphitePort".to_owned(), places[carbon].clone());
+    config.insert("graphitePicklePort".to_owned(), places[carbon].clone());
+    config.insert("graphiteHost".to_owned(), "127.0.0.1".into());
+    config.insert("address".to_owned(), "127.0.0.1".into());
+    config.insert("port".to_owned(), places[port].clone());
+    config.insert("mgmt_address".to_owned(), "127.0.0.1".into());
+    config.insert("mgmt_port".to_owned(), places[mgmt].clone());
+    config.insert("backends".to_owned(), vec!["./backends/graphite"].into());
+    for (key, value) in own {
+        config.insert(key.clone(), fill(value, places));
+    }
+    config.retain(|_, value| value != "$ABSENT");
+    config
+}
+
+fn fill(value: &Value, places: &BTreeMap<&'static str, Value>) -> Value {
+    match value {
+        Value::String(text) => match places.get(text.as_str()) {
+            Some(value) => value.clone(),
+            None => fill_text(text, places).into(),
+        },
+        Value::Array(items) => items.iter().map(|item| fill(item, places)).collect(),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, item)| (key.clone(), fill(item, places))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn fill_text(text: &str, places: &BTreeMap<&'static str, Value>) -> String {
+    let mut text = text.to_owned();
+    // `$PORT2` before `$PORT`.
+    for (place, value) in places.iter().rev() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text = text.replace(place, &value);
+    }
+    text
+}
+
+/// The text of a `config.js`.
+pub(crate) fn write_config(config: &Map<String, Value>, style: Style) -> String {
+    let (head, tail) = match style {
+        Style::Json => ("{\n  ", "\n}\n"),
+        Style::Example => {
+            ("/* written by the test:\n   { not: \"a config\" } */\n// one line\n{\n  ", ",\n}\n")
+        }
+    };
+    let rows: Vec<String> = config
+        .iter()
+        .map(|(key, value)| match style {
+            Style::Json => format!("{}: {value}", Value::from(key.as_str())),
+            Style::Example => format!("{}: {}", bare_key(key), loose(value)),
+        })
+        .collect();
+    format!("{head}{}{tail}", rows.join("\n, "))
+}
+
+/// A value as the reference's example writes it: bare keys, single quotes.
+fn loose(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let fields: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{}: {}", bare_key(key), loose(value)))
+                .collect();
+            format!("{{ {} }}", fields.join(", "))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(loose).collect::<Vec<_>>().join(", "))
+        }
+        Value::String(text) => {
+            format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+        }
+        _ => value.to_string(),
+    }
+}
+
+fn bare_key(key: &str) -> String {
+    let is_identifier = key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && key.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
+    if is_identifier { key.to_owned() } else { Value::from(key).to_string() }
+}
