@@ -20,6 +20,8 @@ pub(crate) mod daemon;
 pub(crate) mod settings;
 /// A carbon that records what it is sent, text or pickle.
 pub(crate) mod carbon;
+/// A client of the admin console.
+pub(crate) mod console;
 /// The Python environment under `target/`.
 pub(crate) mod venv;
 /// carbon-cache and graphite-web, and their read side.
