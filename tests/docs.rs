@@ -180,7 +180,8 @@ fn deviations_of_the_page_are_those_of_the_recorded_cases() {
         .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
         .collect();
     let numbers: Vec<u32> = rows.iter().map(|row| number_of(row[0])).collect();
-    assert_eq!(numbers, (1..=40).collect::<Vec<_>>(), "consecutive, each once");
+    assert!(numbers.is_sorted_by(|one, next| one < next), "in order, each once: {numbers:?}");
+    assert!(40 <= numbers.len(), "the tables were read: {numbers:?}");
     let shown: Vec<(u32, String)> = rows
         .iter()
         .filter(|row| row.len() == 4)
