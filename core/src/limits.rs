@@ -31,8 +31,8 @@ pub const DESCRIPTORS_RESERVED: usize = 256;
 /// Stream connections at once, at the most: what 16 bits name.
 pub const STREAM_CONNECTIONS_MAX: usize = 65_536;
 
-/// Longest line of a stream, bytes: a UDP datagram carries no longer one.
-pub const STREAM_LINE_BYTES_MAX: usize = DATAGRAM_BYTES_MAX;
+/// Longest line of a stream, bytes, its newline not counted: the parser takes both as a datagram.
+pub const STREAM_LINE_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 1;
 
 /// Silence after which a stream connection is closed by default, ms: an hour. Peers that are gone
 /// without a word are found much earlier, by keep-alive.

@@ -72,8 +72,9 @@ impl LineAssembler {
         let fits = len <= line_bytes_max;
         if fits {
             self.rest.extend_from_slice(tail);
-            self.rest.resize(len + DATAGRAM_SLACK_BYTES, 0);
-            sink.lines(&self.rest, len);
+            self.rest.push(b'\n');
+            self.rest.resize(len + 1 + DATAGRAM_SLACK_BYTES, 0);
+            sink.lines(&self.rest, len + 1);
         } else {
             counts.lines_too_long += 1;
         }
