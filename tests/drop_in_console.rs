@@ -210,6 +210,28 @@ fn health_is_what_the_file_says_until_it_is_switched_for_everybody() {
 }
 
 #[test]
+fn a_reload_shows_in_config_and_health() {
+    let (folder, daemon) = from_config_js(Ingest::Recvmmsg, ", healthStatus: 'down', note: 'old'");
+    let console = console(&daemon);
+    send(daemon.udp(), ["kept:1|g"]);
+    console.expect("gauges\n", "{ kept: 1 }\nEND\n\n");
+    let path = folder.path().join("config.js");
+    let text = std::fs::read_to_string(&path).expect("the test wrote it");
+    let text = text.replace("'old'", "'new'").replace("'down'", "'up'");
+    std::fs::write(&path, text).expect("the test's folder is writable");
+    daemon.signal(Signal::HUP);
+    let config = wait::until("the new configuration", BOUND, || {
+        let config = console.ask("config\nhelp\n", "quit\n\n");
+        config.contains("note: new\n").then_some(config)
+    });
+    assert!(!config.contains("note: old"), "{config}");
+    wait::until("the new health", BOUND, || {
+        (console.ask("health\n", "\n") == "health: up\n").then_some(())
+    });
+    console.expect("gauges\n", "{ kept: 1 }\nEND\n\n");
+}
+
+#[test]
 fn it_listens_as_the_reference_does_with_its_file_and_on_loopback_with_ours() {
     let (_folder, daemon) = from_config_js(Ingest::Recvmmsg, "");
     let port = daemon.ready().mgmt.port();

@@ -126,6 +126,12 @@ impl Interval {
             }
         }
         self.apply_gauges();
+        for (name, count) in self.own_counts() {
+            if count != 0.0 {
+                // One that was deleted is back with its next count.
+                self.counters.index(&own_key(&self.settings, name));
+            }
+        }
         self.counters.settle_by_name();
         self.timers.settle_by_name();
         self.gauges.settle_by_name();
@@ -211,12 +217,7 @@ impl Interval {
             Some((_, count)) => total + count,
             None => total,
         };
-        let returned =
-            || own.iter().filter(|(key, count)| *count != 0.0 && self.counters.find(key).is_none());
-        View::of(|| {
-            let known = self.counters.iter().map(|(key, total)| (key, live(key, *total)));
-            known.chain(returned().map(|(key, count)| (&**key, *count)))
-        })
+        View::of(|| self.counters.iter().map(|(key, total)| (key, live(key, *total))))
     }
 
     /// Gauges as they stand.

@@ -67,6 +67,8 @@ pub const CONSOLE_LINE_BYTES_MAX: usize = 64 << 10;
 /// Views of the open interval that the console holds at once: each may be a million series.
 pub const CONSOLE_VIEWS_MAX: usize = 2;
 
+const _: () = assert!(CONSOLE_VIEWS_MAX < CONSOLE_CONNECTIONS_MAX, "others are answered meanwhile");
+
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
 /// of accounting each (docs/references.md K2).
 pub const RECEIVE_BUFFER_BYTES_DEFAULT: usize = 8 << 20;

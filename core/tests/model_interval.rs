@@ -1,15 +1,17 @@
 //! Claim: an interval closes into exactly the rows that the reference daemon would send, whatever
-//! the delete switches, the number of workers and the moments of flips within it.
+//! the delete switches, the number of workers and the moments of flips within it; at any moment it
+//! shows what it holds; and what is deleted on demand is gone at once.
 //!
-//! Method: random programs of samples, flips and closes run on shards with an interval, and on plain
-//! maps that know nothing of workers and flips (docs/references.md S5, S6 and S8).
+//! Method: random programs of samples, flips, looks, deletes and closes run on shards with an
+//! interval, and on plain maps that know nothing of workers and flips (docs/references.md S5, S6 and S8).
 
 #![allow(missing_docs, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use floe_core::config::settings::{IdleSettings, Settings};
-use floe_core::interval::{BookEntries, Interval};
+use floe_core::interval::view::NumberView;
+use floe_core::interval::{BookEntries, Deletable, Interval};
 use floe_core::name::KeyHasher;
 use floe_core::row::Rows;
 use floe_core::sample::{Kind, Sample, SampleSink, Tally, Value};
@@ -25,12 +27,19 @@ enum Step {
     Sample(usize, String, Kind, i32, bool),
     /// All workers seal what they have; nothing is sent.
     Flip,
+    /// The console shows everything.
+    Look,
+    /// The console deletes what the argument means.
+    Delete(Deletable, String),
     /// A tick, after so many ticks that were missed.
     Close(u64),
 }
 
 /// What a flush sends of a timer: raw values, weight, sum, lower, upper.
 type TimerRow = (u64, f64, f64, f64, f64);
+
+/// Timers at a look: values in order of size, and their number.
+type Shown = BTreeMap<String, (Vec<f64>, u64)>;
 
 #[derive(Debug, Default, PartialEq)]
 struct Flushed {
@@ -92,7 +101,36 @@ impl Model {
         }
     }
 
+    fn shown(&self) -> Shown {
+        let timers = self.timers.iter().map(|(key, (values, _))| {
+            let mut values = values.clone();
+            values.sort_by(f64::total_cmp);
+            let total = values.len() as u64;
+            (key.clone(), (values, total))
+        });
+        timers.collect()
+    }
+
+    /// Keys that were deleted.
+    fn delete(&mut self, kind: Deletable, argument: &str) -> BTreeSet<String> {
+        let folder = argument.strip_suffix('*').filter(|folder| folder.ends_with('.'));
+        let is_meant =
+            |key: &String| key == argument || folder.is_some_and(|folder| key.starts_with(folder));
+        match kind {
+            Deletable::Counters => taken(&mut self.counters, is_meant),
+            Deletable::Timers => taken(&mut self.timers, is_meant),
+            Deletable::Gauges => {
+                taken(&mut self.gauge_flushes_left, is_meant);
+                taken(&mut self.gauges, is_meant)
+            }
+        }
+    }
+
     fn close(&mut self, timestamp_s: u64) -> Flushed {
+        for name in ["bad_lines_seen", "metrics_received", "packets_received"] {
+            // Unless they were deleted, they are there.
+            self.counters.entry(format!("statsd.{name}")).or_default();
+        }
         if let Some(previous_s) = self.previous_s.replace(timestamp_s) {
             let lag = (timestamp_s - previous_s - INTERVAL_S) as f64;
             self.gauges.insert("statsd.timestamp_lag".into(), lag);
@@ -135,6 +173,13 @@ impl Model {
         }
         self.gauge_flushes_left.retain(|_, left| *left != 0);
     }
+}
+
+/// Takes out what `is_meant` says; returns its keys.
+fn taken<V>(map: &mut BTreeMap<String, V>, is_meant: impl Fn(&String) -> bool) -> BTreeSet<String> {
+    let keys: BTreeSet<String> = map.keys().filter(|key| is_meant(key)).cloned().collect();
+    map.retain(|key, _| !keys.contains(key));
+    keys
 }
 
 /// Shards and interval, driven by one thread.
@@ -181,6 +226,30 @@ impl Subject {
         self.interval.collect(&mut self.readers);
     }
 
+    /// Counters, gauges, and per timer its values and their number.
+    fn look(&mut self) -> (BTreeMap<String, f64>, BTreeMap<String, f64>, Shown) {
+        self.flip();
+        let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+        let numbers =
+            |view: NumberView| view.iter().map(|(key, value)| (text(key), *value)).collect();
+        let timers = self.interval.timers();
+        let timers = timers.iter().map(|(key, timer)| {
+            let mut values = timer.first.to_vec();
+            values.sort_by(f64::total_cmp);
+            (text(key), (values, timer.total))
+        });
+        (numbers(self.interval.counters()), numbers(self.interval.gauges()), timers.collect())
+    }
+
+    fn delete(&mut self, kind: Deletable, argument: &str) -> BTreeSet<String> {
+        self.flip();
+        let deleted = self.interval.delete(kind, &[argument.as_bytes().to_vec()]).remove(0);
+        let keys: BTreeSet<String> =
+            deleted.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+        assert_eq!(keys.len(), deleted.len(), "each is named once");
+        keys
+    }
+
     fn close(&mut self, timestamp_s: u64) -> Vec<Rows> {
         self.flip();
         self.interval.close(timestamp_s, &BookEntries::default())
@@ -225,6 +294,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just("my.packets_received.too".to_owned()),
         1 => Just("a.key.that.does.not.fit.into.its.slot".to_owned()),
     ];
+    let deletable =
+        prop_oneof![Just(Deletable::Counters), Just(Deletable::Timers), Just(Deletable::Gauges)];
+    let argument = prop_oneof![
+        4 => (0..7_u32).prop_map(|number| format!("k{number}")),
+        1 => Just("my.*".to_owned()),
+        1 => Just("a.key.that.*".to_owned()),
+        1 => Just("statsd.*".to_owned()),
+        1 => Just("statsd.metrics_received".to_owned()),
+        1 => Just("*".to_owned()),
+    ];
     prop_oneof![
         12 => (0..WORKERS, key, kind, -5..5_i32, any::<bool>()).prop_map(
             |(worker, key, kind, number, is_signed)| {
@@ -232,6 +311,8 @@ fn step() -> impl Strategy<Value = Step> {
             }
         ),
         2 => Just(Step::Flip),
+        2 => Just(Step::Look),
+        2 => (deletable, argument).prop_map(|(kind, argument)| Step::Delete(kind, argument)),
         2 => (0..3_u64).prop_map(Step::Close),
     ]
 }
@@ -265,6 +346,16 @@ proptest! {
                     model.add(key, *kind, *number, *is_signed);
                 }
                 Step::Flip => subject.flip(),
+                Step::Look => {
+                    let (counters, gauges, timers) = subject.look();
+                    prop_assert_eq!(counters, model.counters.clone());
+                    prop_assert_eq!(gauges, model.gauges.clone());
+                    prop_assert_eq!(timers, model.shown());
+                }
+                Step::Delete(kind, argument) => {
+                    let deleted = subject.delete(*kind, argument);
+                    prop_assert_eq!(deleted, model.delete(*kind, argument));
+                }
                 Step::Close(missed) => {
                     timestamp_s += INTERVAL_S * (1 + missed);
                     let parts = subject.close(timestamp_s);

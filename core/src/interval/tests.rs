@@ -115,10 +115,10 @@ fn an_own_counter_that_is_deleted_counts_from_zero() {
     assert_eq!(daemon.counters(), pairs(&[("b", 1.0)]));
     daemon.receive(0, "b:1|c\nb:1|c\n");
     let after =
-        pairs(&[("b", 3.0), ("statsd.packets_received", 1.0), ("statsd.metrics_received", 2.0)]);
+        pairs(&[("b", 3.0), ("statsd.metrics_received", 2.0), ("statsd.packets_received", 1.0)]);
     assert_eq!(daemon.counters(), after);
     let rows = daemon.close(10);
-    assert_eq!(rows[0].counters, [3.0, 0.0, 1.0, 2.0], "b and the own ones, in order of return");
+    assert_eq!(rows[0].counters, [3.0, 2.0, 1.0, 0.0], "b and the own ones, in order of return");
     daemon.receive(0, "b:1|c\n");
     assert!(daemon.counters().contains(&("statsd.packets_received".to_owned(), 1.0)));
 }

@@ -173,6 +173,22 @@ mod tests {
     }
 
     #[test]
+    fn however_a_text_is_cut_its_commands_are_the_same() {
+        let text = "health\r\nhelp\n delgauges a b.*\nconfig\nnonsense";
+        let whole = commands(&[text]);
+        assert_eq!(whole.len(), 5);
+        for first in 1..text.len() {
+            for second in first..text.len() {
+                let pieces = [&text[..first], &text[first..second], &text[second..]];
+                // A piece of blanks alone would be a command of its own.
+                if pieces.iter().all(|piece| !piece.trim().is_empty()) {
+                    assert_eq!(commands(&pieces), whole, "{pieces:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn words_are_cut_at_single_spaces_and_case_matters() {
         let names = |names: &[&str]| Command::Delete {
             kind: Deletable::Gauges,
