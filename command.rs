@@ -7,10 +7,12 @@ pub(crate) mod arguments;
 mod check;
 mod configuration;
 mod daemon;
+mod log;
 mod query;
 mod segment;
 mod reload;
 mod spool_place;
+mod title;
 mod watch;
 
 use std::io::{self, Write};

@@ -1,6 +1,5 @@
 //! `floe`, `floe ingest`, `floe export`: start, say where, wait for the signal, drain.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -10,13 +9,16 @@ use floe_core::config::settings::Settings;
 use floe_io::clock::monotonic_ns;
 use floe_io::daemon::{Daemon, Halves, StartError};
 use floe_io::ingest::stream::listener::StreamAddress;
+use floe_io::service_manager;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing::{debug, info, warn};
 
 use super::arguments::DaemonArguments;
+use super::log::Log;
 use super::reload::{self, ConfigurationFile};
+use super::title::ProcessTitle;
 use super::watch::{Event, Events};
 use super::{Failure, spool_place};
 
@@ -31,10 +33,12 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     let mut events = Events::of(signals).map_err(Failure::failed)?;
     let (mut file, loaded) = ConfigurationFile::open(arguments)?;
     let Loaded { settings, warnings, .. } = &loaded;
-    start_log(settings);
+    let process = Process { title: ProcessTitle::read(), log: Log::start(settings) };
+    process.title.apply(&settings.title);
     for warning in warnings {
         warn!("{warning}");
     }
+    raise_file_limit();
     if halves == Halves::Export && settings.backends.is_empty() {
         let nothing = anyhow!("nothing to export: no backend is configured; set [[backends]]");
         return Err(Failure::refused(nothing));
@@ -46,17 +50,41 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     let ready_file = ready_file.map_err(Failure::failed)?;
     let mut daemon = Daemon::start(&loaded, &spool, halves).map_err(refused_or_failed)?;
     tell_start(settings, &spool, &daemon);
+    service_manager::tell_ready("receiving");
     if let Some(ready_file) = ready_file {
         ready_file.finish(&spool, &daemon).map_err(Failure::failed)?;
     }
     events.watch(watched(file.as_ref(), settings));
-    let signal = reload_until_stopped(&mut events, &mut daemon, &mut file, arguments);
+    let signal = reload_until_stopped(&mut events, &mut daemon, &mut file, arguments, &process);
+    service_manager::tell_stopping();
     info!(signal, "drain started");
     let started_ns = monotonic_ns();
     std::thread::spawn(move || end_at_second_interrupt(events, started_ns));
     daemon.stop();
     info!("daemon stopped");
     Ok(())
+}
+
+/// Opens as many files as the system lets us: connections, segments and backends need them.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        debug!(%error, "limit of open files not raised");
+    }
+}
+
+/// What the process shows of itself.
+struct Process {
+    title: ProcessTitle,
+    log: Log,
+}
+
+impl Process {
+    fn apply(&self, settings: &Settings) {
+        self.log.apply(settings);
+        self.title.apply(&settings.title);
+    }
 }
 
 /// The file to watch, if it shall be.
@@ -71,6 +99,7 @@ fn reload_until_stopped(
     daemon: &mut Daemon,
     file: &mut Option<ConfigurationFile>,
     arguments: &DaemonArguments,
+    process: &Process,
 ) -> i32 {
     loop {
         let is_asked_for = match events.next() {
@@ -82,14 +111,20 @@ fn reload_until_stopped(
             info!("nothing to read again: started without a configuration file");
             continue;
         };
-        match known.read_again(arguments, is_asked_for) {
-            Ok(None) => {}
+        let read = known.read_again(arguments, is_asked_for);
+        if !matches!(read, Ok(None)) {
+            service_manager::tell_reloading();
+        }
+        match read {
+            Ok(None) => continue,
             Ok(Some(loaded)) => {
+                process.apply(&loaded.settings);
                 reload::apply(daemon, &loaded);
                 events.watch(watched(file.as_ref(), &loaded.settings));
             }
             Err(failure) => reload::refuse(daemon, &failure),
         }
+        service_manager::tell_ready("receiving");
     }
 }
 
@@ -114,17 +149,6 @@ fn end_at_second_interrupt(mut events: Events, started_ns: u64) {
         }
         info!(signal, "drain goes on");
     }
-}
-
-fn start_log(settings: &Settings) {
-    let level = if settings.debug { "debug" } else { "info" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
 }
 
 fn tell_start(settings: &Settings, spool: &Path, daemon: &Daemon) {

@@ -47,6 +47,7 @@ use crate::ingest::DatagramSink;
 use crate::ingest::intake::Intake;
 use crate::ingest::stream::acceptor::AcceptorCounts;
 use crate::ingest::worker::WorkerSignals;
+use crate::service_manager;
 
 /// Longest sleep between two looks at the clock, ms: a step of the wall clock is seen within it.
 const SLEEP_MS_MAX: u64 = 1_000;
@@ -142,6 +143,9 @@ pub struct Coordinator {
     newest_input_ms: Option<u64>,
     is_refused: bool,
     pages_unbalanced: u64,
+    /// The service manager wants to hear that this thread is alive: told at each look at the clock,
+    /// once a second at least.
+    is_watched: bool,
 }
 
 impl Coordinator {
@@ -162,6 +166,7 @@ impl Coordinator {
             newest_input_ms: None,
             is_refused: false,
             pages_unbalanced: 0,
+            is_watched: service_manager::watchdog().is_some(),
         }
     }
 
@@ -188,6 +193,9 @@ impl Coordinator {
     }
 
     fn look_at_clock(&mut self) {
+        if self.is_watched {
+            service_manager::tell_alive();
+        }
         let now_ms = wall_ms();
         if self.grid.is_step_back(now_ms) {
             warn!("clock set back: intervals follow it, and timestamps are used again");

@@ -3,8 +3,8 @@
 //! `keyFlush` and the console backend begin their text so, in local time. The name of the zone in
 //! brackets is its abbreviation, but for UTC, where Node writes it out.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 
 /// The date of `seconds` since the epoch in the zone of this machine.
 #[must_use]
@@ -12,9 +12,19 @@ pub fn javascript_date(seconds: u64) -> String {
     date_in(seconds, TimeZone::system())
 }
 
-fn date_in(seconds: u64, zone: TimeZone) -> String {
+/// The date of a line for syslog, as RFC 3164 has it: `Nov  2 06:53:01`, in local time.
+#[must_use]
+pub fn syslog_date(seconds: u64) -> String {
+    zoned(seconds, TimeZone::system()).strftime("%b %e %H:%M:%S").to_string()
+}
+
+fn zoned(seconds: u64, zone: TimeZone) -> ZonedDateTime {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    let zoned = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).to_zoned_datetime(zone);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).to_zoned_datetime(zone)
+}
+
+fn date_in(seconds: u64, zone: TimeZone) -> String {
+    let zoned = zoned(seconds, zone);
     let name = match zoned.strftime("%Z").to_string() {
         utc if utc == "UTC" => "Coordinated Universal Time".to_owned(),
         name => name,

@@ -21,6 +21,8 @@ pub mod ingest;
 pub mod coordinator;
 /// Segments of the spool become points at a Carbon.
 pub mod export;
+/// What the service manager is told.
+pub mod service_manager;
 /// The admin port.
 pub mod admin;
 /// Start and stop of the whole.
