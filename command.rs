@@ -5,6 +5,7 @@
 /// What may be said on the command line.
 pub(crate) mod arguments;
 mod check;
+mod config;
 mod configuration;
 mod daemon;
 mod log;
@@ -69,6 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Export(daemon) => daemon::run(&daemon, Halves::Export),
         Command::Query(query) => to_stdout(|out| query::run(&query, out)),
         Command::Check(check) => to_stdout(|out| check::run(&check, out)),
+        Command::Config(config) => to_stdout(|out| config::run(&config, out)),
         Command::Segment { command: SegmentCommand::Show { files } } => {
             to_stdout(|out| segment::show(&files, out))
         }

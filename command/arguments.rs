@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Say what a configuration means; exit 0 or 2
     Check(CheckArguments),
+    /// Print a configuration as TOML
+    Config(ConfigArguments),
     /// Look at segment files
     Segment {
         /// What to do with them.
@@ -83,6 +85,21 @@ pub(crate) struct QueryArguments {
 pub(crate) struct CheckArguments {
     /// A statsd config.js, or floe's own TOML
     pub(crate) config: PathBuf,
+}
+
+/// Which configuration to print.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ConfigArguments {
+    /// Every key with its default and what it does
+    #[arg(long)]
+    pub(crate) defaults: bool,
+    /// The TOML that means the same as FILE, a statsd config.js for instance
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+    /// The page docs/configuration.md
+    #[arg(long, hide = true)]
+    pub(crate) markdown: bool,
 }
 
 /// What to do with segment files.

@@ -2,16 +2,21 @@
 
 use std::io::Write;
 
-use floe_core::config::describe;
+use floe_core::config::{Loaded, describe};
 
 use super::arguments::CheckArguments;
 use super::{Failure, configuration};
 
 pub(super) fn run(arguments: &CheckArguments, out: &mut dyn Write) -> Result<(), Failure> {
     let loaded = configuration::load(Some(&arguments.config))?;
-    write!(out, "{}", describe(&loaded.settings)).map_err(Failure::failed)?;
+    out.write_all(text(&loaded).as_bytes()).map_err(Failure::failed)
+}
+
+/// Every setting, and every warning.
+pub(super) fn text(loaded: &Loaded) -> String {
+    let mut text = describe(&loaded.settings);
     for warning in &loaded.warnings {
-        writeln!(out, "warning: {warning}").map_err(Failure::failed)?;
+        text.push_str(&format!("warning: {warning}\n"));
     }
-    Ok(())
+    text
 }

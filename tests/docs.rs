@@ -87,6 +87,13 @@ fn every_setting_of_the_page_is_read_by_the_code() {
 }
 
 #[test]
+fn the_page_of_settings_is_the_one_the_binary_prints() {
+    let printed = floe_output(["config", "--markdown"]);
+    let is_same = String::from_utf8_lossy(&printed.stdout) == read("docs/configuration.md");
+    assert!(is_same, "run: target/debug/floe config --markdown > docs/configuration.md");
+}
+
+#[test]
 fn every_configuration_shown_is_accepted() {
     let folder = tempfile::tempdir().expect("the machine has a temporary folder");
     let blocks = blocks();

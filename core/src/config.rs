@@ -53,15 +53,22 @@ mod process;
 mod listing;
 /// What `floe check` prints.
 pub mod describe;
+/// Settings written as TOML.
+pub mod to_toml;
+/// Every key, with what it does.
+pub mod keys;
 
 pub use describe::describe;
 pub use error::ConfigError;
+pub use keys::{annotated_defaults, markdown};
 pub use own::ingest_mode;
+pub use to_toml::to_toml;
 
 use settings::{
     Health, IdleSettings, IngestSettings, LogBackend, LogFormat, LogLevel, LogSettings,
     NamespaceSettings, Settings, StreamLimits, Title,
 };
+use value::Value;
 use walk::{Notes, Rules, Table};
 
 /// Console port of the reference daemon.
@@ -258,6 +265,7 @@ fn read_console(
     settings: &mut Settings,
 ) -> Result<(), ConfigError> {
     settings.mgmt_address = match root.take_truthy("mgmt_address") {
+        Some(field) if matches!(field.value(), Value::Text(text) if text == "*") => None,
         Some(field) => Some(listeners::ip_address(&field, false)?),
         None if source == Source::ConfigJs => None,
         None => Some(LOOPBACK.to_owned()),

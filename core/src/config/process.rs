@@ -81,12 +81,14 @@ pub(super) fn log_format_text(format: LogFormat) -> &'static str {
     named.expect("every format has its word in FORMATS").0
 }
 
-/// `title`: absent means the reference's own with its file, and no change with ours.
+/// `title`: absent means the reference's own with its file, and no change with ours; true is the
+/// reference's own in both.
 pub(super) fn title(root: &mut Table<'_>, source: Source) -> Result<Title, ConfigError> {
     let absent = if source == Source::ConfigJs { Title::Reference } else { Title::Unchanged };
     let Some(field) = root.take("title") else { return Ok(absent) };
     match field.value() {
         Value::Flag(false) => Ok(Title::Unchanged),
+        Value::Flag(true) => Ok(Title::Reference),
         Value::Text(text) if text.contains('\0') => Err(field.refused("a text or false")),
         Value::Text(text) if !text.is_empty() => Ok(Title::Text(text.clone())),
         Value::Text(_) => Ok(Title::Unchanged),

@@ -8,6 +8,7 @@ mod expressions;
 mod own_file;
 /// Texts that are refused, and the sentence given.
 mod refusals;
+mod written;
 /// Any text at all.
 mod any_text;
 /// The listing of `floe check`.
