@@ -177,36 +177,42 @@ fn every_variable_of_the_page_is_known_to_the_binary() {
 }
 
 /// The page numbers every deviation; those that recorded cases show are those of the list that the
-/// replay of the cases is judged by.
+/// replay of the cases is judged by, and the row of each names its cases.
 #[test]
 fn deviations_of_the_page_are_those_of_the_recorded_cases() {
     let page = read("docs/protocol.md");
-    let rows: Vec<Vec<&str>> = page
+    let rows: Vec<(u32, &str)> = page
         .lines()
         .filter(|line| line.starts_with("| D"))
-        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .map(|line| (number_of(line.split(" | ").next().unwrap_or_default()), line))
         .collect();
-    let numbers: Vec<u32> = rows.iter().map(|row| number_of(row[0])).collect();
-    assert!(numbers.is_sorted_by(|one, next| one < next), "in order, each once: {numbers:?}");
+    let numbers: BTreeSet<u32> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers.len(), rows.len(), "each number once: {numbers:?}");
     assert!(40 <= numbers.len(), "the tables were read: {numbers:?}");
-    let shown: Vec<(u32, String)> = rows
-        .iter()
-        .filter(|row| row.len() == 4)
-        .map(|row| (number_of(row[0]), row[1].trim_matches('`').to_owned()))
-        .collect();
     let list: Vec<serde_json::Value> =
         serde_json::from_str(&read("tests/golden/deviations.json")).expect("the list is JSON");
-    let listed: Vec<(u32, String)> = list
+    let unnamed: Vec<String> = list
         .iter()
-        .map(|entry| {
-            let number = entry["deviation"].as_u64().and_then(|number| number.try_into().ok());
-            (number.expect("a number"), entry["name"].as_str().expect("a name").to_owned())
+        .filter_map(|entry| {
+            let number = entry["deviation"].as_u64().expect("a number");
+            let name = entry["name"].as_str().expect("a name");
+            let row = rows.iter().find(|(known, _)| u64::from(*known) == number);
+            let is_named = row.is_some_and(|(_, row)| row.contains(&format!("`{name}`")));
+            (!is_named).then(|| format!("D{number} does not name `{name}`"))
         })
         .collect();
-    assert_eq!(shown, listed, "left: docs/protocol.md, right: deviations.json");
+    assert!(unnamed.is_empty(), "{unnamed:#?}");
+    let listed: BTreeSet<&str> = list.iter().filter_map(|entry| entry["name"].as_str()).collect();
+    let shown = rows.iter().flat_map(|(_, row)| match row.split(" | ").collect::<Vec<_>>()[..] {
+        [_, cases, _, _] => cases.split('`').skip(1).step_by(2).collect(),
+        _ => Vec::new(),
+    });
+    let unlisted: Vec<&str> = shown.filter(|name| !listed.contains(name)).collect();
+    assert!(unlisted.is_empty(), "not in deviations.json: {unlisted:?}");
 }
 
 fn number_of(cell: &str) -> u32 {
+    let cell = cell.trim_matches(['|', ' ']);
     cell.strip_prefix('D').and_then(|digits| digits.parse().ok()).expect("a D and a number")
 }
 
