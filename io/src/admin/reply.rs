@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use floe_core::inspect::{Inspected, Options, inspect_table};
 use floe_core::interval::Deletable;
 use floe_core::interval::view::{NumberView, TimerView};
+use tracing::info;
 
 use super::asking::Asking;
 use super::command::Command;
@@ -92,7 +93,12 @@ pub(super) fn answer(
         Command::Unknown => reply.push("ERROR\n")?,
         Command::Help => reply.push(HELP)?,
         Command::Health(to) => {
-            let word = if face.health(to) { "up" } else { "down" };
+            let before = face.health(None);
+            let is_healthy = face.health(to);
+            let word = if is_healthy { "up" } else { "down" };
+            if before != is_healthy {
+                info!(health = word, "health switched by the console");
+            }
             reply.push(&format!("health: {word}\n"))?;
         }
         Command::Config => {
@@ -178,6 +184,10 @@ fn delete(
         let asked = names.clone();
         let request = |asker| Request::Delete { kind, names: asked, asker };
         let deleted: Deleted = asking.ask(request).ok_or(Ended::Closing)?;
+        let series: usize = deleted.iter().map(Vec::len).sum();
+        if series != 0 {
+            info!(kind = ?kind, series, "series deleted by the console");
+        }
         for (name, keys) in names.iter().zip(deleted) {
             if keys.is_empty() {
                 reply.push(&format!("metric {} not found\n", harmless(name)))?;
