@@ -248,7 +248,7 @@ fn switches_hold_at_once_and_what_cannot_change_is_said() {
         }
         // Beyond the flush that was open.
         carbon.wait_points("points", BOUND, Protocol::Text, |points| {
-            1 <= series(points, "other.numStats").len()
+            !series(points, "other.numStats").is_empty()
         });
         carbon.take_points(Protocol::Text);
         send(udp, ["odd key:1|c"]);

@@ -13,8 +13,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use support::config_js::Style;
 use support::daemon::Ingest;
-use support::player::{Style, differences, play};
+use support::difference::differences;
+use support::player::play;
 use support::situation::{self, Situation};
 
 mod support;

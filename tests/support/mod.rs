@@ -32,3 +32,7 @@ pub(crate) mod clients;
 pub(crate) mod situation;
 /// Plays a situation on a daemon.
 pub(crate) mod player;
+/// What differs between two plays.
+pub(crate) mod difference;
+/// A `config.js` as people write it.
+pub(crate) mod config_js;

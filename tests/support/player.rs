@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Map, Value};
 
 use super::carbon::{self, Protocol, RecordingCarbon};
+use super::config_js::{Style, write_config};
 use super::daemon::{Daemon, Ingest, Launch};
 use super::situation::{Act, Exit, Flush, Reply, Situation};
 use super::{ports, wait};
@@ -44,13 +45,6 @@ const NOTICED: [&str; 4] = [
     "configuration refused",
     "nothing has changed",
 ];
-
-/// How the `config.js` is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    Json,
-    Example,
-}
 
 /// A daemon on the stage.
 struct Stage {
@@ -88,101 +82,6 @@ pub(crate) fn play(
         }
     }
     (played, problems)
-}
-
-/// What differs between what was seen before and now.
-pub(crate) fn differences(recorded: &Situation, played: &Situation) -> Vec<String> {
-    let mut found = Vec::new();
-    for (index, (before, now)) in recorded.play.iter().zip(&played.play).enumerate() {
-        for difference in act_differences(before, now) {
-            found.push(format!("act {}: {difference}", index + 1));
-        }
-    }
-    found
-}
-
-fn act_differences(before: &Act, now: &Act) -> Vec<String> {
-    let differ = |before: &dyn std::fmt::Debug, now: &dyn std::fmt::Debug| {
-        vec![format!("recorded {before:?}\n     seen     {now:?}")]
-    };
-    match (before, now) {
-        (Act::Flush { seen: Some(before), .. }, Act::Flush { seen: Some(now), .. }) => {
-            flush_differences(before, now)
-        }
-        (Act::Ask { seen: Some(before), compare, .. }, Act::Ask { seen: Some(now), .. }) => {
-            let is_same = before.closes == now.closes
-                && match compare.as_deref() {
-                    Some("template") => template(&before.text) == template(&now.text),
-                    Some("lines") => {
-                        before.text.lines().all(|line| now.text.lines().any(|seen| seen == line))
-                    }
-                    _ => before.text == now.text,
-                };
-            if is_same { Vec::new() } else { differ(before, now) }
-        }
-        (Act::Exit { seen: Some(before) }, Act::Exit { seen: Some(now) }) if before != now => {
-            differ(before, now)
-        }
-        (Act::Rows { seen: Some(before), .. }, Act::Rows { seen: Some(now), .. })
-        | (Act::Sink { seen: Some(before), .. }, Act::Sink { seen: Some(now), .. })
-        | (Act::Print { seen: Some(before), .. }, Act::Print { seen: Some(now), .. })
-            if before != now =>
-        {
-            differ(before, now)
-        }
-        (Act::Title { seen: Some(before) }, Act::Title { seen: Some(now) }) if before != now => {
-            differ(before, now)
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The multiset comparison: first equal text, then equal numbers, the rest are differences.
-fn flush_differences(before: &Flush, now: &Flush) -> Vec<String> {
-    let mut got: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for line in &now.lines {
-        let (name, value) = line.rsplit_once(' ').unwrap_or((line, ""));
-        got.entry(name).or_default().push(value);
-    }
-    let mut found = Vec::new();
-    for line in &before.lines {
-        let (name, value) = line.rsplit_once(' ').unwrap_or((line, ""));
-        let values = got.entry(name).or_default();
-        let place = values.iter().position(|seen| *seen == value || same_number(seen, value));
-        match place {
-            Some(at) => drop(values.swap_remove(at)),
-            None => found.push(format!("- {line}")),
-        }
-    }
-    for (name, values) in got {
-        found.extend(values.into_iter().map(|value| format!("+ {name} {value}")));
-    }
-    if before.names != now.names {
-        found.push(format!("names {:?}, seen {:?}", before.names, now.names));
-    }
-    found
-}
-
-fn same_number(one: &str, other: &str) -> bool {
-    match (carbon::number(one), carbon::number(other)) {
-        (Some(one), Some(other)) => one == other || (one.is_nan() && other.is_nan()),
-        _ => false,
-    }
-}
-
-/// `text` with every run of digits as `<int>`.
-fn template(text: &str) -> String {
-    let mut shape = String::new();
-    let mut was_digit = false;
-    for char in text.replace("<int>", "0").chars() {
-        if !char.is_ascii_digit() {
-            shape.push(char);
-        } else if !was_digit {
-            shape.push_str("<int>");
-        }
-        was_digit = char.is_ascii_digit();
-    }
-    shape
 }
 
 impl Stage {
@@ -601,48 +500,4 @@ fn fill_text(text: &str, places: &BTreeMap<&'static str, Value>) -> String {
         text = text.replace(place, &value);
     }
     text
-}
-
-/// The text of a `config.js`.
-pub(crate) fn write_config(config: &Map<String, Value>, style: Style) -> String {
-    let (head, tail) = match style {
-        Style::Json => ("{\n  ", "\n}\n"),
-        Style::Example => {
-            ("/* written by the test:\n   { not: \"a config\" } */\n// one line\n{\n  ", ",\n}\n")
-        }
-    };
-    let rows: Vec<String> = config
-        .iter()
-        .map(|(key, value)| match style {
-            Style::Json => format!("{}: {value}", Value::from(key.as_str())),
-            Style::Example => format!("{}: {}", bare_key(key), loose(value)),
-        })
-        .collect();
-    format!("{head}{}{tail}", rows.join("\n, "))
-}
-
-/// A value as the reference's example writes it: bare keys, single quotes.
-fn loose(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let fields: Vec<String> = map
-                .iter()
-                .map(|(key, value)| format!("{}: {}", bare_key(key), loose(value)))
-                .collect();
-            format!("{{ {} }}", fields.join(", "))
-        }
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(loose).collect::<Vec<_>>().join(", "))
-        }
-        Value::String(text) => {
-            format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-        }
-        _ => value.to_string(),
-    }
-}
-
-fn bare_key(key: &str) -> String {
-    let is_identifier = key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && key.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
-    if is_identifier { key.to_owned() } else { Value::from(key).to_string() }
 }

@@ -101,8 +101,9 @@ pub(super) fn document(settings: &Settings) -> Document {
     let mut document = Document::default();
     let servers = listen(&mut document.top, listeners, streams);
     let percents = thresholds.iter().map(|threshold| number_text(threshold.percent));
+    let console_address = mgmt_address.as_deref().unwrap_or("*");
     document.top.extend([
-        ("mgmt_address", quoted(mgmt_address.as_deref().unwrap_or("*"))),
+        ("mgmt_address", quoted(console_address)),
         ("mgmt_port", mgmt_port.to_string()),
         ("flushInterval", flush_interval_ms.to_string()),
         ("percentThreshold", list(percents)),
@@ -112,30 +113,21 @@ pub(super) fn document(settings: &Settings) -> Document {
         ("flush_counts", namespace.flush_counts.to_string()),
     ]);
     idle_keys(&mut document.top, *idle);
-    if let Some(RepeaterSettings { targets, protocol }) = repeater {
-        document.top.push(("repeater", list(targets.iter().map(|target| target_table(target)))));
-        document.top.push(("repeaterProtocol", quoted(repeater_protocol_text(*protocol))));
-    }
+    document.top.extend(repeater.iter().flat_map(repeater_keys));
     document.top.extend([
         ("books", books.to_string()),
         ("debug", debug.to_string()),
         ("dumpMessages", dump_messages.to_string()),
         ("title", title_value(title)),
-        ("healthStatus", quoted(if *health == Health::Up { "up" } else { "down" })),
+        ("healthStatus", health_value(*health)),
         ("automaticConfigReload", automatic_config_reload.to_string()),
     ]);
     for keys in servers {
         document.table("[servers]", keys);
     }
-    for Histogram { metric, bins } in histograms {
-        let limit = |limit: f64| if limit.is_finite() { number_text(limit) } else { quoted("inf") };
-        let bins = list(bins.iter().map(|bin| limit(bin.limit)));
-        document.table("[histogram]", vec![("metric", quoted(metric)), ("bins", bins)]);
-    }
+    histograms.iter().for_each(|each| document.table("[histogram]", histogram_keys(each)));
     document.table("graphite", namespace_keys(namespace));
-    for backend in backends {
-        backend_tables(&mut document, backend);
-    }
+    backends.iter().for_each(|backend| backend_tables(&mut document, backend));
     if let Some(console) = console_backend {
         document.table("console", vec![("prettyprint", console.is_pretty.to_string())]);
     }
@@ -187,6 +179,17 @@ fn listener_keys(listener: &Listener) -> Keys {
     keys
 }
 
+fn histogram_keys(Histogram { metric, bins }: &Histogram) -> Keys {
+    let limit = |limit: f64| if limit.is_finite() { number_text(limit) } else { quoted("inf") };
+    let bins = list(bins.iter().map(|bin| limit(bin.limit)));
+    vec![("metric", quoted(metric)), ("bins", bins)]
+}
+
+fn repeater_keys(RepeaterSettings { targets, protocol }: &RepeaterSettings) -> Keys {
+    let targets = list(targets.iter().map(|target| target_table(target)));
+    vec![("repeater", targets), ("repeaterProtocol", quoted(repeater_protocol_text(*protocol)))]
+}
+
 fn idle_keys(top: &mut Keys, idle: IdleSettings) {
     let IdleSettings { delete_counters, delete_timers, delete_sets, delete_gauges, gauges_max_ttl } =
         idle;
@@ -197,6 +200,10 @@ fn idle_keys(top: &mut Keys, idle: IdleSettings) {
         ("deleteGauges", delete_gauges.to_string()),
         ("gaugesMaxTTL", gauges_max_ttl.to_string()),
     ]);
+}
+
+fn health_value(health: Health) -> String {
+    quoted(if health == Health::Up { "up" } else { "down" })
 }
 
 fn title_value(title: &Title) -> String {

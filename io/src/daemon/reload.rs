@@ -81,6 +81,11 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         changes.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
     };
     let report = ReloadReport { applied: named(&changes), needs_restart: named(&fixed) };
+    (effective(current, asked), report)
+}
+
+/// What is asked for, but for what cannot change.
+fn effective(current: &Settings, asked: &Settings) -> Settings {
     let mut effective = asked.clone();
     effective.listeners.clone_from(&current.listeners);
     effective.streams.clone_from(&current.streams);
@@ -89,7 +94,7 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
     effective.mgmt_port = current.mgmt_port;
     effective.spool.path.clone_from(&current.spool.path);
     effective.ingest.clone_from(&current.ingest);
-    (effective, report)
+    effective
 }
 
 #[cfg(test)]
