@@ -1,6 +1,7 @@
 //! Claims: connections are read line by line on both receive paths, none of what a client may do
 //! harms another, and what is queued at a stop is taken. Method: a worker on its thread with an
 //! acceptor before it, real TCP and Unix connections, a sink that records.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail it by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use floe_core::config::settings::{IngestMode, StreamLimits, StreamListener};
 use floe_core::limits::DATAGRAM_SLACK_BYTES;
 use floe_io::ingest::stream::acceptor::{Acceptor, AcceptorCounts, StreamWorker};
@@ -76,8 +77,8 @@ impl Subject {
     ) -> Self {
         let signals = Arc::new(WorkerSignals::new().unwrap());
         let inbox = Arc::new(StreamInbox::default());
-        let (lines_sender, lines) = unbounded();
-        let (counts_sender, counts) = unbounded();
+        let (lines_sender, lines) = bounded(1 << 18);
+        let (counts_sender, counts) = bounded(1 << 18);
         let (started_sender, started) = bounded(1);
         let plan = WorkerPlan {
             index: 0,
