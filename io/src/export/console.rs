@@ -64,7 +64,7 @@ impl ConsoleBackend {
     pub(crate) fn start(settings: ConsoleBackendSettings) -> io::Result<Self> {
         let (flushes, received) = bounded(1);
         let (ended, printed) = bounded(0);
-        let thread = std::thread::Builder::new().name("console".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("print".to_owned()).spawn(move || {
             serve(&received, settings);
             drop(ended);
         })?;
