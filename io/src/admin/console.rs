@@ -234,18 +234,18 @@ impl Guests {
         if staying < most {
             return true;
         }
-        let is_crowded = 2 * most <= self.guests.len();
-        let least_ns = duration_ns(self.limits.idle_before_giving_way);
-        let staying = self.guests.iter_mut().filter(|guest| !guest.is_leaving);
-        let idle = staying.filter_map(|guest| Some((guest.activity.idle_ns()?, guest)));
-        let idlest = idle.filter(|(idle_ns, _)| least_ns <= *idle_ns).max_by_key(|(ns, _)| *ns);
-        match idlest {
-            Some((_, guest)) if !is_crowded => {
-                guest.dismiss();
-                true
-            }
-            _ => false,
+        // Those told to go are on their way; should they linger, nobody else comes in.
+        if 2 * most <= self.guests.len() {
+            return false;
         }
+        let idle_ns = self.guests.iter().map(|guest| match guest.is_leaving {
+            true => None,
+            false => guest.activity.idle_ns(),
+        });
+        let least_ns = duration_ns(self.limits.idle_before_giving_way);
+        let Some(index) = idlest(idle_ns, least_ns) else { return false };
+        self.guests[index].dismiss();
+        true
     }
 
     fn start(&self, stream: TcpStream) -> io::Result<Guest> {
@@ -261,6 +261,12 @@ impl Guests {
         })?;
         Ok(Guest { stream: seen, activity, thread, is_leaving: false })
     }
+}
+
+/// Index of the one that has been idle longest, `least_ns` at the least; `None` = at work.
+fn idlest(idle_ns: impl Iterator<Item = Option<u64>>, least_ns: u64) -> Option<usize> {
+    let idle = idle_ns.enumerate().filter_map(|(index, idle_ns)| Some((idle_ns?, index)));
+    idle.filter(|(idle_ns, _)| least_ns <= *idle_ns).max().map(|(_, index)| index)
 }
 
 impl Drop for Guests {
