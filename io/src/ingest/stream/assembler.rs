@@ -43,9 +43,9 @@ impl LineAssembler {
             at = end + 1;
         }
         if let Some(last) = memrchr(b'\n', &data[at..]) {
-            sink.lines(&buffer[at..], last + 1);
-            has_line = true;
-            at += last + 1;
+            let len = last + 1;
+            has_line |= hand_over(&buffer[at..], len, line_bytes_max, counts, sink);
+            at += len;
         }
         counts.stream_reads += u64::from(has_line);
         self.keep(&data[at..], line_bytes_max, counts);
@@ -95,6 +95,40 @@ impl LineAssembler {
             self.rest.extend_from_slice(tail);
         }
     }
+}
+
+/// Hands on the whole lines in the first `len` bytes of `buffer`, but for those that are too long;
+/// whether there were others.
+fn hand_over(
+    buffer: &[u8],
+    len: usize,
+    line_bytes_max: usize,
+    counts: &mut ReceiveCounts,
+    sink: &mut impl DatagramSink,
+) -> bool {
+    if len <= line_bytes_max + 1 {
+        // Together no longer than one line may be: by default every read is.
+        sink.lines(buffer, len);
+        return true;
+    }
+    let (mut start, mut at, mut has_line) = (0, 0, false);
+    while at < len {
+        let end = at + memchr(b'\n', &buffer[at..len]).unwrap_or(len - at - 1);
+        if line_bytes_max < end - at {
+            counts.lines_too_long += 1;
+            if start < at {
+                sink.lines(&buffer[start..], at - start);
+            }
+            start = end + 1;
+        } else {
+            has_line = true;
+        }
+        at = end + 1;
+    }
+    if start < len {
+        sink.lines(&buffer[start..], len - start);
+    }
+    has_line
 }
 
 #[cfg(test)]
@@ -153,6 +187,9 @@ mod tests {
             &[&b"0123456789"[..], b"0123456789\na:1|c\n"][..],
             &[b"012345", b"6789\na:1|c\n"],
             &[b"01234567", b"89", b"0123\na:1|c\n"],
+            &[b"0123456789\na:1|c\n"],
+            &[b"a:1|c\n0123456789\n"],
+            &[b"a:1|c\n\n0123456789\n\n"],
         ] {
             let (lines, counts) = assembled(reads, 8);
             assert_eq!(lines, [b"a:1|c"], "{reads:?}");
@@ -179,6 +216,7 @@ mod tests {
         fn cuts_change_nothing(
             text in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..300),
             cuts in proptest::collection::vec(0_usize..300, 0..12),
+            line_bytes_max in 1_usize..40,
         ) {
             let mut ends: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
             ends.push(text.len());
@@ -186,12 +224,16 @@ mod tests {
             let mut start = 0;
             let reads = ends.into_iter().map(|end| &text[std::mem::replace(&mut start, end)..end]);
             let reads: Vec<&[u8]> = reads.filter(|read| !read.is_empty()).collect();
-            let (lines, counts) = assembled(&reads, 1_000);
+            let (lines, counts) = assembled(&reads, line_bytes_max);
             let mut expected: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-            let unfinished = expected.pop().is_some_and(|rest| !rest.is_empty());
-            expected.retain(|line| !line.is_empty());
+            let rest = expected.pop().unwrap_or_default();
+            let too_long = |line: &&[u8]| line_bytes_max < line.len();
+            let lines_too_long = expected.iter().copied().chain([rest]).filter(too_long).count();
+            expected.retain(|line| !line.is_empty() && !too_long(line));
             prop_assert_eq!(lines, expected);
-            prop_assert_eq!(counts.lines_unfinished, u64::from(unfinished));
+            prop_assert_eq!(counts.lines_too_long, lines_too_long as u64);
+            let is_unfinished = !rest.is_empty() && !too_long(&rest);
+            prop_assert_eq!(counts.lines_unfinished, u64::from(is_unfinished));
         }
     }
 }
