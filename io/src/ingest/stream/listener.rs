@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use floe_core::config::settings::StreamListener;
@@ -197,7 +197,7 @@ fn take_away_stale(path: &Path) -> Result<(), StreamBindError> {
     if !is_socket {
         return Err(failed(io::Error::from(io::ErrorKind::AlreadyExists)));
     }
-    match UnixStream::connect(path) {
+    match try_connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(failed)
         }
@@ -207,6 +207,13 @@ fn take_away_stale(path: &Path) -> Result<(), StreamBindError> {
     }
 }
 
+/// Connects without waiting: for room in the backlog of an owner that hangs one would wait for ever.
+fn try_connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = std::fs::symlink_metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
@@ -214,6 +221,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn unix(path: &Path, mode: Option<u32>) -> Result<OpenStream, StreamBindError> {
@@ -243,6 +252,19 @@ mod tests {
             format!("cannot bind {}: another server answers there; set \"socket\"", path.display());
         assert_eq!(error.to_string(), expected);
         drop(open);
+    }
+
+    #[test]
+    fn an_owner_that_hangs_is_an_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("floe.sock");
+        let owner = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        owner.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        owner.listen(0).unwrap();
+        // The backlog is full: whoever connects now waits.
+        let waiting = UnixStream::connect(&path).unwrap();
+        assert!(matches!(unix(&path, None), Err(StreamBindError::SocketInUse { .. })));
+        drop((waiting, owner));
     }
 
     #[test]
