@@ -25,6 +25,10 @@ use crate::clock::{NS_PER_S, monotonic_ns};
 use crate::ingest::worker::WorkerSignals;
 use crate::sys::WakeUp;
 
+/// Connections taken of one listener before the others, and the stop, are looked at again: a full
+/// backlog.
+const TURN_CONNECTIONS: usize = 1_024;
+
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -138,19 +142,21 @@ impl Desk {
             poll(&mut fds, None).ok();
             let is_stopping = !fds[0].revents().is_empty();
             drop(fds);
-            let is_well = (0..self.streams.len()).all(|index| self.accept_all(index));
+            // Every listener has its turn, also behind one that fails.
+            let failures =
+                (0..self.streams.len()).filter(|index| !self.accept_turn(*index)).count();
             if is_stopping {
                 return;
             }
-            if !is_well {
+            if 0 < failures {
                 stop.wait(ACCEPT_PAUSE);
             }
         }
     }
 
     /// Accepts what waits at one listener; `false` if the kernel has not enough left for it.
-    fn accept_all(&mut self, index: usize) -> bool {
-        loop {
+    fn accept_turn(&mut self, index: usize) -> bool {
+        for _ in 0..TURN_CONNECTIONS {
             match self.streams[index].accept() {
                 Ok(connection) => self.deal(connection),
                 Err(Errno::AGAIN) => return true,
@@ -165,6 +171,7 @@ impl Desk {
                 }
             }
         }
+        true
     }
 
     /// Gives a connection to the worker with the fewest.
@@ -183,7 +190,7 @@ impl Desk {
         let least = self.workers.iter().min_by_key(|worker| worker.inbox.open());
         let Some(worker) = least.cloned() else { return };
         if worker.inbox.put(connection).is_err() {
-            return self.refuse("connection refused: a worker has not taken those before");
+            return self.refuse("connection refused: the inbox of a worker is full");
         }
         worker.signals.wake();
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
