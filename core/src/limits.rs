@@ -25,7 +25,8 @@ pub const STREAM_LISTENERS_MAX: usize = 32;
 /// Stream connections at once, by default; each is a descriptor and a request in a ring.
 pub const STREAM_CONNECTIONS_DEFAULT: usize = 1_024;
 
-/// Descriptors that connections never take: sockets, rings, spool and exporters need them.
+/// Descriptors that connections never take, beside those of listeners and workers: spool, exporters,
+/// console and repeater need them.
 pub const DESCRIPTORS_RESERVED: usize = 256;
 
 /// Stream connections at once, at the most: what 16 bits name.

@@ -76,7 +76,7 @@ impl Subject {
         address: SocketAddr,
     ) -> Self {
         let signals = Arc::new(WorkerSignals::new().unwrap());
-        let inbox = Arc::new(StreamInbox::default());
+        let inbox = Arc::new(StreamInbox::new(limits.connections_max));
         let (lines_sender, lines) = bounded(1 << 18);
         let (counts_sender, counts) = bounded(1 << 18);
         let (started_sender, started) = bounded(1);
@@ -265,6 +265,43 @@ fn what_is_queued_at_the_stop_is_taken() {
         let (lines, counts) = subject.stop();
         assert_eq!(lines.len(), 200);
         assert_eq!((counts.connections_reset, counts.lines_unfinished), (0, 0));
+    });
+}
+
+#[test]
+fn a_burst_of_newcomers_is_refused_by_the_cap_alone() {
+    on_both_paths(|mode| {
+        let limits = StreamLimits { connections_max: 600, ..StreamLimits::default() };
+        let subject = Subject::start(mode, limits);
+        // Faster than a worker takes them, and each with a line already.
+        let clients: Vec<TcpStream> = (0..600)
+            .map(|_| {
+                let mut client = subject.connect();
+                client.write_all(b"a:1|c\n").unwrap();
+                client
+            })
+            .collect();
+        for _ in 0..clients.len() {
+            assert_eq!(subject.line(), "a:1|c");
+        }
+        let [(_, accepted), (_, refused), _] = subject.accepted.read();
+        assert_eq!((accepted, refused), (600, 0));
+        let (_, counts) = subject.stop();
+        assert_eq!(counts.connections_reset, 0);
+    });
+}
+
+#[test]
+fn a_short_limit_holds_wherever_the_reads_end() {
+    on_both_paths(|mode| {
+        let limits = StreamLimits { line_bytes_max: 64, ..StreamLimits::default() };
+        let subject = Subject::start(mode, limits);
+        let mut client = subject.connect();
+        let long = format!("{}:1|c\n", "x".repeat(100));
+        client.write_all(format!("a:1|c\n{long}b:1|c\n{long}").as_bytes()).unwrap();
+        assert_eq!((subject.line(), subject.line()), ("a:1|c".to_owned(), "b:1|c".to_owned()));
+        let (lines, counts) = subject.stop();
+        assert_eq!((lines.len(), counts.lines_too_long), (0, 2));
     });
 }
 

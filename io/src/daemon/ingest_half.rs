@@ -33,6 +33,7 @@ use crate::cpu;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings, SideTaps};
 use crate::ingest::stream::acceptor::{Acceptor, StreamWorker};
+use crate::ingest::stream::connections::StreamInbox;
 use crate::ingest::stream::listener::{OpenStream, StreamAddress};
 use crate::ingest::udp::{self, OpenListener};
 use crate::ingest::worker::{self, ReceiveOptions, Started, StreamPlan, WorkerPlan, WorkerSignals};
@@ -147,15 +148,26 @@ impl OpenedIngest {
             readers.push(reader);
         }
         tell_started(&started, workers.0.len())?;
-        let streams = std::mem::take(&mut self.streams);
-        let acceptor = match streams.is_empty() {
-            true => None,
-            false => Some(
-                Acceptor::start(streams, stream_workers, connections_max(settings))
-                    .map_err(|source| StartError::Kernel { what: "the acceptor", source })?,
-            ),
-        };
+        let acceptor = self.accept_for(stream_workers, settings)?;
         Ok(Receiving { opened: self, workers, acceptor, side, controls, readers, hasher, parker })
+    }
+
+    /// Starts the acceptor, where there is something to accept at.
+    fn accept_for(
+        &mut self,
+        workers: Vec<StreamWorker>,
+        settings: &Settings,
+    ) -> Result<Option<Acceptor>, StartError> {
+        if self.streams.is_empty() {
+            return Ok(None);
+        }
+        // Also the ring, the wake-up and the epoll of each worker.
+        let own = self.streams.len() + (self.listeners.len() + 3) * self.cpus.len();
+        let connections_max = connections_max(settings, own + DESCRIPTORS_RESERVED);
+        let streams = std::mem::take(&mut self.streams);
+        Acceptor::start(streams, workers, connections_max)
+            .map(Some)
+            .map_err(|source| StartError::Kernel { what: "the acceptor", source })
     }
 
     fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
@@ -169,8 +181,10 @@ impl OpenedIngest {
             receive_buffer_bytes: buffers.min().unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT),
             options: ReceiveOptions { mode: settings.ingest.mode, ..ReceiveOptions::default() },
             signals: Arc::new(signals),
-            streams: (!self.streams.is_empty())
-                .then(|| StreamPlan { inbox: Arc::default(), limits: settings.stream_limits }),
+            streams: (!self.streams.is_empty()).then(|| StreamPlan {
+                inbox: Arc::new(StreamInbox::new(settings.stream_limits.connections_max)),
+                limits: settings.stream_limits,
+            }),
         })
     }
 }
@@ -302,11 +316,12 @@ impl Drop for IngestHalf {
     }
 }
 
-/// How many connections may be open: as many as configured, within what the process may open.
-fn connections_max(settings: &Settings) -> usize {
+/// How many connections may be open: as many as configured, within what the process may open beside
+/// the `reserved` descriptors of everything else.
+fn connections_max(settings: &Settings, reserved: usize) -> usize {
     let wanted = settings.stream_limits.connections_max;
     let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
-    let possible = files.map_or(wanted, |files| files.saturating_sub(DESCRIPTORS_RESERVED).max(1));
+    let possible = files.map_or(wanted, |files| files.saturating_sub(reserved).max(1));
     if possible < wanted {
         warn!(possible, wanted, "fewer connections than streams.connections_max: raise ulimit -n");
     }

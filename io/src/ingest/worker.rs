@@ -296,6 +296,7 @@ fn take_batch(
     sink.begin_batch(now_ns);
     connections.begin_batch(now_ns);
     let datagrams = receiver.batch(now_ns, connections, sink);
+    connections.end_batch(now_ns);
     for counts in [receiver.take_counts(), connections.take_counts()] {
         if counts != ReceiveCounts::default() {
             sink.receive_counts(&counts);

@@ -18,9 +18,6 @@ use super::assembler::LineAssembler;
 use crate::clock::NS_PER_S;
 use crate::ingest::{DatagramSink, ReceiveCounts};
 
-/// Connections that wait for one worker at the most: it takes them with its next batch.
-const INBOX_CONNECTIONS_MAX: usize = 256;
-
 /// Time between two looks for idle connections, ns.
 const SWEEP_NS: u64 = NS_PER_S;
 
@@ -31,13 +28,14 @@ pub struct StreamInbox {
     open: AtomicUsize,
 }
 
-impl Default for StreamInbox {
-    fn default() -> Self {
-        Self { arrived: ArrayQueue::new(INBOX_CONNECTIONS_MAX), open: AtomicUsize::new(0) }
-    }
-}
-
 impl StreamInbox {
+    /// An inbox with room for as many connections as may be open: a worker takes them with its next
+    /// batch, and all clients of a host that was away may come within it.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Self {
+        Self { arrived: ArrayQueue::new(connections_max.max(1)), open: AtomicUsize::new(0) }
+    }
+
     /// Connections of the worker, those that it has not taken yet included.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -97,16 +95,20 @@ impl Connections {
     /// A table that stays empty.
     #[must_use]
     pub fn none() -> Self {
-        Self::new(Arc::default(), StreamLimits::default())
+        Self::new(Arc::new(StreamInbox::new(1)), StreamLimits::default())
     }
 
-    /// Takes what the acceptor has left, and closes what has been silent for too long.
+    /// Takes what the acceptor has left.
     ///
     /// `now_ns`: monotonic.
     pub(crate) fn begin_batch(&mut self, now_ns: u64) {
         while let Some(fd) = self.inbox.arrived.pop() {
             self.adopt(fd, now_ns);
         }
+    }
+
+    /// Closes what has been silent for too long; after the batch has read what there is.
+    pub(crate) fn end_batch(&mut self, now_ns: u64) {
         if self.slots.len() != self.free.len() && self.swept_ns + SWEEP_NS <= now_ns {
             self.swept_ns = now_ns;
             self.sweep(now_ns);
