@@ -15,7 +15,8 @@ use io_uring::IoUring;
 /// Submission queue entries: requests a worker can queue between two waits.
 pub(crate) const SUBMISSION_ENTRIES: u32 = 64;
 
-/// Completion queue entries: at least one per buffer, so that it never overflows.
+/// Completion queue entries: at least one per buffer, so that data never overflow it. The ends of
+/// thousands of connections at once may: the kernel keeps what has no room.
 const COMPLETION_ENTRIES: u32 = 4_096;
 
 /// Pauses between attempts at `ENOMEM`: ten of 100 ms.

@@ -22,8 +22,9 @@
 //! the worker's table says that it is pending, and its slot is given back by the completion that ends
 //! its request, so no completion ever names a connection that has taken its place.
 //!
-//! The wake-up is a multishot poll on an eventfd. Requests, not buffers, are bounded by the
-//! submission queue: `LISTENERS_MAX` sockets. Sender addresses are not received.
+//! The wake-up is a multishot poll on an eventfd. Sockets and wake-up always fit the submission
+//! queue; connections are armed behind them, and where they are more than it holds they are submitted
+//! in between. Sender addresses are not received.
 
 use std::io;
 use std::net::UdpSocket;
@@ -157,6 +158,10 @@ impl<'s> RingReceive<'s> {
     /// Cancels all requests; datagrams received before that still come by `batch`.
     pub(crate) fn cease(&mut self) {
         self.is_ceasing = true;
+        if !self.make_room().unwrap_or(false) {
+            // A ring that takes no request any more: its end cancels what it has.
+            return;
+        }
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
         push(&mut self.ring.submission(), &cancel.user_data(Request::Cancel.encode()));
     }
@@ -168,7 +173,9 @@ impl<'s> RingReceive<'s> {
             && self.sources.iter().all(|source| source.multishot != Multishot::Armed)
     }
 
-    /// Queues a request for everything that has none; says how to sleep then.
+    /// Queues a request for every socket that has none, and the wake-up; says how to sleep then.
+    ///
+    /// What a full queue has no room for is armed by the next wait: this one submits it.
     fn arm(&mut self, now_ns: u64) -> Sleep {
         let mut sleep = Sleep { want: WANT, min_wait_us: self.pace.current_us() };
         let mut queue = self.ring.submission();
@@ -178,7 +185,7 @@ impl<'s> RingReceive<'s> {
                 Multishot::Ended => true,
                 Multishot::Resting { until_ns } => until_ns <= now_ns,
             };
-            if is_due {
+            if is_due && !queue.is_full() {
                 let index = u32::try_from(index).expect("at most LISTENERS_MAX");
                 let fd = Fd(source.fd.as_raw_fd());
                 let receive = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
@@ -187,7 +194,7 @@ impl<'s> RingReceive<'s> {
                 sleep = Sleep { want: 1, min_wait_us: 0 };
             }
         }
-        if !self.is_wake_up_armed {
+        if !self.is_wake_up_armed && !queue.is_full() {
             let readable = u32::try_from(libc::POLLIN).expect("a positive constant");
             let poll = opcode::PollAdd::new(Fd(self.wake_up.as_fd().as_raw_fd()), readable);
             push(&mut queue, &poll.multi(true).build().user_data(Request::WakeUp.encode()));
@@ -198,22 +205,39 @@ impl<'s> RingReceive<'s> {
 
     /// Queues a request for every pending connection; whether there was one.
     ///
+    /// Those that the kernel does not take now stay pending.
     /// # Errors
     /// The kernel's, when a full queue cannot be submitted.
     fn arm_streams(&mut self, connections: &mut Connections) -> io::Result<bool> {
-        let mut has_armed = false;
-        while let Some(slot) = connections.take_pending() {
+        let mut has_pending = false;
+        while connections.has_pending() {
+            has_pending = true;
+            if !self.make_room()? {
+                break;
+            }
+            let Some(slot) = connections.take_pending() else { break };
             let Some(fd) = connections.fd(slot) else { continue };
             let receive = opcode::RecvMulti::new(Fd(fd.as_raw_fd()), BUFFER_GROUP).build();
-            if self.ring.submission().is_full() {
-                self.ring.submit()?;
-            }
             let request = receive.user_data(Request::Stream(slot).encode());
             push(&mut self.ring.submission(), &request);
             self.streams_armed += 1;
-            has_armed = true;
         }
-        Ok(has_armed)
+        Ok(has_pending)
+    }
+
+    /// Submits a full queue; false while the kernel takes nothing more.
+    ///
+    /// # Errors
+    /// The kernel's, when it never will.
+    fn make_room(&mut self) -> io::Result<bool> {
+        if !self.ring.submission().is_full() {
+            return Ok(true);
+        }
+        match self.ring.submit() {
+            Ok(_) => Ok(!self.ring.submission().is_full()),
+            Err(error) if is_passing(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Submits what is queued and sleeps until `want` completions or `limit`.
@@ -222,12 +246,8 @@ impl<'s> RingReceive<'s> {
         let arguments = SubmitArgs::new().timespec(&limit).min_wait_usec(min_wait_us);
         match self.ring.submitter().submit_with_args(want, &arguments) {
             Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Time is up, a signal came, or there are completions to take first: all of it is
-                // answered by walking the completions.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -237,10 +257,8 @@ impl Receive for RingReceive<'_> {
         if self.is_ceasing {
             return self.enter(1, CEASE_LIMIT, 0);
         }
-        // First, for they may fill the queue: it then has room for all the others again.
-        let has_armed = self.arm_streams(connections)?;
         let Sleep { mut want, mut min_wait_us } = self.arm(now_ns);
-        if has_armed {
+        if self.arm_streams(connections)? {
             (want, min_wait_us) = (1, 0);
         }
         if self.has_min_wait || min_wait_us == 0 {
@@ -398,7 +416,14 @@ fn read_stream(
     }
 }
 
-/// Queues one request.
+/// Whether the kernel refuses for now: time is up, a signal came, or there are completions to take
+/// first. All of it is answered by walking the completions.
+fn is_passing(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    matches!(errno, Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
+}
+
+/// Queues one request; the caller knows of room for it.
 fn push(queue: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) {
     #[expect(unsafe_code, reason = "a request refers to descriptors and memory by number")]
     // SAFETY:
@@ -408,7 +433,7 @@ fn push(queue: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) {
     //   group, see BufferRing::register;
     // - AsyncCancel2 refers to nothing.
     let pushed = unsafe { queue.push(entry) };
-    pushed.expect("every wait submits the whole queue, and it holds a request of every kind");
+    pushed.expect("the caller has made room, or seen it");
 }
 
 #[cfg(test)]

@@ -141,6 +141,11 @@ impl Connections {
         }
     }
 
+    /// Whether a slot must be armed.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// A slot to arm, until there is none.
     pub(crate) fn take_pending(&mut self) -> Option<u32> {
         self.pending.pop()

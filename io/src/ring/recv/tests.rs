@@ -1,7 +1,13 @@
 //! Claims: a ring loses nothing that waits in its socket, returns every buffer, and rests at errors.
 //! Method: real rings on loopback sockets where the kernel gives one; completions made by hand.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use floe_core::config::settings::StreamLimits;
+
 use super::*;
+use crate::ingest::stream::connections::StreamInbox;
 use crate::ring::probe::{Refusal, attempt};
 
 fn source(socket: &UdpSocket) -> Source<'_> {
@@ -55,6 +61,7 @@ fn datagram_between_errors_keeps_a_socket_awake() {
 #[derive(Default)]
 struct Kept {
     datagrams: Vec<Vec<u8>>,
+    lines: Vec<Vec<u8>>,
 }
 
 impl DatagramSink for Kept {
@@ -62,7 +69,9 @@ impl DatagramSink for Kept {
     fn datagram(&mut self, buffer: &[u8], len: usize) {
         self.datagrams.push(buffer[..len].to_vec());
     }
-    fn lines(&mut self, _buffer: &[u8], _len: usize) {}
+    fn lines(&mut self, buffer: &[u8], len: usize) {
+        self.lines.push(buffer[..len].to_vec());
+    }
     fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
     fn end_batch(&mut self) {}
 }
@@ -188,6 +197,47 @@ fn every_buffer_comes_back_over_many_rounds() {
         }
         assert!(kept.datagrams.iter().all(|datagram| *datagram == [b'x'; 30]));
     });
+}
+
+#[test]
+fn connections_that_fill_the_queue_leave_room_for_the_sockets() {
+    let entries = SUBMISSION_ENTRIES as usize;
+    for count in [entries - 2, entries - 1, entries, entries + 1, 3 * entries] {
+        with_ring(RingFlags::DeferTaskrun, |ring, sender| {
+            let inbox = Arc::new(StreamInbox::new(count));
+            let mut connections = Connections::new(Arc::clone(&inbox), StreamLimits::default());
+            let mut clients: Vec<UnixStream> = Vec::new();
+            for _ in 0..count {
+                let (client, server) = UnixStream::pair().unwrap();
+                inbox.put(server.into()).unwrap();
+                clients.push(client);
+            }
+            connections.begin_batch(0);
+            let mut kept = Kept::default();
+            for client in &mut clients {
+                client.write_all(b"a:1|c\n").unwrap();
+            }
+            sender.send(b"a:1|c").unwrap();
+            for _ in 0..100 {
+                ring.wait(0, &mut connections).unwrap();
+                ring.batch(0, &mut connections, &mut kept);
+                if (kept.lines.len(), kept.datagrams.len()) == (count, 1) {
+                    break;
+                }
+            }
+            assert_eq!((kept.lines.len(), kept.datagrams.len()), (count, 1));
+            assert_eq!(ring.streams_armed, count);
+            drop(clients);
+            for _ in 0..100 {
+                if inbox.open() == 0 {
+                    break;
+                }
+                ring.wait(0, &mut connections).unwrap();
+                ring.batch(0, &mut connections, &mut kept);
+            }
+            assert_eq!((inbox.open(), ring.streams_armed), (0, 0), "all ends were seen");
+        });
+    }
 }
 
 fn lent_buffers() -> BufferRing {
