@@ -1,24 +1,27 @@
 //! Claims: a worker does not allocate between its first batch and the end of its drain, on any
-//! receive path; parser and shard do not allocate for series they know, whatever their kind, flips
+//! receive path, reads of connections included; parser and shard do not allocate for series they know, whatever their kind, flips
 //! included. Method: an allocator that counts per thread, asked by the sink.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Write;
 use std::net::UdpSocket;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use crossbeam_utils::sync::Parker;
 use floe_core::config;
-use floe_core::config::settings::{IngestMode, Listener};
+use floe_core::config::settings::{IngestMode, Listener, StreamLimits};
 use floe_core::interval::{BookEntries, Interval};
 use floe_core::limits::DATAGRAM_SLACK_BYTES;
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::shard::shard;
 use floe_io::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
-use floe_io::ingest::worker::{ReceiveOptions, WorkerPlan, WorkerSignals, spawn};
+use floe_io::ingest::stream::connections::StreamInbox;
+use floe_io::ingest::worker::{ReceiveOptions, StreamPlan, WorkerPlan, WorkerSignals, spawn};
 use floe_io::ingest::{DatagramSink, ReceiveCounts, udp};
 
 thread_local! {
@@ -118,6 +121,83 @@ fn worker_allocates_nothing_after_its_start() {
         assert_eq!(meter.datagrams, 200, "{options:?}");
         assert_eq!(Some(meter.last), meter.first, "{options:?}: allocations of the thread");
         assert!(0 < meter.last, "{options:?}: the start allocates, and is counted");
+    }
+}
+
+/// Notes the thread's allocations at the first and at the latest of the lines it is handed.
+struct StreamMeter {
+    reads: usize,
+    warm_reads: usize,
+    first: u64,
+    last: u64,
+    received: Sender<()>,
+}
+
+impl DatagramSink for StreamMeter {
+    fn begin_batch(&mut self, _now_ns: u64) {}
+    fn datagram(&mut self, _buffer: &[u8], _len: usize) {}
+
+    fn lines(&mut self, _buffer: &[u8], _len: usize) {
+        self.reads += 1;
+        self.last = ALLOCATIONS.get();
+        if self.reads <= self.warm_reads {
+            self.first = self.last;
+        }
+        self.received.send(()).expect("the test waits for it");
+    }
+
+    fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
+    fn end_batch(&mut self) {}
+}
+
+#[test]
+fn reading_connections_allocates_nothing_once_their_memory_has_grown() {
+    const CONNECTIONS: usize = 20;
+    const ROUNDS: usize = 30;
+    for mode in [IngestMode::Auto, IngestMode::Recvmmsg] {
+        let signals = Arc::new(WorkerSignals::new().unwrap());
+        let inbox = Arc::new(StreamInbox::new(CONNECTIONS));
+        let plan = WorkerPlan {
+            index: 0,
+            cpu: None,
+            sockets: Vec::new(),
+            receive_buffer_bytes: 1 << 20,
+            options: ReceiveOptions { mode, ..ReceiveOptions::default() },
+            signals: Arc::clone(&signals),
+            streams: Some(StreamPlan {
+                inbox: Arc::clone(&inbox),
+                limits: StreamLimits::default(),
+            }),
+        };
+        // Room for all: a send that blocks or grows would be an allocation of the thread.
+        let (received_sender, received) = bounded(CONNECTIONS * ROUNDS);
+        let (started_sender, _started) = bounded(1);
+        let warm_reads = 2 * CONNECTIONS;
+        let meter =
+            StreamMeter { reads: 0, warm_reads, first: 0, last: 0, received: received_sender };
+        let thread = spawn(plan, meter, started_sender).unwrap();
+        let mut clients: Vec<UnixStream> = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (client, server) = UnixStream::pair().unwrap();
+            inbox.put(server.into()).unwrap();
+            clients.push(client);
+        }
+        signals.wake();
+        for round in 0..ROUNDS {
+            for client in &mut clients {
+                // One read each, and every line but the first is shared by two reads.
+                let end = if round == 0 { "" } else { "rest:1|c\n" };
+                client.write_all(format!("{end}a line that goes on with the ").as_bytes()).unwrap();
+            }
+            for _ in clients.iter().filter(|_| round != 0) {
+                received.recv_timeout(Duration::from_secs(30)).unwrap();
+            }
+        }
+        signals.stop();
+        let meter = thread.join().unwrap();
+        assert_eq!(meter.reads, CONNECTIONS * (ROUNDS - 1), "{mode:?}");
+        assert_eq!(meter.last, meter.first, "{mode:?}: allocations of the thread");
+        assert!(0 < meter.first, "{mode:?}: the start allocates, and is counted");
     }
 }
 
