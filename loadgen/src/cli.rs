@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::compose::Packing;
 use crate::naming::Naming;
-use crate::sender::Plan;
+use crate::sender::{Plan, Quiet};
 use crate::settle::Patience;
 use crate::sink::Protocol;
 use crate::workload::{LINE_TAIL_BYTES_MAX, Mix, Shape};
@@ -67,6 +67,13 @@ pub(crate) struct Arguments {
     /// Sending threads, each with a socket of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     senders: u32,
+    /// With --margin: the interval of the daemons under test, whose flushes fall on its wall-clock multiples
+    #[arg(long, value_parser = duration, requires = "margin")]
+    interval: Option<Duration>,
+    /// Send nothing this close to a wall-clock multiple of --interval, so that two daemons put every
+    /// line into the same interval
+    #[arg(long, value_parser = duration, requires = "interval")]
+    margin: Option<Duration>,
     /// UDP segmentation offload; every datagram is filled up to one size with line feeds
     #[arg(long)]
     gso: bool,
@@ -195,6 +202,10 @@ impl Arguments {
             (None, None) => LINES_DEFAULT,
         };
         let (duration_max, rate) = (self.duration, self.rate.0);
+        let quiet = match (self.interval, self.margin) {
+            (Some(interval), Some(margin)) => Some(Quiet::new(interval, margin)?),
+            _ => None,
+        };
         let shape = Shape {
             seed: self.seed,
             names: self.names,
@@ -209,7 +220,7 @@ impl Arguments {
         crate::workload::Workload::new(&shape, shape.senders - 1)
             .map_err(|error| error.to_string())?;
         Ok(Task::Load(Box::new(Load {
-            plan: Plan { target, packing, lines_max, duration_max, rate },
+            plan: Plan { target, packing, lines_max, duration_max, rate, quiet },
             shape,
             sinks: self.sink,
             sink_ready_file: self.sink_ready_file,
@@ -369,6 +380,9 @@ mod tests {
     fn nonsense_is_refused() {
         for wrong in [
             &["--rate", "0"][..],
+            &["--margin", "1s"],
+            &["--interval", "0s", "--margin", "0s"],
+            &["--interval", "2s", "--margin", "1s"],
             &["--rate", "fast"],
             &["--packing", "packed=65508"],
             &["--packing", "packed=50"],

@@ -53,10 +53,14 @@ pub(crate) fn pause(time: Duration) {
 }
 
 /// Whole seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "the load generator's one wall clock")]
 pub(crate) fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(unix_time().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Time since 1970.
+#[expect(clippy::disallowed_methods, reason = "the load generator's one wall clock")]
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

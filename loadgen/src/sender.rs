@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::compose::{BATCH_DATAGRAMS_MAX, Batch, BatchRoom, Composer, Packing};
 use crate::ledger::Sent;
 use crate::socket::DatagramSocket;
@@ -29,6 +29,39 @@ pub(crate) struct Plan {
     pub(crate) duration_max: Option<Duration>,
     /// Lines per second over all senders; none sends as fast as it can.
     pub(crate) rate: Option<u64>,
+    /// When nothing is sent.
+    pub(crate) quiet: Option<Quiet>,
+}
+
+/// A rest around each wall-clock multiple of an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quiet {
+    interval: Duration,
+    margin: Duration,
+}
+
+impl Quiet {
+    /// # Errors
+    /// One sentence if a margin on both sides leaves nothing of the interval.
+    pub(crate) fn new(interval: Duration, margin: Duration) -> Result<Quiet, String> {
+        if interval <= margin.saturating_mul(2) {
+            return Err("--margin: give less than half of --interval".to_owned());
+        }
+        Ok(Quiet { interval, margin })
+    }
+
+    /// How long the rest goes on at `since_epoch`; zero where sending is allowed.
+    fn left(&self, since_epoch: Duration) -> Duration {
+        let into_ns = since_epoch.as_nanos() % self.interval.as_nanos();
+        let into = Duration::from_nanos(u64::try_from(into_ns).unwrap_or(u64::MAX));
+        if into < self.margin {
+            self.margin - into
+        } else if self.interval - self.margin <= into {
+            self.interval - into + self.margin
+        } else {
+            Duration::ZERO
+        }
+    }
 }
 
 /// What became of a plan.
@@ -56,6 +89,7 @@ pub(crate) fn run(plan: &Plan, shape: &Shape, progress: &ProgressBar) -> Result<
             lines_max: share(plan.lines_max),
             duration_max: plan.duration_max,
             rate: plan.rate.map(|rate| share(rate).max(1)),
+            quiet: plan.quiet,
         });
     }
     let stopwatch = Stopwatch::start();
@@ -82,13 +116,16 @@ struct Sender {
     lines_max: u64,
     duration_max: Option<Duration>,
     rate: Option<u64>,
+    quiet: Option<Quiet>,
 }
 
 impl Sender {
     fn run(mut self, stopwatch: Stopwatch, progress: &ProgressBar) -> Result<Sender> {
         let lines_enough = self.rate.map_or(u64::MAX, |rate| (rate / BATCHES_PER_SECOND).max(1));
         let mut batch = Batch::default();
+        let mut rested = Duration::ZERO;
         while self.sent.lines < self.lines_max {
+            rested += self.rest();
             if self.duration_max.is_some_and(|duration| duration <= stopwatch.elapsed()) {
                 break;
             }
@@ -98,10 +135,21 @@ impl Sender {
             self.socket.send(&batch)?;
             progress.inc(batch.lines());
             if let Some(rate) = self.rate {
-                stopwatch.wait_until(due(self.sent.lines, rate));
+                stopwatch.wait_until(due(self.sent.lines, rate) + rested);
             }
         }
         Ok(self)
+    }
+
+    /// Rests where it has to, and gives the time that went by: it is not made up for.
+    fn rest(&self) -> Duration {
+        let left = self.quiet.map_or(Duration::ZERO, |quiet| quiet.left(clock::unix_time()));
+        if left.is_zero() {
+            return left;
+        }
+        let stopwatch = Stopwatch::start();
+        clock::pause(left);
+        stopwatch.elapsed()
     }
 }
 
@@ -180,7 +228,7 @@ pub(crate) mod tests {
 
     pub(crate) fn plan(target: SocketAddr, lines_max: u64) -> Plan {
         let packing = Packing { datagram_bytes_max: 1_400, is_single: false, is_padded: false };
-        Plan { target, packing, lines_max, duration_max: None, rate: Some(50_000) }
+        Plan { target, packing, lines_max, duration_max: None, rate: Some(50_000), quiet: None }
     }
 
     #[test]
@@ -225,6 +273,27 @@ pub(crate) mod tests {
         let done = replay(target, &slices, None, &ProgressBar::hidden()).unwrap();
         assert_eq!(datagrams.join().unwrap(), payloads);
         assert_eq!((done.datagrams, done.bytes), (200, 600));
+    }
+
+    #[test]
+    fn a_rest_lasts_from_before_a_multiple_until_after_it() {
+        let ms = Duration::from_millis;
+        let quiet = Quiet::new(ms(1_000), ms(100)).unwrap();
+        for (at, left) in [(5_000, 100), (5_099, 1), (5_100, 0), (5_899, 0), (5_900, 200)] {
+            assert_eq!(quiet.left(ms(at)), ms(left), "{at} ms");
+        }
+        assert!(Quiet::new(ms(1_000), ms(500)).is_err());
+    }
+
+    #[test]
+    fn a_run_with_rests_sends_all_its_lines() {
+        let (target, datagrams) = receiver(500);
+        let quiet = Quiet::new(Duration::from_millis(20), Duration::from_millis(8)).unwrap();
+        let plan = Plan { quiet: Some(quiet), ..plan(target, 500) };
+        let outcome = run(&plan, &shape(), &ProgressBar::hidden()).unwrap();
+        drop(datagrams.join().unwrap());
+        // 10 ms of sending take at least two spells of 4 ms with a rest of 16 ms between them.
+        assert!(Duration::from_millis(26) <= outcome.elapsed);
     }
 
     #[test]
