@@ -5,7 +5,7 @@
 //! The million lines of a release build are in `.ci/40-loadgen.sh`; here the unoptimised binaries
 //! take a tenth of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use support::carbon::Protocol;
 use support::daemon::{Ingest, Launch};
 use support::process::Process;
-use support::{ports, settings, wait};
+use support::{loadgen, ports, settings, wait};
 
 mod support;
 
@@ -52,7 +52,7 @@ fn the_replayed_capture_reaches_carbon() {
         .config("floe.toml", &settings::one_text_backend(1000, carbon.port()))
         .start();
     let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packets/frozone.pcap");
-    let mut command = Command::new(loadgen());
+    let mut command = Command::new(loadgen::binary());
     command.args(["--target", &daemon.udp().to_string(), "--replay"]).arg(capture);
     let mut replay = Process::start("loadgen", command);
     let status = replay.wait_exit(RUN_BOUND);
@@ -74,7 +74,7 @@ fn every_line_is_explained(ingest: Ingest, protocol: Protocol, packing: [&str; 2
         Protocol::Text => "text",
         Protocol::Pickle => "pickle",
     };
-    let mut command = Command::new(loadgen());
+    let mut command = Command::new(loadgen::binary());
     command
         .args(["--target", &format!("127.0.0.1:{udp_port}"), "--lines", LINES, "--names", NAMES])
         .args(["--rate", rate, "--sampled", "20", "--tagged", "10", "--bad", "2"])
@@ -99,16 +99,4 @@ fn every_line_is_explained(ingest: Ingest, protocol: Protocol, packing: [&str; 2
 fn port_in(ready_file: &Path) -> Option<u16> {
     let text = std::fs::read_to_string(ready_file).ok()?;
     text.lines().next()?.rsplit(':').next()?.trim().parse().ok()
-}
-
-/// The witness' binary: cargo builds it for the workspace, but names it only to its own package.
-fn loadgen() -> PathBuf {
-    let floe = Path::new(env!("CARGO_BIN_EXE_floe"));
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", "floe-loadgen"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("cargo runs, for it runs this test");
-    assert!(built.success(), "loadgen builds");
-    floe.with_file_name("loadgen")
 }

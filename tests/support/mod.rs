@@ -28,6 +28,10 @@ pub(crate) mod venv;
 pub(crate) mod graphite;
 /// The statsd clients of other people.
 pub(crate) mod clients;
+/// The reference daemon and its helper scripts.
+pub(crate) mod reference;
+/// The load generator's binary.
+pub(crate) mod loadgen;
 /// Recorded situations: what is done to a daemon, and what was seen.
 pub(crate) mod situation;
 /// Plays a situation on a daemon.
