@@ -2,6 +2,8 @@
 //!
 //! Everything here is wiring: arguments and files in, calls into the crates, text out.
 
+/// Text from outside, as it may be shown.
+pub(crate) mod escaped;
 /// What may be said on the command line.
 pub(crate) mod arguments;
 mod check;
@@ -21,6 +23,10 @@ use std::io::{self, Write};
 use floe_io::daemon::Halves;
 
 use self::arguments::{Arguments, Command, SegmentCommand};
+use self::escaped::Escaped;
+
+/// How the library shows `EMFILE`.
+const OUT_OF_FILES: &str = "(os error 24)";
 
 /// An error and the exit code it ends with.
 #[derive(Debug)]
@@ -41,7 +47,10 @@ impl std::fmt::Display for Failure {
                 line.push_str(&cause);
             }
         }
-        formatter.write_str(&line)
+        if line.contains(OUT_OF_FILES) {
+            line.push_str("; raise the limit of open files: ulimit -n, LimitNOFILE=");
+        }
+        write!(formatter, "{}", Escaped(line))
     }
 }
 

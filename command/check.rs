@@ -5,6 +5,7 @@ use std::io::Write;
 use floe_core::config::{Loaded, describe};
 
 use super::arguments::CheckArguments;
+use super::escaped::Escaped;
 use super::{Failure, configuration};
 
 pub(super) fn run(arguments: &CheckArguments, out: &mut dyn Write) -> Result<(), Failure> {
@@ -16,7 +17,7 @@ pub(super) fn run(arguments: &CheckArguments, out: &mut dyn Write) -> Result<(),
 pub(super) fn text(loaded: &Loaded) -> String {
     let mut text = describe(&loaded.settings);
     for warning in &loaded.warnings {
-        text.push_str(&format!("warning: {warning}\n"));
+        text.push_str(&format!("warning: {}\n", Escaped(warning)));
     }
     text
 }

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use floe_core::config::{self, Environment, Source, keys};
 
 use super::arguments::ConfigArguments;
+use super::escaped::Escaped;
 use super::{Failure, check, configuration};
 
 pub(super) fn run(arguments: &ConfigArguments, out: &mut dyn Write) -> Result<(), Failure> {
@@ -30,9 +31,9 @@ fn translate(path: &Path) -> Result<String, Failure> {
         let refusal = anyhow!("{path} holds what TOML cannot say{why}; change it there first");
         return Err(Failure::refused(refusal));
     }
-    let mut written = format!("# From {}, by floe config --from.\n", path.display());
+    let mut written = format!("# From {}, by floe config --from.\n", Escaped(path.display()));
     for warning in &loaded.warnings {
-        written.push_str(&format!("# warning: {warning}\n"));
+        written.push_str(&format!("# warning: {}\n", Escaped(warning)));
     }
     written.push_str(&text);
     Ok(written)

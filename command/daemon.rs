@@ -33,7 +33,10 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     let mut events = Events::of(signals).map_err(Failure::failed)?;
     let (mut file, loaded) = ConfigurationFile::open(arguments)?;
     let Loaded { settings, warnings, .. } = &loaded;
-    let process = Process { title: ProcessTitle::read(), log: Log::start(settings) };
+    let log = Log::start(settings)
+        .context("cannot start the thread of the log")
+        .map_err(Failure::failed)?;
+    let process = Process { title: ProcessTitle::read(), log };
     process.title.apply(&settings.title);
     for warning in warnings {
         warn!("{warning}");
@@ -50,16 +53,17 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     let ready_file = ready_file.map_err(Failure::failed)?;
     let mut daemon = Daemon::start(&loaded, &spool, halves).map_err(refused_or_failed)?;
     tell_start(settings, &spool, &daemon);
-    service_manager::tell_ready("receiving");
     if let Some(ready_file) = ready_file {
         ready_file.finish(&spool, &daemon).map_err(Failure::failed)?;
     }
+    service_manager::tell_ready("receiving");
     events.watch(watched(file.as_ref(), settings));
     let signal = reload_until_stopped(&mut events, &mut daemon, &mut file, arguments, &process);
     service_manager::tell_stopping();
     info!(signal, "drain started");
     let started_ns = monotonic_ns();
-    std::thread::spawn(move || end_at_second_interrupt(events, started_ns));
+    let log = process.log.clone();
+    std::thread::spawn(move || end_at_second_interrupt(events, started_ns, &log));
     daemon.stop();
     info!("daemon stopped");
     Ok(())
@@ -140,11 +144,12 @@ fn refused_or_failed(error: StartError) -> Failure {
 ///
 /// Nothing else cuts it short: `timeout` and service managers send their signals twice in one
 /// breath, which must not cost the open interval.
-fn end_at_second_interrupt(mut events: Events, started_ns: u64) {
+fn end_at_second_interrupt(mut events: Events, started_ns: u64, log: &Log) {
     loop {
         let signal = events.next_signal();
         if signal == SIGINT && started_ns + ONE_BREATH_NS < monotonic_ns() {
             warn!("drain interrupted");
+            log.flush();
             std::process::exit(128 + signal);
         }
         info!(signal, "drain goes on");

@@ -1,134 +1,150 @@
 //! The log: where it goes, in which form, and what is left out.
 //!
-//! All of it can change while the daemon runs. Whoever writes a line never waits for it and never
-//! ends by it: a standard output that is closed, or a syslog that is not there, costs lines of the
-//! log alone.
+//! An event is taken apart into a record ([`record`]), counted against its site ([`sites`]) and put
+//! into the queue of a thread that writes it ([`writer`]) to one of the backends ([`output`]). All of
+//! it can change while the daemon runs. Crates that write from the thread that logs are no
+//! choice: a journal or a pipe that hangs would hold up the coordinator.
 
-mod syslog;
+mod local_socket;
+mod output;
+mod record;
+mod sites;
+mod writer;
 
-use std::io::{self, IsTerminal};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use floe_core::config::settings::{LogBackend, LogFormat, LogLevel, LogSettings, Settings};
-use rustix::fs::fstat;
-use tracing::warn;
+use floe_core::config::settings::{LogLevel, LogSettings, Settings};
+use floe_io::clock::monotonic_ns;
+use floe_io::ingest::DUMP_TARGET;
+use tracing::{Event, Subscriber, warn};
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::layer::{Layered, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer, Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
-use self::syslog::Syslog;
+use self::output::Output;
+use self::record::Record;
+use self::sites::Sites;
+use self::writer::Queue;
 
-type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
-type Output = Box<dyn Layer<Filtered> + Send + Sync>;
-
-/// The log of this process.
+/// The log of this process. Dropped, it has written everything, or waited a second for that.
+#[derive(Clone)]
 pub(super) struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
-    output: reload::Handle<Output, Filtered>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The settings in force and the way to their backend.
+    backend: RwLock<(LogSettings, Queue)>,
+    sites: Mutex<Sites>,
 }
 
 impl Log {
     /// Starts it; called once.
-    pub(super) fn start(settings: &Settings) -> Self {
-        let (filter, filter_handle) = reload::Layer::new(filter(settings));
-        let (output, refusal) = output(&settings.log);
-        let (output, output_handle) = reload::Layer::new(output);
-        tracing_subscriber::registry().with(filter).with(output).init();
-        tell(refusal);
-        Self { filter: filter_handle, output: output_handle }
+    ///
+    /// # Errors
+    /// The kernel's, if it gives no thread.
+    pub(super) fn start(settings: &Settings) -> io::Result<Self> {
+        let (level, unreadable) = filter(settings);
+        let (level, filter) = reload::Layer::new(level);
+        let queue = Queue::to(Output::of(&settings.log))?;
+        let backend = RwLock::new((settings.log.clone(), queue));
+        let shared = Arc::new(Shared { backend, sites: Mutex::default() });
+        tracing_subscriber::registry().with(level).with(Writing(Arc::clone(&shared))).init();
+        tell(unreadable);
+        Ok(Self { filter, shared })
     }
 
-    /// Goes on as other settings say.
+    /// Goes on as other settings say; what was logged before is written where it belonged.
     pub(super) fn apply(&self, settings: &Settings) {
-        let (output, refusal) = output(&settings.log);
-        // Both handles live as long as the log, which is not taken down.
-        self.filter.reload(filter(settings)).ok();
-        self.output.reload(output).ok();
-        tell(refusal);
+        let (level, unreadable) = filter(settings);
+        // The handle lives as long as the log, which is not taken down.
+        self.filter.reload(level).ok();
+        tell(unreadable);
+        let mut backend = self.shared.backend.write().unwrap_or_else(PoisonError::into_inner);
+        let is_same =
+            LogSettings { level: settings.log.level, ..backend.0.clone() } == settings.log;
+        if is_same {
+            return;
+        }
+        match Queue::to(Output::of(&settings.log)) {
+            Ok(queue) => *backend = (settings.log.clone(), queue),
+            Err(error) => {
+                drop(backend);
+                warn!(%error, "log backend kept: no thread for another");
+            }
+        }
+    }
+
+    /// Waits until everything is written, for a second at the most.
+    pub(super) fn flush(&self) {
+        let mut sites = self.shared.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = sites.take_all();
+        drop(sites);
+        let backend = self.shared.backend.read().unwrap_or_else(PoisonError::into_inner);
+        left_out.into_iter().for_each(|record| backend.1.put(record));
+        backend.1.flush();
     }
 }
 
-fn tell(refusal: Option<io::Error>) {
-    if let Some(error) = refusal {
-        warn!(%error, "log refused by its backend: standard error is used");
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
-/// `RUST_LOG` wins over the settings.
-fn filter(settings: &Settings) -> EnvFilter {
-    let level = match settings.log.level.max(if settings.debug {
-        LogLevel::Debug
-    } else {
-        LogLevel::Error
-    }) {
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// The layer that hands records over.
+#[derive(Debug)]
+struct Writing(Arc<Shared>);
+
+impl<S: Subscriber> Layer<S> for Writing {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let site = event.metadata();
+        if site.target() == DUMP_TARGET {
+            let backend = self.0.backend.read().unwrap_or_else(PoisonError::into_inner);
+            return backend.1.put_dumped(Record::of(event));
+        }
+        let now_ns = monotonic_ns();
+        let mut sites = self.0.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = sites.take_over(now_ns);
+        let is_admitted = sites.admit(site, now_ns);
+        drop(sites);
+        let backend = self.0.backend.read().unwrap_or_else(PoisonError::into_inner);
+        left_out.into_iter().for_each(|record| backend.1.put(record));
+        if is_admitted {
+            backend.1.put(Record::of(event));
+        }
+    }
+}
+
+fn tell(unreadable: Option<String>) {
+    if let Some(error) = unreadable {
+        warn!(error, "RUST_LOG not understood: log.level is used");
+    }
+}
+
+/// What is left out, and what is wrong with `RUST_LOG`, which wins over the settings.
+fn filter(settings: &Settings) -> (EnvFilter, Option<String>) {
+    let lowered = if settings.debug { LogLevel::Debug } else { LogLevel::Error };
+    let level = match settings.log.level.max(lowered) {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
         LogLevel::Info => "info",
         LogLevel::Debug => "debug",
     };
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level))
-}
-
-/// The layer that writes, and why it is another than the one asked for.
-fn output(settings: &LogSettings) -> (Output, Option<io::Error>) {
-    match settings.backend {
-        LogBackend::Stdout => (stdout(settings.format), None),
-        LogBackend::Stderr if is_journal(&io::stderr()) => match journal(settings) {
-            Ok(layer) => (layer, None),
-            Err(_) => (stderr(settings.format), None),
-        },
-        LogBackend::Stderr => (stderr(settings.format), None),
-        LogBackend::Journald => match journal(settings) {
-            Ok(layer) => (layer, None),
-            Err(error) => (stderr(settings.format), Some(error)),
-        },
-        LogBackend::Syslog => match Syslog::open(&settings.application) {
-            Ok(layer) => (Box::new(layer), None),
-            Err(error) => (stderr(settings.format), Some(error)),
-        },
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.trim().is_empty());
+    match asked.map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(level), Some(error.to_string())),
+        None => (EnvFilter::new(level), None),
     }
-}
-
-fn stdout(format: LogFormat) -> Output {
-    let layer = fmt::layer()
-        .with_ansi(is_colored(&io::stdout()))
-        .with_target(false)
-        .log_internal_errors(false)
-        .with_writer(io::stdout);
-    match format {
-        LogFormat::Text => Box::new(layer),
-        LogFormat::Json => Box::new(layer.json().flatten_event(true)),
-    }
-}
-
-fn stderr(format: LogFormat) -> Output {
-    let layer = fmt::layer()
-        .with_ansi(is_colored(&io::stderr()))
-        .with_target(false)
-        .log_internal_errors(false)
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => Box::new(layer),
-        LogFormat::Json => Box::new(layer.json().flatten_event(true)),
-    }
-}
-
-/// Colours are for terminals that want them (<https://no-color.org>).
-fn is_colored(out: &impl IsTerminal) -> bool {
-    out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn journal(settings: &LogSettings) -> io::Result<Output> {
-    let layer = tracing_journald::layer()?
-        .with_syslog_identifier(settings.application.clone())
-        .with_field_prefix(Some("FLOE".to_owned()));
-    Ok(Box::new(layer))
-}
-
-/// Whether `out` is the stream that the service manager reads into the journal: `$JOURNAL_STREAM` is
-/// its device and inode.
-fn is_journal(out: &io::Stderr) -> bool {
-    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    let Ok(stat) = fstat(out) else { return false };
-    stream == format!("{}:{}", stat.st_dev, stat.st_ino)
 }

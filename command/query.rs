@@ -12,6 +12,7 @@ use floe_core::point::for_each_point;
 use floe_storage::{Archive, Reader, Segment};
 
 use super::arguments::QueryArguments;
+use super::escaped::Escaped;
 use super::{Failure, configuration, spool_place};
 
 pub(super) fn run(arguments: &QueryArguments, out: &mut dyn Write) -> Result<(), Failure> {
@@ -46,9 +47,9 @@ pub(super) fn run(arguments: &QueryArguments, out: &mut dyn Write) -> Result<(),
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "said beside the points, which go on")]
+/// Said beside the points, which go on.
 fn tell_damaged(path: &Path, error: &floe_storage::SegmentError) {
-    eprintln!("floe: {}: {error}", path.display());
+    writeln!(std::io::stderr(), "floe: {}: {error}", path.display()).ok();
 }
 
 /// The oldest timestamp wanted, s since the epoch.
@@ -82,7 +83,7 @@ impl Print {
             }
             number.clear();
             push_number(&mut number, value);
-            result = writeln!(out, "{name} {} {time}", String::from_utf8_lossy(&number));
+            result = writeln!(out, "{} {} {time}", Escaped(name), String::from_utf8_lossy(&number));
         });
         result
     }

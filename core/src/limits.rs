@@ -163,3 +163,19 @@ pub const INTERVALS_WAITING_MAX: usize = 64;
 
 /// Bytes they may hold together; the newest waits whatever its size.
 pub const INTERVALS_WAITING_BYTES_MAX: usize = 256 << 20;
+
+/// Lines of the log that wait for its thread: at most 16 MiB, and more than any start writes.
+pub const LOG_QUEUE_LINES_MAX: usize = 1_024;
+
+/// Lines of `dumpMessages` among them; their thread waits for room.
+pub const LOG_QUEUE_DUMPED_MAX: usize = 64;
+
+/// Longest value of a line of the log, bytes; longer ones are cut, and end in `...`.
+pub const LOG_VALUE_BYTES_MAX: usize = 4_096;
+
+/// Lines one site of the program may write to the log in [`LOG_SITE_NS`]; further ones are counted
+/// and said in one.
+pub const LOG_SITE_LINES_MAX: u64 = 64;
+
+/// The time in which they are counted, ns.
+pub const LOG_SITE_NS: u64 = 10_000_000_000;

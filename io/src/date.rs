@@ -18,6 +18,15 @@ pub fn syslog_date(seconds: u64) -> String {
     zoned(seconds, TimeZone::system()).strftime("%b %e %H:%M:%S").to_string()
 }
 
+/// The date of a line of the log, as RFC 3339 has it: `2026-11-22T06:53:01.120Z`, of `ms` since the
+/// epoch.
+#[must_use]
+pub fn log_date(ms: u64) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    format!("{time:.3}")
+}
+
 fn zoned(seconds: u64, zone: TimeZone) -> ZonedDateTime {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).to_zoned_datetime(zone)

@@ -30,6 +30,9 @@ pub mod intake;
 /// The one loop of a worker, its start and its stop.
 pub mod worker;
 
+/// Target of the lines that `dumpMessages` logs: they are many because they were asked for.
+pub const DUMP_TARGET: &str = "floe::messages";
+
 /// Where the datagrams of one worker go: its shard.
 ///
 /// All methods are called on the worker's thread, in this order: `begin_batch`, then `datagram` and

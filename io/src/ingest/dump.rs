@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{info, warn};
 
+use super::DUMP_TARGET;
 use super::tap::{TapReader, tap};
 use crate::clock::{NS_PER_S, monotonic_ns};
 use crate::sys::{WakeUp, timespec};
@@ -84,6 +85,6 @@ fn log_lines(datagram: &[u8]) {
     for line in datagram.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let shown = &line[..line.len().min(LINE_BYTES_SHOWN)];
         let rest = if shown.len() < line.len() { "..." } else { "" };
-        info!("line received: {}{rest}", shown.escape_ascii());
+        info!(target: DUMP_TARGET, "line received: {}{rest}", shown.escape_ascii());
     }
 }
