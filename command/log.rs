@@ -29,7 +29,7 @@ use self::record::Record;
 use self::sites::Sites;
 use self::writer::Queue;
 
-/// The log of this process. Dropped, it has written everything, or waited a second for that.
+/// The log of this process. Dropped, it has written everything, or waited half a second for that.
 #[derive(Clone)]
 pub(super) struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -79,7 +79,7 @@ impl Log {
         }
     }
 
-    /// Waits until everything is written, for a second at the most.
+    /// Waits until everything is written, for half a second at the most.
     pub(super) fn flush(&self) {
         let mut sites = self.shared.sites.lock().unwrap_or_else(PoisonError::into_inner);
         let left_out = sites.take_all();

@@ -352,3 +352,41 @@ fn texts_of_a_configuration_are_shown_in_one_line_each() {
     daemon.stop();
     assert_one_line_each(&daemon.text("out"));
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_named_where_it_is_too_low() {
+    let mut daemon = Running::prepared("");
+    let limited = |limits: &str, arguments: Vec<PathBuf>| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"{limits} && exec "$@""#), "sh"]);
+        command.arg(floe().get_program()).args(arguments).stdin(Stdio::null());
+        command
+    };
+    daemon.spawn(limited("ulimit -Sn 100 && ulimit -Hn 1000", daemon.arguments()));
+    let id = daemon.child.as_ref().expect("it was started").id();
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).expect("it runs");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    let numbers: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers, ["1000", "1000"], "soft and hard");
+    daemon.stop();
+    let output = limited("ulimit -n 12", daemon.arguments()).output().expect("a shell");
+    assert_eq!(output.status.code(), Some(1));
+    let said = text_of(&output);
+    let last = said.lines().last().expect("an error");
+    assert!(last.starts_with("floe: ") && last.contains("ulimit -n"), "{said}");
+}
+
+/// The reference has no directory of its own either: relative paths start where it was started.
+#[test]
+fn the_working_directory_stays_and_relative_paths_start_there() {
+    let mut daemon = Running::prepared("keyFlush: { interval: 200, log: 'keys.log' }");
+    daemon.start(|_| {});
+    let id = daemon.child.as_ref().expect("it was started").id();
+    let directory = fs::read_link(format!("/proc/{id}/cwd")).expect("it runs");
+    assert_eq!(directory, daemon.folder.path().canonicalize().expect("a folder of ours"));
+    daemon.send(["a:1|c"]);
+    wait::until("rows of keyFlush", BOUND, || {
+        fs::read_to_string(daemon.path("keys.log")).ok().filter(|rows| rows.contains("key=a"))
+    });
+    daemon.stop();
+}

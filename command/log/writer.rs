@@ -23,8 +23,8 @@ use super::record::Record;
 /// Longest wait of `dumpMessages` for room; one that was in vain is the last until there is room.
 const DUMP_LIMIT: Duration = Duration::from_millis(500);
 
-/// Longest wait at the end for lines that are not written yet.
-const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// Longest wait at the end: for room in the queue, and for lines that are not written yet.
+const FLUSH_LIMIT: Duration = Duration::from_millis(250);
 
 /// The way to a writing thread; dropped, the thread writes what it has and ends.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Queue {
         }
     }
 
-    /// Waits until what was put in is written, for a second at the most.
+    /// Waits until what was put in is written, for half a second at the most.
     pub(super) fn flush(&self) {
         let (done, is_done) = bounded(1);
         if self.lines.send_timeout(Entry::Flush(done), FLUSH_LIMIT).is_ok() {

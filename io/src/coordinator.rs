@@ -47,7 +47,7 @@ use crate::ingest::DatagramSink;
 use crate::ingest::intake::Intake;
 use crate::ingest::stream::acceptor::AcceptorCounts;
 use crate::ingest::worker::WorkerSignals;
-use crate::service_manager;
+use crate::service_manager::Watchdog;
 
 /// Longest sleep between two looks at the clock, ms: a step of the wall clock is seen within it.
 const SLEEP_MS_MAX: u64 = 1_000;
@@ -143,9 +143,9 @@ pub struct Coordinator {
     newest_input_ms: Option<u64>,
     is_refused: bool,
     pages_unbalanced: u64,
-    /// The service manager wants to hear that this thread is alive: told at each look at the clock,
-    /// once a second at least.
-    is_watched: bool,
+    /// The service manager wants to hear that this thread is alive: told at each look at the clock, as
+    /// often as it asks for.
+    watchdog: Watchdog,
 }
 
 impl Coordinator {
@@ -166,7 +166,7 @@ impl Coordinator {
             newest_input_ms: None,
             is_refused: false,
             pages_unbalanced: 0,
-            is_watched: service_manager::watchdog().is_some(),
+            watchdog: Watchdog::of_environment(),
         }
     }
 
@@ -174,7 +174,8 @@ impl Coordinator {
     /// their sockets and end, the open interval is closed and spooled.
     pub fn run(mut self, requests: &Receiver<Request>) {
         loop {
-            let wait_ms = self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX);
+            let wait_ms =
+                self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX).min(self.watchdog.wait_ms());
             let first = match requests.recv_timeout(Duration::from_millis(wait_ms)) {
                 Err(RecvTimeoutError::Disconnected) => return self.drain(),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -193,9 +194,7 @@ impl Coordinator {
     }
 
     fn look_at_clock(&mut self) {
-        if self.is_watched {
-            service_manager::tell_alive();
-        }
+        self.watchdog.tell_alive(monotonic_ns());
         let now_ms = wall_ms();
         if self.grid.is_step_back(now_ms) {
             warn!("clock set back: intervals follow it, and timestamps are used again");

@@ -3,9 +3,12 @@
 //! Each call is a datagram to `$NOTIFY_SOCKET`, and nothing without it. A daemon whose manager does
 //! not listen any more goes on: failures are of no interest.
 
-use std::time::Duration;
-
 use sd_notify::NotifyState;
+
+use crate::clock::duration_ns;
+
+/// Nanoseconds in a millisecond.
+const NS_PER_MS: u64 = 1_000_000;
 
 /// Everything listens; `status` is shown by `systemctl status`.
 pub fn tell_ready(status: &str) {
@@ -24,12 +27,53 @@ pub fn tell_stopping() {
     sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("draining")]).ok();
 }
 
-/// The coordinator is alive.
-pub(crate) fn tell_alive() {
-    sd_notify::notify(&[NotifyState::Watchdog]).ok();
+/// Tells that its owner is alive, as often as the manager wants to hear it; never where it does not.
+///
+/// It has no thread: whoever hangs does not tell.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    /// A quarter of what the manager waits (`$WATCHDOG_USEC`), ns; `None` = it does not.
+    period_ns: Option<u64>,
+    told_ns: Option<u64>,
 }
 
-/// Whether the manager wants to hear [`tell_alive`]; within this time.
-pub(crate) fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled()
+impl Watchdog {
+    /// As the environment asks for it.
+    pub(crate) fn of_environment() -> Self {
+        let period_ns = sd_notify::watchdog_enabled().map(|limit| duration_ns(limit) / 4);
+        Self { period_ns, told_ns: None }
+    }
+
+    /// The owner is alive.
+    pub(crate) fn tell_alive(&mut self, now_ns: u64) {
+        let Some(period_ns) = self.period_ns else { return };
+        if self.told_ns.is_none_or(|told_ns| told_ns + period_ns <= now_ns) {
+            self.told_ns = Some(now_ns);
+            sd_notify::notify(&[NotifyState::Watchdog]).ok();
+        }
+    }
+
+    /// Longest time until the next [`Watchdog::tell_alive`], ms.
+    pub(crate) fn wait_ms(&self) -> u64 {
+        self.period_ns.map_or(u64::MAX, |period_ns| (period_ns / NS_PER_MS).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn life_is_told_twice_within_what_the_manager_waits() {
+        let mut watchdog = Watchdog { period_ns: Some(500 * NS_PER_MS), told_ns: None };
+        assert_eq!(watchdog.wait_ms(), 500);
+        let mut told = Vec::new();
+        for now_ms in (0..2_000).step_by(250) {
+            watchdog.tell_alive(now_ms * NS_PER_MS);
+            told.extend(watchdog.told_ns.filter(|told_ns| *told_ns == now_ms * NS_PER_MS));
+        }
+        assert_eq!(told.len(), 4, "every half second");
+        let silent = Watchdog { period_ns: None, told_ns: None };
+        assert_eq!(silent.wait_ms(), u64::MAX);
+    }
 }
