@@ -41,7 +41,11 @@ fn points_of_real_clients_reach_graphite(ingest: Ingest) {
     clients::send_with_pypi_statsd(to, "pypi");
     clients::send_with_hot_shots(to, "npm");
     clients::send_with_cadence(to, "crate");
-    for prefix in ["pypi", "npm", "crate"] {
+    clients::send_with_datadog(to, "datadog");
+    clients::send_with_node_statsd(to, "nodestatsd");
+    clients::send_with_statsd_client(to, "statsdclient");
+    clients::send_with_shell(to, "shell");
+    for prefix in ["pypi", "npm", "crate", "datadog", "nodestatsd", "statsdclient", "shell"] {
         for expected in expectations(prefix) {
             expected.await_in("render", |target| graphite.render(target, 10));
             expected.await_in("whisper", |target| graphite.whisper(target));

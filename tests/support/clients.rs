@@ -1,6 +1,7 @@
 //! The statsd clients of other people, each sending the same workload under a prefix of its own:
-//! PyPI `statsd` (in the Python environment), npm `hot-shots` (installed once under `target/`
-//! from the committed lock file), and the crate `cadence`.
+//! PyPI `statsd` and `datadog` (in the Python environment), npm `hot-shots`, `node-statsd` and
+//! `statsd-client` (installed once under `target/` from the committed lock file, with the reference
+//! daemon, whose helper scripts other tests run), the crate `cadence`, and a shell.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -27,23 +28,65 @@ pub(crate) mod workload {
 }
 
 const PYTHON: &str = include_str!("../clients/statsd_client.py");
-const NODE: &str = include_str!("../clients/hot_shots_client.js");
+const DATADOG: &str = include_str!("../clients/datadog_client.py");
+const SHELL: &str = include_str!("../clients/shell_client.sh");
+const NODE: [(&str, &str); 3] = [
+    ("hot_shots_client.js", include_str!("../clients/hot_shots_client.js")),
+    ("node_statsd_client.js", include_str!("../clients/node_statsd_client.js")),
+    ("statsd_client_client.js", include_str!("../clients/statsd_client_client.js")),
+];
 const PACKAGE: &str = include_str!("../clients/package.json");
 const PACKAGE_LOCK: &str = include_str!("../clients/package-lock.json");
 
 /// PyPI `statsd`: single datagrams and a pipeline, which packs lines.
 pub(crate) fn send_with_pypi_statsd(to: SocketAddr, prefix: &str) {
+    send_with_python(PYTHON, to, prefix);
+}
+
+/// PyPI `datadog`: DogStatsD, buffering lines into packed datagrams.
+pub(crate) fn send_with_datadog(to: SocketAddr, prefix: &str) {
+    send_with_python(DATADOG, to, prefix);
+}
+
+fn send_with_python(program: &str, to: SocketAddr, prefix: &str) {
     let mut command = venv::command("python");
-    command.args(["-c", PYTHON, &to.ip().to_string(), &to.port().to_string(), prefix]);
+    command.args(["-c", program, &to.ip().to_string(), &to.port().to_string(), prefix]);
     process::run("the PyPI client", &mut command);
 }
 
 /// npm `hot-shots`, buffering lines into packed datagrams.
 pub(crate) fn send_with_hot_shots(to: SocketAddr, prefix: &str) {
+    send_with_node("hot_shots_client.js", to, prefix);
+}
+
+/// npm `node-statsd`, one line per datagram.
+pub(crate) fn send_with_node_statsd(to: SocketAddr, prefix: &str) {
+    send_with_node("node_statsd_client.js", to, prefix);
+}
+
+/// npm `statsd-client`, buffering.
+pub(crate) fn send_with_statsd_client(to: SocketAddr, prefix: &str) {
+    send_with_node("statsd_client_client.js", to, prefix);
+}
+
+fn send_with_node(program: &str, to: SocketAddr, prefix: &str) {
     let mut command = Command::new("node");
-    command.current_dir(node_folder()).arg("hot_shots_client.js");
+    command.current_dir(node_folder()).arg(program);
     command.args([&to.ip().to_string(), &to.port().to_string(), prefix]);
     process::run("the npm client", &mut command);
+}
+
+/// Bash and its `/dev/udp`, as scripts do without netcat.
+pub(crate) fn send_with_shell(to: SocketAddr, prefix: &str) {
+    let mut command = Command::new("bash");
+    command.args(["-c", SHELL, "shell_client"]);
+    command.args([&to.ip().to_string(), &to.port().to_string(), prefix]);
+    process::run("the shell (the tests need bash)", &mut command);
+}
+
+/// The folder of the reference daemon's package, for its helper scripts.
+pub(crate) fn reference_folder() -> PathBuf {
+    node_folder().join("node_modules").join("statsd")
 }
 
 /// The crate `cadence`, one line per datagram.
@@ -69,14 +112,12 @@ fn node_folder() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let folder = venv::target_folder().join("node-clients");
-        let wanted = [PACKAGE, PACKAGE_LOCK, NODE].concat();
+        let mut files = vec![("package.json", PACKAGE), ("package-lock.json", PACKAGE_LOCK)];
+        files.extend(NODE);
+        let wanted = files.iter().map(|(_, text)| *text).collect::<String>();
         venv::once(&folder, &wanted, |folder| {
             fs::create_dir_all(folder).expect("target/ is writable");
-            for (name, text) in [
-                ("package.json", PACKAGE),
-                ("package-lock.json", PACKAGE_LOCK),
-                ("hot_shots_client.js", NODE),
-            ] {
+            for (name, text) in files {
                 fs::write(folder.join(name), text).expect("target/ is writable");
             }
             let mut command = Command::new("npm");
