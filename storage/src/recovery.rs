@@ -281,9 +281,10 @@ impl Recovery<'_> {
     }
 }
 
-/// Finishes a commit that was cut short; `path` may never have been synced.
-/// The queue that lies in `directory`, for a backend that is added while the daemon runs. Damaged
-/// files are counted as they are; whoever reads them puts them away.
+/// The queue that lies in `directory`, for a backend that is added while the daemon runs.
+///
+/// Nothing is put away: that is left to whoever reads the file. Damaged files are in the index, so
+/// that they expire; those of unknown versions are not, and stay.
 pub(crate) fn index_of(directory: &Path) -> Result<Index, SpoolError> {
     let mut names = Vec::new();
     layout::list_segments(directory, &mut names).map_err(SpoolError::io("list", directory))?;
@@ -291,14 +292,22 @@ pub(crate) fn index_of(directory: &Path) -> Result<Index, SpoolError> {
     let mut index = Index::new(directory.to_owned());
     for name in names {
         let path = directory.join(name.to_string());
-        // Acknowledged meanwhile.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        let rows = reader::row_count_of_damaged(&path).unwrap_or(0);
+        // One that cannot be looked at was acknowledged meanwhile.
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if !metadata.is_file() {
+            continue;
+        }
+        let rows = match reader::read_header(&path) {
+            Ok(header) => u64::from(header.row_count),
+            Err(error) if error.is_unknown() => continue,
+            Err(_) => reader::row_count_of_damaged(&path).unwrap_or(0),
+        };
         index.insert(Entry { name, bytes: metadata.len(), rows });
     }
     Ok(index)
 }
 
+/// Finishes a commit that was cut short; `path` may never have been synced.
 fn publish(path: &Path, directories: &[PathBuf], name: SegmentName) -> Result<(), SpoolError> {
     File::open(path).and_then(|file| file.sync_data()).map_err(SpoolError::io("sync", path))?;
     for directory in directories {

@@ -1,7 +1,9 @@
 //! Claim: the books of a spool balance after any history:
 //! committed = acknowledged + waiting + expired, for every backend, in rows; and no segment is in a
-//! queue that was not committed, or twice.
-//! Method: random histories of commits, acknowledgements, retention, relief and restarts.
+//! queue that was not committed, or twice. A backend that is left out keeps what it had, and gets
+//! nothing until it is back.
+//! Method: random histories of commits, acknowledgements, retention, relief, other backends and
+//! restarts.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod support;
@@ -19,10 +21,24 @@ const START_S: u64 = 1_700_000_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Commit { step_s: u64, part_count: u32 },
-    Acknowledge { backend: usize, count: usize },
-    Retain { later_s: u64 },
-    Relieve { bytes: u64 },
+    Commit {
+        step_s: u64,
+        part_count: u32,
+    },
+    Acknowledge {
+        backend: usize,
+        count: usize,
+    },
+    Retain {
+        later_s: u64,
+    },
+    Relieve {
+        bytes: u64,
+    },
+    /// Go on with these backends, while running.
+    Apply {
+        are_configured: [bool; BACKENDS.len()],
+    },
     Restart,
 }
 
@@ -34,23 +50,27 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(backend, count)| Step::Acknowledge { backend, count }),
         2 => (0..60_u64).prop_map(|later_s| Step::Retain { later_s }),
         1 => (0..3_000_u64).prop_map(|bytes| Step::Relieve { bytes }),
+        2 => any::<[bool; BACKENDS.len()]>()
+            .prop_map(|are_configured| Step::Apply { are_configured }),
         1 => Just(Step::Restart),
     ]
 }
 
 /// Caps small enough to be met within a few steps.
-fn tight(path: &Path) -> SpoolOptions {
+fn tight(path: &Path, are_configured: [bool; BACKENDS.len()]) -> SpoolOptions {
     let mut options = options(path, &BACKENDS);
     options.archive_age_ms = 40_000;
     options.archive_bytes = 4_000;
     options.backends[0].backlog_age_ms = 50_000;
     options.backends[1].backlog_bytes = 5_000;
+    let mut configured = are_configured.into_iter();
+    options.backends.retain(|_| configured.next() == Some(true));
     options
 }
 
 #[derive(Default)]
 struct Books {
-    committed: u64,
+    committed: HashMap<String, u64>,
     acknowledged: HashMap<String, u64>,
     expired: HashMap<String, u64>,
 }
@@ -69,7 +89,7 @@ impl Books {
             let waiting = segments(&path.join("backends").join(backend)).len() as u64;
             let of = |books: &HashMap<String, u64>| books.get(backend).copied().unwrap_or(0);
             let accounted = of(&self.acknowledged) + of(&self.expired) + waiting * ROWS_PER_PART;
-            assert_eq!(self.committed, accounted, "backend {backend}");
+            assert_eq!(of(&self.committed), accounted, "backend {backend}");
         }
     }
 }
@@ -88,7 +108,8 @@ fn acknowledge(path: &Path, backend: &str, count: usize) -> u64 {
 fn play(steps: &[Step]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    let mut spool = Spool::open(tight(path)).unwrap().0;
+    let mut are_configured = [true; BACKENDS.len()];
+    let mut spool = Spool::open(tight(path, are_configured)).unwrap().0;
     let mut books = Books::default();
     let mut now_s = START_S;
     for step in steps {
@@ -96,7 +117,9 @@ fn play(steps: &[Step]) {
             Step::Commit { step_s, part_count } => {
                 now_s += step_s;
                 let committed = spool.commit(&parts(now_s, part_count)).unwrap();
-                books.committed += committed.rows;
+                for (backend, _) in BACKENDS.iter().zip(are_configured).filter(|(_, is)| *is) {
+                    *books.committed.entry((*backend).to_owned()).or_default() += committed.rows;
+                }
             }
             Step::Acknowledge { backend, count } => {
                 let rows = acknowledge(path, BACKENDS[backend], count);
@@ -108,10 +131,21 @@ fn play(steps: &[Step]) {
                 assert!(archive.is_empty() || archive.len() * 700 <= 4_000 || archive.len() == 1);
             }
             Step::Relieve { bytes } => books.retire(&spool.relieve(bytes)),
+            Step::Apply { are_configured: wanted } => {
+                let left = spool.apply(tight(path, wanted)).unwrap();
+                let ends = |at: usize| are_configured[at] && !wanted[at];
+                let places = (0..BACKENDS.len()).filter(|at| ends(*at)).filter_map(|at| {
+                    let segments = segments(&path.join("backends").join(BACKENDS[at])).len();
+                    (segments != 0).then(|| (BACKENDS[at].to_owned(), segments as u64))
+                });
+                let said = left.into_iter().map(|queue| (queue.backend, queue.segments));
+                assert_eq!(said.collect::<HashMap<_, _>>(), places.collect::<HashMap<_, _>>());
+                are_configured = wanted;
+            }
             Step::Restart => {
                 let newest = spool.newest_timestamp_s();
                 drop(spool);
-                let (opened, report) = Spool::open(tight(path)).unwrap();
+                let (opened, report) = Spool::open(tight(path, are_configured)).unwrap();
                 assert_eq!((report.failed, report.quarantined.len()), (0, 0));
                 assert_eq!(opened.newest_timestamp_s(), newest);
                 spool = opened;
