@@ -1,15 +1,16 @@
 //! Claim: an interval closes into exactly the rows that the reference daemon would send, whatever
 //! the delete switches, the number of workers and the moments of flips within it; at any moment it
-//! shows what it holds; and what is deleted on demand is gone at once.
+//! shows what it holds; what is deleted on demand is gone at once; and no reload loses a value.
 //!
-//! Method: random programs of samples, flips, looks, deletes and closes run on shards with an
-//! interval, and on plain maps that know nothing of workers and flips (docs/references.md S5, S6 and S8).
+//! Method: random programs of samples, flips, looks, deletes, reloads and closes run on shards with
+//! an interval, and on plain maps that know nothing of workers and flips (docs/references.md S5, S6
+//! and S8).
 
 #![allow(missing_docs, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use floe_core::config::settings::{IdleSettings, Settings};
+use floe_core::config::settings::{IdleSettings, Settings, Threshold};
 use floe_core::interval::view::NumberView;
 use floe_core::interval::{BookEntries, Deletable, Interval};
 use floe_core::name::KeyHasher;
@@ -20,6 +21,7 @@ use proptest::prelude::*;
 
 const WORKERS: usize = 3;
 const INTERVAL_S: u64 = 10;
+const OWN: [&str; 3] = ["bad_lines_seen", "metrics_received", "packets_received"];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -31,8 +33,32 @@ enum Step {
     Look,
     /// The console deletes what the argument means.
     Delete(Deletable, String),
+    /// The daemon goes on with other settings.
+    Apply(Applied),
     /// A tick, after so many ticks that were missed.
     Close(u64),
+}
+
+/// What a reload changes here.
+#[derive(Clone, Debug)]
+struct Applied {
+    idle: IdleSettings,
+    prefix_stats: &'static str,
+    interval_s: u64,
+    thresholds: usize,
+}
+
+impl Applied {
+    fn settings(&self) -> Settings {
+        let mut settings = floe_core::config::without_file().settings;
+        settings.idle = self.idle;
+        settings.flush_interval_ms = self.interval_s * 1_000;
+        settings.prefix_stats = self.prefix_stats.into();
+        let threshold =
+            |number: u32| Threshold { percent: f64::from(number), suffix: number.to_string() };
+        settings.thresholds = (50..).take(self.thresholds).map(threshold).collect();
+        settings
+    }
 }
 
 /// What a flush sends of a timer: raw values, weight, sum, lower, upper.
@@ -59,14 +85,20 @@ struct Model {
     gauge_flushes_left: BTreeMap<String, u32>,
     sets: BTreeMap<String, BTreeSet<i32>>,
     previous_s: Option<u64>,
+    prefix: &'static str,
+    /// Length of the open interval, and of the ones after it.
+    interval_s: u64,
+    next_interval_s: u64,
 }
 
 impl Model {
     fn new(idle: IdleSettings) -> Self {
-        let own = ["bad_lines_seen", "metrics_received", "packets_received"];
         Self {
             idle,
-            counters: own.map(|name| (format!("statsd.{name}"), 0.0)).into(),
+            prefix: "statsd",
+            interval_s: INTERVAL_S,
+            next_interval_s: INTERVAL_S,
+            counters: OWN.map(|name| (format!("statsd.{name}"), 0.0)).into(),
             timers: BTreeMap::new(),
             gauges: BTreeMap::new(),
             gauge_flushes_left: BTreeMap::new(),
@@ -77,7 +109,7 @@ impl Model {
 
     fn add(&mut self, key: &str, kind: Kind, number: i32, is_signed: bool) {
         for name in ["metrics_received", "packets_received"] {
-            *self.counters.entry(format!("statsd.{name}")).or_default() += 1.0;
+            *self.counters.entry(format!("{}.{name}", self.prefix)).or_default() += 1.0;
         }
         let value = f64::from(number);
         let key = key.to_owned();
@@ -126,14 +158,33 @@ impl Model {
         }
     }
 
-    fn close(&mut self, timestamp_s: u64) -> Flushed {
-        for name in ["bad_lines_seen", "metrics_received", "packets_received"] {
-            // Unless they were deleted, they are there.
-            self.counters.entry(format!("statsd.{name}")).or_default();
+    fn enter_own(&mut self) {
+        for name in OWN {
+            self.counters.entry(format!("{}.{name}", self.prefix)).or_default();
         }
+    }
+
+    /// What was counted stays where it is; a gauge keeps the lifetime it has.
+    fn apply(&mut self, applied: &Applied) {
+        if self.prefix != applied.prefix_stats {
+            self.enter_own();
+            self.prefix = applied.prefix_stats;
+            self.enter_own();
+        }
+        self.idle = applied.idle;
+        if !self.idle.delete_gauges {
+            self.gauge_flushes_left.clear();
+        }
+        self.next_interval_s = applied.interval_s;
+    }
+
+    fn close(&mut self, timestamp_s: u64) -> Flushed {
+        // Unless they were deleted, they are there.
+        self.enter_own();
         if let Some(previous_s) = self.previous_s.replace(timestamp_s) {
-            let lag = (timestamp_s - previous_s - INTERVAL_S) as f64;
-            self.gauges.insert("statsd.timestamp_lag".into(), lag);
+            let lag = (timestamp_s - previous_s) as f64 - self.interval_s as f64;
+            let key = format!("{}.timestamp_lag", self.prefix);
+            self.gauges.insert(key, lag);
         }
         let timer = |(values, weight): &(Vec<f64>, f64)| {
             let lower = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
@@ -151,11 +202,11 @@ impl Model {
     }
 
     fn forget(&mut self) {
-        let protected = ["bad_lines_seen", "metrics_received", "packets_received"];
         let idle = self.idle;
+        self.interval_s = self.next_interval_s;
         self.counters.retain(|key, total| {
             *total = 0.0;
-            !idle.delete_counters || protected.iter().any(|word| key.contains(word))
+            !idle.delete_counters || OWN.iter().any(|word| key.contains(word))
         });
         self.timers.values_mut().for_each(|timer| *timer = (Vec::new(), 0.0));
         self.sets.values_mut().for_each(BTreeSet::clear);
@@ -250,6 +301,11 @@ impl Subject {
         keys
     }
 
+    fn apply(&mut self, applied: &Applied) {
+        self.flip();
+        self.interval.apply(applied.settings());
+    }
+
     fn close(&mut self, timestamp_s: u64) -> Vec<Rows> {
         self.flip();
         self.interval.close(timestamp_s, &BookEntries::default())
@@ -302,6 +358,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just("a.key.that.*".to_owned()),
         1 => Just("statsd.*".to_owned()),
         1 => Just("statsd.metrics_received".to_owned()),
+        1 => Just("other.*".to_owned()),
         1 => Just("*".to_owned()),
     ];
     prop_oneof![
@@ -313,6 +370,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Flip),
         2 => Just(Step::Look),
         2 => (deletable, argument).prop_map(|(kind, argument)| Step::Delete(kind, argument)),
+        2 => applied().prop_map(Step::Apply),
         2 => (0..3_u64).prop_map(Step::Close),
     ]
 }
@@ -324,6 +382,18 @@ fn idle() -> impl Strategy<Value = IdleSettings> {
     })
 }
 
+fn applied() -> impl Strategy<Value = Applied> {
+    let prefix = prop_oneof![Just("statsd"), Just("other")];
+    (idle(), prefix, 1..30_u64, 0..3_usize).prop_map(
+        |(idle, prefix_stats, interval_s, thresholds)| Applied {
+            idle,
+            prefix_stats,
+            interval_s,
+            thresholds,
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
@@ -332,11 +402,9 @@ proptest! {
         steps in prop::collection::vec(step(), 0..200),
         idle in idle(),
     ) {
-        let mut settings = floe_core::config::without_file().settings;
-        settings.idle = idle;
-        settings.flush_interval_ms = INTERVAL_S * 1_000;
-        settings.prefix_stats = "statsd".into();
-        let mut subject = Subject::new(settings);
+        let (prefix_stats, interval_s, mut thresholds) = ("statsd", INTERVAL_S, 1);
+        let first = Applied { idle, prefix_stats, interval_s, thresholds };
+        let mut subject = Subject::new(first.settings());
         let mut model = Model::new(idle);
         let mut timestamp_s = 1_000;
         for step in steps.iter().chain([&Step::Close(0), &Step::Close(0), &Step::Close(0)]) {
@@ -356,11 +424,18 @@ proptest! {
                     let deleted = subject.delete(*kind, argument);
                     prop_assert_eq!(deleted, model.delete(*kind, argument));
                 }
+                Step::Apply(applied) => {
+                    subject.apply(applied);
+                    model.apply(applied);
+                    thresholds = applied.thresholds;
+                }
                 Step::Close(missed) => {
                     timestamp_s += INTERVAL_S * (1 + missed);
                     let parts = subject.close(timestamp_s);
                     prop_assert_eq!(parts.len(), 1);
                     prop_assert_eq!(parts[0].timestamp_s, timestamp_s);
+                    prop_assert_eq!(parts[0].flush_interval_ms, model.interval_s * 1_000);
+                    prop_assert_eq!(parts[0].timers.thresholds.len(), thresholds);
                     prop_assert_eq!(flushed(&parts[0]), model.close(timestamp_s));
                 }
             }
