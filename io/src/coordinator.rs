@@ -19,7 +19,7 @@ mod side_books;
 mod socket_books;
 mod waiting;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -38,7 +38,7 @@ use tracing::{error, info, warn};
 use self::grid::{Grid, Tick};
 use self::own_books::{Counts, Told};
 use self::request::{REQUESTS_MAX, Request};
-pub use self::side_books::SideBooks;
+pub use self::side_books::{ReplacedBooks, SideBooks};
 pub use self::socket_books::SocketBook;
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::export::console::Flush;
@@ -135,6 +135,8 @@ pub struct Coordinator {
     /// Intervals the disk has not taken yet, oldest first.
     waiting: VecDeque<Vec<Rows>>,
     counts: Counts,
+    /// Segments that each backend's queue has got, of all backends that there were.
+    spooled: BTreeMap<String, u64>,
     /// What the ticks have written of everything that only grows.
     told: Told,
     /// The pages of all intervals that are closed.
@@ -161,6 +163,7 @@ impl Coordinator {
             grid,
             waiting: VecDeque::new(),
             counts: Counts::default(),
+            spooled: BTreeMap::new(),
             told: Told::default(),
             closed: Page::default(),
             newest_input_ms: None,

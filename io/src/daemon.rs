@@ -17,7 +17,7 @@ use floe_core::config::settings::Settings;
 use floe_storage::SpoolError;
 
 use self::ingest_half::{IngestHalf, OpenedIngest, Requests};
-use self::reload::{ReloadReport, merge};
+use self::reload::{REFUSED_BEFORE, ReloadReport, merge};
 use crate::admin::console::{Console, ConsoleError, ConsoleLimits};
 use crate::admin::face::{Description, Face};
 use crate::clock::wall_ms;
@@ -102,6 +102,8 @@ pub struct Addresses {
 #[derive(Debug)]
 pub struct Daemon {
     settings: Settings,
+    /// Whether the last reload was refused a part: the next one tries it again.
+    has_refusals: bool,
     accounts: Arc<AccountRegistry>,
     addresses: Addresses,
     console: Option<Console>,
@@ -126,6 +128,7 @@ impl Daemon {
         }
         let mut daemon = Self {
             settings: settings.clone(),
+            has_refusals: false,
             accounts: Arc::clone(&accounts),
             addresses: Addresses::default(),
             console: None,
@@ -180,12 +183,10 @@ impl Daemon {
     /// interval is lost.
     ///
     /// A backend that is added has its queue before its exporter starts; one that is left out has no
-    /// exporter before it gets no further segments.
-    ///
-    /// # Errors
-    /// [`StartError`] where the kernel or the disk refuses a part; all others hold then.
-    pub fn reload(&mut self, asked: &Loaded) -> Result<ReloadReport, StartError> {
-        let (settings, report) = merge(&self.settings, &asked.settings);
+    /// exporter before it gets no further segments. What the kernel or the disk refuses is in the
+    /// report and tried again by the next call; all else holds.
+    pub fn reload(&mut self, asked: &Loaded) -> ReloadReport {
+        let (settings, mut report) = merge(&self.settings, &asked.settings);
         if let Some(console) = &self.console {
             let face = console.face();
             face.describe(Description::new(&settings, &asked.listing));
@@ -193,8 +194,11 @@ impl Daemon {
                 face.set_health(settings.health);
             }
         }
+        if self.has_refusals {
+            report.applied.push(REFUSED_BEFORE);
+        }
         if report.applied.is_empty() {
-            return Ok(report);
+            return report;
         }
         for backend in &settings.backends {
             self.accounts.account(&backend.name, wall_ms() / 1_000);
@@ -202,15 +206,17 @@ impl Daemon {
         if let Some(exporter) = &mut self.exporter {
             exporter.end_changed(&settings.backends, EXPORT_RETIRE);
         }
-        let received = match &mut self.ingest {
-            Some(ingest) => ingest.reload(&self.settings, &settings),
-            None => Ok(()),
-        };
-        if let Some(exporter) = &mut self.exporter {
-            exporter.start_missing(&settings.backends)?;
+        if let Some(ingest) = &mut self.ingest {
+            report.failures = ingest.reload(&self.settings, &settings);
         }
+        if let Some(exporter) = &mut self.exporter
+            && let Err(error) = exporter.start_missing(&settings.backends)
+        {
+            report.failures.push(error.into());
+        }
+        self.has_refusals = !report.failures.is_empty();
         self.settings = settings;
-        received.map(|()| report)
+        report
     }
 
     /// Enters into the books that a configuration was refused.

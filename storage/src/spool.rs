@@ -155,6 +155,12 @@ impl Spool {
         Ok(left.collect())
     }
 
+    /// Whose queues get a link to each segment.
+    #[must_use]
+    pub fn backends(&self) -> &[BackendLimits] {
+        &self.backends
+    }
+
     fn place_of(&self, name: &str) -> Option<usize> {
         self.backends.iter().position(|limits| limits.name == name)
     }

@@ -14,7 +14,6 @@ use crate::export::accounts::Reading;
 /// What the coordinator itself counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    pub(super) segments_spooled: u64,
     pub(super) rows_spooled: u64,
     pub(super) rows_dropped: u64,
     pub(super) spool_failures: u64,
@@ -31,7 +30,9 @@ pub(super) struct Told {
     /// Drops per socket, in the order of the sockets.
     drops: Vec<u64>,
     acceptor: [u64; 3],
-    /// The side paths' counts, by name; they begin anew when a path is started again.
+    /// Segments per backend.
+    spooled: BTreeMap<String, u64>,
+    /// The side paths' counts, by name.
     side: BTreeMap<String, u64>,
     accounts: BTreeMap<String, Reading>,
 }
@@ -71,15 +72,23 @@ impl Coordinator {
             }
         }
         let (now, base) = (self.counts, std::mem::replace(&mut told.counts, self.counts));
+        // A backend that was left out is told of once more, if it has got something since.
+        let is_configured =
+            |name: &str| self.parts.settings.backends.iter().any(|backend| backend.name == name);
         for backend in &self.parts.settings.backends {
-            let segments = now.segments_spooled - base.segments_spooled;
-            enter(format!("backend.{}.segments_spooled", backend.name), segments);
+            self.spooled.entry(backend.name.clone()).or_default();
+        }
+        for (name, count) in &self.spooled {
+            let segments = advance(told.spooled.entry(name.clone()).or_default(), *count);
+            if segments != 0 || is_configured(name) {
+                enter(format!("backend.{name}.segments_spooled"), segments);
+            }
         }
         for (name, count) in self.parts.side.read() {
             let base = told.side.insert(name.clone(), count).unwrap_or_default();
             enter(name, count.saturating_sub(base));
         }
-        for (name, count) in self.parts.accounts.differences(&mut told.accounts) {
+        for (name, count) in self.parts.accounts.differences(&mut told.accounts, is_configured) {
             enter(name, count);
         }
         enter("rows_spooled".to_owned(), now.rows_spooled - base.rows_spooled);

@@ -6,28 +6,41 @@ use std::path::Path;
 
 use crossbeam_channel::bounded;
 use floe_core::config;
+use floe_core::config::settings::{Acknowledgement, BackendSettings, NamespaceSettings, Protocol};
 use floe_core::interval::Deletable;
 use floe_core::limits::{DATAGRAM_SLACK_BYTES, INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::row::{Rows, TimerColumns};
 use floe_core::shard::shard;
-use floe_storage::{Archive, Reader, SpoolOptions};
+use floe_storage::{Archive, BackendLimits, Reader, SpoolOptions};
 use tempfile::TempDir;
 
+use super::reload::Reload;
 use super::request::Stats;
 use super::*;
 use crate::ingest::intake::{IntakeInbox, IntakeSettings};
 
-fn spool(path: &Path) -> Spool {
-    let options = SpoolOptions {
+fn options(path: &Path) -> SpoolOptions {
+    SpoolOptions {
         path: path.to_owned(),
         backends: Vec::new(),
         archive_age_ms: u64::MAX,
         archive_bytes: u64::MAX,
         run_id: 1,
-    };
-    Spool::open(options).unwrap().0
+    }
+}
+
+fn backend(name: &str) -> BackendSettings {
+    BackendSettings {
+        name: name.to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        protocol: Protocol::Text,
+        namespace: NamespaceSettings::default(),
+        acknowledgement: Acknowledgement::Fin,
+        backlog_age_ms: u64::MAX,
+        backlog_bytes: u64::MAX,
+    }
 }
 
 /// A coordinator over `workers` workers whose threads end at once.
@@ -52,7 +65,7 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         settings,
         readers,
         interval,
-        spool: spool(path),
+        spool: Spool::open(options(path)).unwrap().0,
         sockets: Vec::new(),
         parker,
         acceptor: None,
@@ -73,6 +86,23 @@ impl Coordinator {
         intake.begin_batch(monotonic_ns());
         intake.datagram(&buffer, text.len());
         intake.end_batch();
+    }
+
+    /// Goes on with these backends and another prefix.
+    fn go_on_with(&mut self, path: &Path, backends: &[&str], prefix_stats: &str) {
+        let mut settings = self.parts.settings.clone();
+        settings.backends = backends.iter().map(|name| backend(name)).collect();
+        settings.prefix_stats = prefix_stats.to_owned();
+        let limits = settings.backends.iter().map(|backend| BackendLimits {
+            name: backend.name.clone(),
+            backlog_age_ms: u64::MAX,
+            backlog_bytes: u64::MAX,
+        });
+        let spool = SpoolOptions { backends: limits.collect(), ..options(path) };
+        let (asker, answer) = bounded(1);
+        let reload = Reload { settings, spool, side: SideBooks::default() };
+        assert!(self.answer(vec![Request::Reload(Box::new(reload), asker)]));
+        answer.recv().unwrap().unwrap();
     }
 
     fn tick(&mut self, timestamp_s: u64) {
@@ -299,4 +329,50 @@ fn stats_are_those_since_the_start_and_ticks_tell_differences() {
     coordinator.tick(1_030);
     let rows = |index| book(directory.path(), index, "rows_spooled").unwrap();
     assert_eq!([rows(0), rows(1), rows(2)], [0.0, 4.0, 5.0], "asking changes no difference");
+}
+
+#[test]
+fn a_reload_takes_nothing_away_and_each_backend_is_told_what_it_got() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let mut coordinator = coordinator(path, 2);
+    coordinator.go_on_with(path, &["a"], "one");
+    coordinator.receive(0, "c:1|c");
+    coordinator.tick(1_010);
+    coordinator.receive(1, "c:2|c");
+    coordinator.go_on_with(path, &["b"], "two");
+    coordinator.receive(0, "c:4|c");
+    coordinator.tick(1_020);
+    coordinator.tick(1_030);
+    coordinator.tick(1_040);
+    let all = [(1_010, 1.0), (1_020, 6.0), (1_030, 0.0), (1_040, 0.0)];
+    assert_eq!(spooled(path), all);
+    let told = |name: &str| {
+        [0, 1, 2, 3].map(|index| book(path, index, &format!("backend.{name}.segments_spooled")))
+    };
+    assert_eq!(told("a"), [Some(0.0), Some(1.0), None, None], "what it got before it left");
+    assert_eq!(told("b"), [None, Some(0.0), Some(1.0), Some(1.0)]);
+    let reloads = [0, 1].map(|index| book(path, index, "reloads_applied").unwrap());
+    assert_eq!(reloads, [1.0, 1.0]);
+}
+
+#[test]
+fn a_queue_that_cannot_be_made_is_said_and_all_else_holds() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let mut coordinator = coordinator(path, 1);
+    fs::write(path.join("backends/b"), "in the way").unwrap();
+    let mut settings = coordinator.parts.settings.clone();
+    settings.prefix_stats = "other".to_owned();
+    let limits =
+        BackendLimits { name: "b".to_owned(), backlog_age_ms: u64::MAX, backlog_bytes: u64::MAX };
+    let spool = SpoolOptions { backends: vec![limits], ..options(path) };
+    let reload = Reload { settings, spool, side: SideBooks::default() };
+    let (asker, answer) = bounded(1);
+    coordinator.receive(0, "c:1|c");
+    assert!(coordinator.answer(vec![Request::Reload(Box::new(reload), asker)]));
+    assert!(answer.recv().unwrap().is_err());
+    coordinator.tick(1_010);
+    assert_eq!(spooled(path), [(1_010, 1.0)]);
+    assert_eq!(coordinator.parts.settings.prefix_stats, "other");
 }

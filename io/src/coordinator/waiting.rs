@@ -24,7 +24,9 @@ impl Coordinator {
                         bytes = committed.bytes,
                         "interval spooled"
                     );
-                    self.counts.segments_spooled += committed.files;
+                    for backend in self.parts.spool.backends() {
+                        *self.spooled.entry(backend.name.clone()).or_default() += committed.files;
+                    }
                     self.counts.rows_spooled += committed.rows;
                     self.waiting.pop_front();
                     if std::mem::take(&mut self.is_refused) {

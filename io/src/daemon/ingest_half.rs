@@ -256,18 +256,14 @@ pub(super) struct IngestHalf {
 }
 
 impl IngestHalf {
-    /// Goes on with other settings; returns when they hold.
-    ///
-    /// # Errors
-    /// [`StartError`] where a thread, a socket or a queue is refused; all else holds then.
-    pub(super) fn reload(
-        &mut self,
-        before: &Settings,
-        settings: &Settings,
-    ) -> Result<(), StartError> {
-        let paths = self.side.apply(settings);
-        let is_intake_other = paths.as_ref().map_or(true, |paths| paths.is_changed)
-            || before.key_name_sanitize != settings.key_name_sanitize;
+    /// Goes on with other settings; returns when they hold, with what was refused: a thread, a
+    /// socket or a queue. All else holds then, and what was refused is off or as it was.
+    pub(super) fn reload(&mut self, before: &Settings, settings: &Settings) -> Vec<StartError> {
+        let mut replaced = self.side.apply(settings);
+        let mut failures: Vec<StartError> =
+            replaced.failures.drain(..).map(side_path_refused).collect();
+        let is_intake_other =
+            replaced.is_changed || before.key_name_sanitize != settings.key_name_sanitize;
         if is_intake_other {
             for (index, control) in self.controls.iter().enumerate() {
                 control.apply(intake_settings(settings, self.side.taps(index)));
@@ -282,13 +278,13 @@ impl IngestHalf {
         let request = Request::Reload(Box::new(reload), reply);
         // A coordinator that has ended has nothing to go on with.
         if self.requests.send(request).is_ok()
-            && let Ok(answer) = answer.recv()
+            && let Ok(Err(error)) = answer.recv()
         {
-            answer?;
+            failures.push(error.into());
         }
         // The workers have taken the new settings: what was replaced may end.
-        drop(paths.map_err(side_path_refused)?);
-        Ok(())
+        drop(replaced);
+        failures
     }
 
     /// Enters into the books that a configuration was refused.
@@ -368,8 +364,8 @@ fn tell_recovery(report: &RecoveryReport) {
     }
 }
 
-fn side_path_refused(source: io::Error) -> StartError {
-    StartError::Kernel { what: "repeater, dumpMessages, keyFlush or console", source }
+fn side_path_refused((what, source): (&'static str, io::Error)) -> StartError {
+    StartError::Kernel { what, source }
 }
 
 /// What a worker's intake is given, at its start and by a reload.

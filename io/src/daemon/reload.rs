@@ -3,15 +3,22 @@
 //! The settings are compared one by one, in words of the configuration. Sockets, rings, CPUs and the
 //! place of the spool belong to threads that would have to be started anew: they stay, and are named.
 
-use floe_core::config::settings::Settings;
+use floe_core::config::settings::{IngestSettings, Settings, SpoolSettings};
+
+use super::StartError;
+
+/// Stands for what the reload before could not do.
+pub(super) const REFUSED_BEFORE: &str = "what was refused before";
 
 /// What a reload did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct ReloadReport {
     /// Keys that hold now, or from the next flush on.
     pub applied: Vec<&'static str>,
     /// Keys that are other in the file and stay as they were until a restart.
     pub needs_restart: Vec<&'static str>,
+    /// What the kernel or the disk refused: it is off, or as it was.
+    pub failures: Vec<StartError>,
 }
 
 /// The settings that hold after a reload, and what became of the differences.
@@ -46,6 +53,8 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         health,
         automatic_config_reload,
     } = asked;
+    let SpoolSettings { path: spool_path, archive_age_ms, archive_bytes } = spool;
+    let IngestSettings { mode, workers, cpus, receive_buffer_bytes } = ingest;
     let changes = [
         ("flushInterval", *flush_interval_ms != current.flush_interval_ms),
         ("percentThreshold", *thresholds != current.thresholds),
@@ -59,8 +68,8 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("console", *console_backend != current.console_backend),
         ("repeater", *repeater != current.repeater),
         ("keyFlush", *key_flush != current.key_flush),
-        ("spool.archive_age", spool.archive_age_ms != current.spool.archive_age_ms),
-        ("spool.archive_bytes", spool.archive_bytes != current.spool.archive_bytes),
+        ("spool.archive_age", *archive_age_ms != current.spool.archive_age_ms),
+        ("spool.archive_bytes", *archive_bytes != current.spool.archive_bytes),
         ("books", *books != current.books),
         ("debug", *debug != current.debug),
         ("dumpMessages", *dump_messages != current.dump_messages),
@@ -74,14 +83,23 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("streams", *stream_limits != current.stream_limits),
         ("mgmt_address", *mgmt_address != current.mgmt_address),
         ("mgmt_port", *mgmt_port != current.mgmt_port),
-        ("spool.path", spool.path != current.spool.path),
-        ("ingest", *ingest != current.ingest),
+        ("spool.path", *spool_path != current.spool.path),
+        ("ingest", *mode != current.ingest.mode),
+        ("workers", *workers != current.ingest.workers),
+        ("cpus", *cpus != current.ingest.cpus),
+        ("receive_buffer", *receive_buffer_bytes != current.ingest.receive_buffer_bytes),
     ];
-    let named = |changes: &[(&'static str, bool)]| {
-        changes.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
+    let report = ReloadReport {
+        applied: named(&changes),
+        needs_restart: named(&fixed),
+        ..ReloadReport::default()
     };
-    let report = ReloadReport { applied: named(&changes), needs_restart: named(&fixed) };
     (effective(current, asked), report)
+}
+
+/// The keys that differ.
+fn named(changes: &[(&'static str, bool)]) -> Vec<&'static str> {
+    changes.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
 }
 
 /// What is asked for, but for what cannot change.
@@ -116,10 +134,12 @@ mod tests {
         asked.spool.archive_bytes = 7;
         let (effective, report) = merge(&current, &asked);
         assert_eq!(report.applied, ["flushInterval", "spool.archive_bytes", "healthStatus"]);
-        assert_eq!(report.needs_restart, ["servers", "mgmt_port", "ingest"]);
+        assert_eq!(report.needs_restart, ["servers", "mgmt_port", "workers"]);
         assert_eq!(effective.listeners, current.listeners);
         assert_eq!((effective.mgmt_port, effective.ingest.workers), (current.mgmt_port, None));
         assert_eq!((effective.flush_interval_ms, effective.spool.archive_bytes), (1_000, 7));
-        assert_eq!(merge(&effective, &effective), (effective.clone(), ReloadReport::default()));
+        let (same, report) = merge(&effective, &effective);
+        assert_eq!(same, effective);
+        assert!(report.applied.is_empty() && report.needs_restart.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use floe_core::config::settings::{
     ConsoleBackendSettings, KeyFlushSettings, RepeaterSettings, Settings,
 };
 
-use crate::coordinator::SideBooks;
+use crate::coordinator::{ReplacedBooks, SideBooks};
 use crate::export::console::ConsoleBackend;
 use crate::ingest::dump::Dump;
 use crate::ingest::intake::SideTaps;
@@ -32,12 +32,14 @@ struct Wanted {
 /// What runs beside the road.
 #[derive(Debug, Default)]
 pub(super) struct SidePaths {
-    wanted: Wanted,
+    /// What runs; a path that could not be started is off here.
+    running: Wanted,
     workers: Vec<Arc<WorkerSignals>>,
     repeater: Option<Repeater>,
     dump: Option<Dump>,
     key_flush: Option<KeyFlush>,
     console: Option<ConsoleBackend>,
+    replaced: ReplacedBooks,
 }
 
 /// What was replaced; its threads end when it is dropped.
@@ -46,6 +48,8 @@ pub(super) struct SidePaths {
 pub(super) struct Replaced {
     /// Whether the workers' taps are other ones now.
     pub(super) is_changed: bool,
+    /// What could not be started, and why; it is off.
+    pub(super) failures: Vec<(&'static str, io::Error)>,
     _repeater: Option<Repeater>,
     _dump: Option<Dump>,
     _key_flush: Option<KeyFlush>,
@@ -56,48 +60,64 @@ impl SidePaths {
     /// Starts what the settings ask for, over `workers` in order of their indexes.
     ///
     /// # Errors
-    /// The kernel's, when it refuses a thread, a socket or a descriptor; nothing runs then.
-    pub(super) fn start(settings: &Settings, workers: Vec<Arc<WorkerSignals>>) -> io::Result<Self> {
+    /// What the kernel refuses: a thread, a socket or a descriptor; nothing runs then.
+    pub(super) fn start(
+        settings: &Settings,
+        workers: Vec<Arc<WorkerSignals>>,
+    ) -> Result<Self, (&'static str, io::Error)> {
         let mut paths = Self { workers, ..Self::default() };
-        drop(paths.apply(settings)?);
-        Ok(paths)
+        match paths.apply(settings).failures.pop() {
+            Some(failure) => Err(failure),
+            None => Ok(paths),
+        }
     }
 
-    /// Starts, ends and replaces what the settings say otherwise than before.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; what could not be started is off then.
-    pub(super) fn apply(&mut self, settings: &Settings) -> io::Result<Replaced> {
-        let before = std::mem::replace(
-            &mut self.wanted,
-            Wanted {
-                repeater: settings.repeater.clone(),
-                dumps: settings.dump_messages,
-                key_flush: settings.key_flush.clone(),
-                console: settings.console_backend,
-            },
-        );
-        let wanted = &self.wanted;
-        let is_changed = before != *wanted;
-        let mut replaced = Replaced { is_changed, ..Replaced::default() };
-        if before.repeater != wanted.repeater {
+    /// Starts, ends and replaces what the settings say otherwise than what runs. One that cannot be
+    /// started is off, and tried again at the next call; the others hold.
+    pub(super) fn apply(&mut self, settings: &Settings) -> Replaced {
+        let wanted = Wanted {
+            repeater: settings.repeater.clone(),
+            dumps: settings.dump_messages,
+            key_flush: settings.key_flush.clone(),
+            console: settings.console_backend,
+        };
+        let mut replaced = Replaced { is_changed: self.running != wanted, ..Replaced::default() };
+        let failures = &mut replaced.failures;
+        if self.running.repeater != wanted.repeater {
             replaced._repeater = self.repeater.take();
-            self.repeater = wanted.repeater.as_ref().map(Repeater::start).transpose()?;
+            let accounts = replaced._repeater.as_ref().map(Repeater::accounts);
+            accounts.into_iter().for_each(|accounts| self.replaced.take_repeater(accounts));
+            let start = || wanted.repeater.as_ref().map(Repeater::start).transpose();
+            self.repeater = started("the repeater", start, failures);
         }
-        if before.dumps != wanted.dumps {
+        if self.running.dumps != wanted.dumps {
             replaced._dump = self.dump.take();
-            self.dump = wanted.dumps.then(Dump::start).transpose()?;
+            let start = || wanted.dumps.then(Dump::start).transpose();
+            self.dump = started("dumpMessages", start, failures);
         }
-        if before.key_flush != wanted.key_flush {
+        if self.running.key_flush != wanted.key_flush {
             replaced._key_flush = self.key_flush.take();
-            let start = |settings| KeyFlush::start(settings, &self.workers);
-            self.key_flush = wanted.key_flush.as_ref().map(start).transpose()?;
+            let workers = &self.workers;
+            let start = || {
+                let key_flush = wanted.key_flush.as_ref();
+                key_flush.map(|settings| KeyFlush::start(settings, workers)).transpose()
+            };
+            self.key_flush = started("keyFlush", start, failures);
         }
-        if before.console != wanted.console {
+        if self.running.console != wanted.console {
             replaced._console = self.console.take();
-            self.console = wanted.console.map(ConsoleBackend::start).transpose()?;
+            let desk = replaced._console.as_ref().and_then(ConsoleBackend::desk);
+            desk.iter().for_each(|desk| self.replaced.take_console(desk));
+            let start = || wanted.console.map(ConsoleBackend::start).transpose();
+            self.console = started("the console backend", start, failures);
         }
-        Ok(replaced)
+        self.running = Wanted {
+            repeater: wanted.repeater.filter(|_| self.repeater.is_some()),
+            dumps: self.dump.is_some(),
+            key_flush: wanted.key_flush.filter(|_| self.key_flush.is_some()),
+            console: wanted.console.filter(|_| self.console.is_some()),
+        };
+        replaced
     }
 
     /// The taps of worker `index`; `None` where nobody wants to be told.
@@ -116,6 +136,19 @@ impl SidePaths {
         SideBooks {
             repeater: self.repeater.as_ref().map(Repeater::accounts),
             console: self.console.as_ref().and_then(ConsoleBackend::desk),
+            replaced: self.replaced.clone(),
         }
     }
+}
+
+/// What `start` gives; its refusal is entered into `failures`.
+fn started<P>(
+    what: &'static str,
+    start: impl FnOnce() -> io::Result<Option<P>>,
+    failures: &mut Vec<(&'static str, io::Error)>,
+) -> Option<P> {
+    start().unwrap_or_else(|error| {
+        failures.push((what, error));
+        None
+    })
 }

@@ -42,9 +42,9 @@ impl ConsoleDesk {
         }
     }
 
-    /// Flushes not printed since the start.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Flushes not printed since the start of the backend.
+    pub(crate) fn dropped_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
     }
 }
 

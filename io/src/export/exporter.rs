@@ -97,12 +97,14 @@ impl Exporter {
         Ok(exporter)
     }
 
-    /// Ends the threads of backends that are not in `backends` as they were: left out, or changed.
-    /// What they have not delivered within `patience` stays in their queues.
+    /// Ends the threads of backends that are not in `backends` as they were: left out, or changed in
+    /// more than the caps of their queues, which are not theirs to keep. What they have not
+    /// delivered within `patience` stays in their queues.
     pub fn end_changed(&mut self, backends: &[BackendSettings], patience: Duration) {
-        let (kept, ended) = std::mem::take(&mut self.running)
-            .into_iter()
-            .partition(|running| backends.contains(&running.settings));
+        let (kept, ended) =
+            std::mem::take(&mut self.running).into_iter().partition(|running: &Running| {
+                backends.iter().any(|wanted| delivers_alike(&running.settings, wanted))
+            });
         self.running = kept;
         end_all(ended, patience);
     }
@@ -110,25 +112,29 @@ impl Exporter {
     /// Starts a thread for each of `backends` that has none.
     ///
     /// # Errors
-    /// [`StartError`]; the backends before the one that failed run.
+    /// The first [`StartError`]; the backends that did not fail run.
     pub fn start_missing(&mut self, backends: &[BackendSettings]) -> Result<(), StartError> {
+        let mut result = Ok(());
         for settings in backends {
-            if self.running.iter().any(|running| running.settings.name == settings.name) {
-                continue;
+            let mut running = self.running.iter();
+            if !running.any(|running| running.settings.name == settings.name) {
+                result = result.and(self.start_one(settings));
             }
-            let thread_error =
-                |source| StartError::Thread { backend: settings.name.clone(), source };
-            let accounts = self.registry.account(&settings.name, wall_ms() / 1_000);
-            let stop = Arc::new(Stop::new().map_err(thread_error)?);
-            let (spool, seen) = (&self.spool, Arc::clone(&stop));
-            let backend =
-                Backend::new(spool, settings, self.own_books, accounts, seen, self.patience)?;
-            let thread = std::thread::Builder::new()
-                .name(format!("export-{}", settings.name))
-                .spawn(move || backend.run())
-                .map_err(thread_error)?;
-            self.running.push(Running { settings: settings.clone(), stop, thread });
         }
+        result
+    }
+
+    fn start_one(&mut self, settings: &BackendSettings) -> Result<(), StartError> {
+        let thread_error = |source| StartError::Thread { backend: settings.name.clone(), source };
+        let accounts = self.registry.account(&settings.name, wall_ms() / 1_000);
+        let stop = Arc::new(Stop::new().map_err(thread_error)?);
+        let (spool, seen) = (&self.spool, Arc::clone(&stop));
+        let backend = Backend::new(spool, settings, self.own_books, accounts, seen, self.patience)?;
+        let thread = std::thread::Builder::new()
+            .name(format!("export-{}", settings.name))
+            .spawn(move || backend.run())
+            .map_err(thread_error)?;
+        self.running.push(Running { settings: settings.clone(), stop, thread });
         Ok(())
     }
 
@@ -144,6 +150,12 @@ impl Drop for Exporter {
     fn drop(&mut self) {
         end_all(std::mem::take(&mut self.running), Duration::ZERO);
     }
+}
+
+/// Whether a thread started by `running` does what `wanted` asks for.
+fn delivers_alike(running: &BackendSettings, wanted: &BackendSettings) -> bool {
+    let BackendSettings { backlog_age_ms, backlog_bytes, .. } = *wanted;
+    BackendSettings { backlog_age_ms, backlog_bytes, ..running.clone() } == *wanted
 }
 
 /// Asks all of them to end, then waits for all.

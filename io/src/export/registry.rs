@@ -49,14 +49,21 @@ impl AccountRegistry {
     }
 
     /// What every backend's accounts gained since the last call with the same `bases`, as names
-    /// below `<prefixStats>.floe.`.
-    pub fn differences(&self, bases: &mut BTreeMap<String, Reading>) -> Vec<(String, u64)> {
+    /// below `<prefixStats>.floe.`. Of a backend that is not configured any more: only what it
+    /// gained.
+    pub fn differences(
+        &self,
+        bases: &mut BTreeMap<String, Reading>,
+        is_configured: impl Fn(&str) -> bool,
+    ) -> Vec<(String, u64)> {
         let mut entries = Vec::new();
         for account in &self.backends {
             let (backend, now) = (account.key(), account.read());
             let base = bases.insert(backend.clone(), now).unwrap_or_default();
+            let is_told = is_configured(backend);
             let named = |(word, number)| (format!("backend.{backend}.{word}"), number);
-            entries.extend(now.since(&base, self.told).into_iter().map(named));
+            let since = now.since(&base, self.told).into_iter();
+            entries.extend(since.filter(|(_, number)| is_told || *number != 0).map(named));
         }
         entries
     }
@@ -84,10 +91,14 @@ mod tests {
         let rows = |entries: Vec<(String, u64)>| {
             entries.into_iter().filter(|(_, number)| *number != 0).collect::<Vec<_>>()
         };
-        let first = rows(registry.differences(&mut bases));
+        let first = rows(registry.differences(&mut bases, |name| name == "a"));
         let names: Vec<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["backend.a.segments_expired", "backend.a.rows_expired"]);
-        assert!(rows(registry.differences(&mut bases)).is_empty());
+        assert!(rows(registry.differences(&mut bases, |name| name == "a")).is_empty());
+        assert!(
+            registry.differences(&mut bases, |_| false).is_empty(),
+            "nothing gained, nothing told"
+        );
         assert_eq!(registry.account("a", 9).count(Count::RowsExpired), 30);
         assert_eq!(account.link().last_flush_s, 7);
         assert_eq!(registry.account("b", 9).count(Count::RowsExpired), 0);

@@ -88,7 +88,7 @@ impl TargetAccounts {
 /// The books of a repeater.
 #[derive(Clone, Debug)]
 pub struct RepeaterAccounts {
-    reader: Arc<TapReader>,
+    left_out: Arc<AtomicU64>,
     targets: Vec<Arc<TargetAccounts>>,
 }
 
@@ -96,7 +96,7 @@ impl RepeaterAccounts {
     /// Names below `<prefixStats>.floe.` and numbers since the start of the repeater.
     #[must_use]
     pub fn read(&self) -> Vec<(String, u64)> {
-        let left_out = self.reader.left_out();
+        let left_out = self.left_out.load(Ordering::Relaxed);
         let mut entries = vec![("repeater.datagrams_dropped.tap_full".to_owned(), left_out)];
         for target in &self.targets {
             let name = &target.name;
@@ -114,6 +114,7 @@ impl RepeaterAccounts {
 /// The repeater's thread. Dropped, it sends what it has, for half a second at the most.
 #[derive(Debug)]
 pub(crate) struct Repeater {
+    reader: TapReader,
     accounts: RepeaterAccounts,
     stop: Arc<WakeUp>,
     thread: Option<JoinHandle<()>>,
@@ -137,17 +138,17 @@ impl Repeater {
                 RepeaterProtocol::Udp6 => Target::Udp(UdpTarget::new(address, true, accounts)?),
             });
         }
-        let accounts = RepeaterAccounts { reader: Arc::new(reader), targets: books };
-        let (shared, seen) = (accounts.reader.share(), Arc::clone(&stop));
+        let accounts = RepeaterAccounts { left_out: reader.left_out_count(), targets: books };
+        let (shared, seen) = (reader.share(), Arc::clone(&stop));
         let thread = std::thread::Builder::new()
             .name("repeater".to_owned())
             .spawn(move || serve(&shared, targets, &seen))?;
-        Ok(Self { accounts, stop, thread: Some(thread) })
+        Ok(Self { reader, accounts, stop, thread: Some(thread) })
     }
 
     /// The tap for its workers.
     pub(crate) fn tap(&self) -> &TapReader {
-        &self.accounts.reader
+        &self.reader
     }
 
     /// What it counts.

@@ -47,7 +47,7 @@ struct Shared {
     /// As many places as there are batches: never full.
     full: ArrayQueue<Box<TapBatch>>,
     filled: WakeUp,
-    left_out: AtomicU64,
+    left_out: Arc<AtomicU64>,
 }
 
 /// The reader's end.
@@ -69,7 +69,7 @@ pub(crate) fn tap() -> std::io::Result<TapReader> {
     let free = ArrayQueue::new(TAP_BATCHES);
     while free.push(TapBatch::new()).is_ok() {}
     let full = ArrayQueue::new(TAP_BATCHES);
-    let (filled, left_out) = (WakeUp::new()?, AtomicU64::new(0));
+    let (filled, left_out) = (WakeUp::new()?, Arc::default());
     Ok(TapReader(Arc::new(Shared { free, full, filled, left_out })))
 }
 
@@ -100,6 +100,11 @@ impl TapReader {
         batch.ends.clear();
         // There are as many places as batches.
         drop(self.0.free.push(batch));
+    }
+
+    /// The count behind [`Self::left_out`], which outlives the tap's memory.
+    pub(crate) fn left_out_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.left_out)
     }
 
     /// Datagrams left out since the start.
