@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::arguments::DaemonArguments;
 use super::log::Log;
-use super::reload::{self, ConfigurationFile};
+use super::reload::{self, ConfigurationFile, Occasion};
 use super::title::ProcessTitle;
 use super::watch::{Event, Events};
 use super::{Failure, spool_place};
@@ -93,7 +93,7 @@ impl Process {
 
 /// The file to watch, if it shall be.
 fn watched<'f>(file: Option<&'f ConfigurationFile>, settings: &Settings) -> Option<&'f Path> {
-    file.filter(|_| settings.automatic_config_reload).map(|file| file.path().as_path())
+    file.filter(|_| settings.automatic_config_reload).and_then(ConfigurationFile::watchable)
 }
 
 /// Reads the configuration again whenever it is asked to or the file has changed; returns the signal
@@ -106,16 +106,17 @@ fn reload_until_stopped(
     process: &Process,
 ) -> i32 {
     loop {
-        let is_asked_for = match events.next() {
-            Event::Signal(SIGHUP) => true,
+        let occasion = match events.next() {
+            Event::Signal(SIGHUP) => Occasion::Asked,
             Event::Signal(signal) => return signal,
-            Event::Hint => false,
+            Event::Hint => Occasion::Changed,
+            Event::Look => Occasion::Look,
         };
         let Some(known) = file else {
             info!("nothing to read again: started without a configuration file");
             continue;
         };
-        let read = known.read_again(arguments, is_asked_for);
+        let read = known.read_again(arguments, occasion);
         if !matches!(read, Ok(None)) {
             service_manager::tell_reloading();
         }
@@ -145,8 +146,7 @@ fn refused_or_failed(error: StartError) -> Failure {
 /// Nothing else cuts it short: `timeout` and service managers send their signals twice in one
 /// breath, which must not cost the open interval.
 fn end_at_second_interrupt(mut events: Events, started_ns: u64, log: &Log) {
-    loop {
-        let signal = events.next_signal();
+    while let Some(signal) = events.next_signal() {
         if signal == SIGINT && started_ns + ONE_BREATH_NS < monotonic_ns() {
             warn!("drain interrupted");
             log.flush();

@@ -1,10 +1,12 @@
 //! The configuration read again: on SIGHUP, and when the file has changed.
 //!
 //! A file that cannot be read or understood changes nothing: it is refused in one line, and the next
-//! change is tried again. The same text is not applied twice.
+//! change is tried again. The same text is not applied twice. Where nothing told of a change, the
+//! text must be the same at two looks: a file may be half-written at one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use floe_core::config::Loaded;
 use floe_io::daemon::Daemon;
 use tracing::{error, info, warn};
@@ -12,12 +14,27 @@ use tracing::{error, info, warn};
 use super::arguments::DaemonArguments;
 use super::{Failure, configuration};
 
+/// Why the configuration is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Somebody asks for it: what it says is applied though it is the same.
+    Asked,
+    /// It has changed.
+    Changed,
+    /// It may have changed.
+    Look,
+}
+
 /// The file that a daemon was started from, and what was last seen in it.
 #[derive(Debug)]
 pub(super) struct ConfigurationFile {
     path: PathBuf,
+    /// Whether it can be read again: a pipe cannot.
+    is_regular: bool,
     /// The text last applied or refused; `None` if it could not be read.
     seen: Option<String>,
+    /// What the last look found instead.
+    looked: Option<Option<String>>,
 }
 
 impl ConfigurationFile {
@@ -29,31 +46,48 @@ impl ConfigurationFile {
         };
         let text = configuration::read_text(&path)?;
         let loaded = configuration::with_flags(configuration::parse(&path, &text)?, arguments)?;
-        Ok((Some(Self { path, seen: Some(text) }), loaded))
+        let is_regular = path.is_file();
+        Ok((Some(Self { path, is_regular, seen: Some(text), looked: None }), loaded))
     }
 
-    /// Where it lies.
-    pub(super) fn path(&self) -> &PathBuf {
-        &self.path
+    /// Where it lies, if it can change.
+    pub(super) fn watchable(&self) -> Option<&Path> {
+        self.is_regular.then_some(&*self.path)
     }
 
-    /// What the file says now, if that is new or `is_asked_for`.
+    /// What the file says now, if that is new or asked for.
     ///
     /// # Errors
     /// Why it is refused; said once for one text.
     pub(super) fn read_again(
         &mut self,
         arguments: &DaemonArguments,
-        is_asked_for: bool,
+        occasion: Occasion,
     ) -> Result<Option<Loaded>, Failure> {
-        let text = configuration::read_text(&self.path);
+        let text = self.read();
         let now = text.as_ref().ok().cloned();
-        if now == self.seen && !is_asked_for {
+        let is_same = now == self.seen;
+        if is_same && occasion != Occasion::Asked {
+            self.looked = None;
             return Ok(None);
         }
+        if occasion == Occasion::Look && self.looked.as_ref() != Some(&now) {
+            self.looked = Some(now);
+            return Ok(None);
+        }
+        self.looked = None;
         self.seen = now;
         let loaded = configuration::parse(&self.path, &text?)?;
         configuration::with_flags(loaded, arguments).map(Some)
+    }
+
+    /// Reads nothing that could keep a stop waiting: whoever opens a pipe waits for its writer.
+    fn read(&self) -> Result<String, Failure> {
+        if std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
+            let path = self.path.display();
+            return Err(Failure::refused(anyhow!("cannot read {path} again: not a regular file")));
+        }
+        configuration::read_text(&self.path)
     }
 }
 
@@ -62,19 +96,20 @@ pub(super) fn apply(daemon: &mut Daemon, loaded: &Loaded) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match daemon.reload(loaded) {
-        Ok(report) => {
-            if report.applied.is_empty() && report.needs_restart.is_empty() {
-                info!("configuration read again: nothing has changed");
-            } else if !report.applied.is_empty() {
-                info!(keys = report.applied.join(", "), "configuration applied");
-            }
-            if !report.needs_restart.is_empty() {
-                let keys = report.needs_restart.join(", ");
-                warn!(keys, "configuration needs a restart for these keys: they stay as they were");
-            }
-        }
-        Err(error) => error!(%error, "configuration applied in part"),
+    let report = daemon.reload(loaded);
+    let is_unchanged = report.applied.is_empty() && report.needs_restart.is_empty();
+    if is_unchanged {
+        info!("configuration read again: nothing has changed");
+    }
+    if !report.applied.is_empty() {
+        info!(keys = report.applied.join(", "), "configuration applied");
+    }
+    if !report.needs_restart.is_empty() {
+        let keys = report.needs_restart.join(", ");
+        warn!(keys, "configuration needs a restart for these keys: they stay as they were");
+    }
+    for error in &report.failures {
+        error!(%error, "configuration applied but for this: the next reload tries it again");
     }
 }
 

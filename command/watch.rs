@@ -3,26 +3,32 @@
 //! The *directory* of the file is watched, for a file is replaced by a rename more often than it is
 //! written in place; where the file is a symbolic link, the directories of what it leads to are
 //! watched as well, since a configuration map is changed by exchanging a link on the way. A hint is
-//! no more than that: whoever gets it waits until things are quiet, reads, and compares. A look each
-//! few seconds stands in for hints that do not come.
+//! no more than that: whoever gets it waits until things are quiet, reads, and compares. Only names
+//! on the way to the file give hints, and reading it gives none: the kernel tells of every opening.
+//! A look each few seconds stands in for hints that do not come.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use notify::{RecursiveMode, Watcher};
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
+use floe_io::clock::{duration_ns, monotonic_ns};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecursiveMode, Watcher};
 use signal_hook::iterator::Signals;
 use tracing::{debug, warn};
 
-/// Events that may wait; further hints say nothing new.
-const EVENTS_MAX: usize = 64;
+/// Signals that may wait.
+const SIGNALS_MAX: usize = 64;
 
 /// Things are quiet when no hint came for so long.
 const QUIET: Duration = Duration::from_millis(80);
 
-/// Hints in a row that are waited out: a file that is written all the time is read all the same.
-const HINTS_MAX: usize = 25;
+/// Longest wait for quiet: a file that is written all the time is read all the same.
+const QUIET_LIMIT: Duration = Duration::from_secs(2);
 
 /// Between two looks without a hint.
 const LOOK: Duration = Duration::from_secs(2);
@@ -35,39 +41,49 @@ const LINKS_MAX: usize = 16;
 pub(super) enum Event {
     /// A signal, by its number.
     Signal(i32),
-    /// The configuration may have changed.
+    /// The configuration has changed, it seems, and nothing more has happened for a while.
     Hint,
+    /// Nothing has been heard for a while; the configuration may have changed, or be changing.
+    Look,
 }
 
 /// The main thread's events.
 #[derive(Debug)]
 pub(super) struct Events {
-    sender: Sender<Event>,
-    receiver: Receiver<Event>,
+    signals: Receiver<i32>,
+    /// One place: a second hint says nothing new.
+    hints: (Sender<()>, Receiver<()>),
     watched: Option<Watched>,
 }
+
+/// Names of files and directories that give hints.
+type Names = Arc<Mutex<BTreeSet<OsString>>>;
 
 /// A watched file.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
-    directories: BTreeSet<PathBuf>,
+    names: Names,
+    /// What is watched; a directory that was made anew under its name is another one.
+    directories: BTreeMap<PathBuf, FileId>,
     /// `None` where the kernel refuses to watch: then there is the look alone.
     watcher: Option<notify::RecommendedWatcher>,
 }
 
+/// Device and inode.
+type FileId = (u64, u64);
+
 impl Events {
     /// Signals from now on.
     pub(super) fn of(mut signals: Signals) -> std::io::Result<Self> {
-        let (sender, receiver) = bounded(EVENTS_MAX);
-        let to_main = sender.clone();
+        let (to_main, received) = bounded(SIGNALS_MAX);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
                 // The main thread is there as long as the process.
-                to_main.send(Event::Signal(signal)).ok();
+                to_main.send(signal).ok();
             }
         })?;
-        Ok(Self { sender, receiver, watched: None })
+        Ok(Self { signals: received, hints: bounded(1), watched: None })
     }
 
     /// Watches `path` too, or nothing.
@@ -75,125 +91,227 @@ impl Events {
         if self.watched.as_ref().map(|watched| watched.path.as_path()) == path {
             return;
         }
-        self.watched = path.map(|path| {
-            let to_main = self.sender.clone();
-            let watcher = notify::recommended_watcher(move |_| {
-                // A full channel holds a hint already.
-                to_main.try_send(Event::Hint).ok();
-            });
-            let watcher = watcher.inspect_err(|error| {
-                warn!(%error, "configuration not watched: looked at every two seconds");
-            });
-            let mut watched = Watched {
-                path: path.to_owned(),
-                directories: BTreeSet::new(),
-                watcher: watcher.ok(),
-            };
-            watched.follow();
-            watched
-        });
+        self.watched = path.map(|path| Watched::new(path, self.hints.0.clone()));
     }
 
     /// The next event; hints are told when no further one has come for a while.
     pub(super) fn next(&mut self) -> Event {
-        let mut hints = 0;
-        loop {
-            let wait = match (hints, &self.watched) {
-                (0, None) => None,
-                (0, Some(_)) => Some(LOOK),
-                (HINTS_MAX.., _) => return self.told_hint(),
-                _ => Some(QUIET),
-            };
-            let received = match wait {
-                Some(wait) => self.receiver.recv_timeout(wait),
-                None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match received {
-                Ok(Event::Hint) => hints += 1,
-                Ok(signal) => return signal,
-                Err(_) => return self.told_hint(),
+        let look = if self.watched.is_some() { after(LOOK) } else { never() };
+        let event = select! {
+            recv(self.signals) -> signal => signal.ok().map(Event::Signal),
+            recv(self.hints.1) -> _ => self.signal_before_quiet().map(Event::Signal),
+            recv(look) -> _ => return self.looked(Event::Look),
+        };
+        event.unwrap_or_else(|| self.looked(Event::Hint))
+    }
+
+    /// Waits until no hint has come for a while; a signal cuts it short.
+    fn signal_before_quiet(&self) -> Option<i32> {
+        let limit_ns = monotonic_ns() + duration_ns(QUIET_LIMIT);
+        while monotonic_ns() < limit_ns {
+            select! {
+                recv(self.signals) -> signal => return signal.ok(),
+                recv(self.hints.1) -> _ => {}
+                default(QUIET) => break,
             }
         }
+        None
     }
 
     /// The next signal; hints are not of interest any more.
-    pub(super) fn next_signal(&mut self) -> i32 {
-        loop {
-            if let Ok(Event::Signal(signal)) = self.receiver.recv() {
-                return signal;
-            }
-        }
+    pub(super) fn next_signal(&mut self) -> Option<i32> {
+        self.signals.recv().ok()
     }
 
-    fn told_hint(&mut self) -> Event {
+    fn looked(&mut self, event: Event) -> Event {
         if let Some(watched) = &mut self.watched {
             watched.follow();
         }
-        Event::Hint
+        event
     }
 }
 
 impl Watched {
+    fn new(path: &Path, hints: Sender<()>) -> Self {
+        let names = Names::default();
+        let wanted = Arc::clone(&names);
+        let watcher = notify::recommended_watcher(move |event| {
+            if is_hint(&event, &wanted) {
+                // A full channel holds a hint already.
+                hints.try_send(()).ok();
+            }
+        });
+        let watcher = watcher.inspect_err(|error| {
+            warn!(%error, "configuration not watched: looked at every two seconds");
+        });
+        let directories = BTreeMap::new();
+        let mut watched = Self { path: path.to_owned(), names, directories, watcher: watcher.ok() };
+        watched.follow();
+        watched
+    }
+
     /// Watches the directories that the path leads through now.
     fn follow(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
-        let directories = directories_to(&self.path);
-        for gone in self.directories.difference(&directories) {
-            // One that was removed is not watched any more anyway.
-            watcher.unwatch(gone).ok();
-        }
-        let mut watched = BTreeSet::new();
-        for directory in directories {
-            let is_watched = self.directories.contains(&directory)
-                || watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok();
+        let way = Way::to(&self.path);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = way.names;
+        let mut watched = BTreeMap::new();
+        for directory in way.directories {
+            let id = std::fs::metadata(&directory).map(|it| (it.dev(), it.ino())).ok();
+            let before = self.directories.remove(&directory);
+            let Some(id) = id else { continue };
+            let is_watched = before == Some(id) || {
+                if before.is_some() {
+                    // One that was removed is not watched any more anyway.
+                    watcher.unwatch(&directory).ok();
+                }
+                watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok()
+            };
             if is_watched {
-                watched.insert(directory);
+                watched.insert(directory, id);
             } else {
                 debug!(directory = %directory.display(), "directory not watched");
             }
         }
-        self.directories = watched;
+        for gone in std::mem::replace(&mut self.directories, watched).into_keys() {
+            watcher.unwatch(&gone).ok();
+        }
     }
 }
 
-/// The directory of `path`, and of each file that symbolic links on its way lead to.
-fn directories_to(path: &Path) -> BTreeSet<PathBuf> {
-    let mut directories = BTreeSet::new();
-    let mut next = Some(path.to_owned());
-    for _ in 0..LINKS_MAX {
-        let Some(path) = next.take() else { break };
+/// Whether the configuration may be another one after `event`.
+fn is_hint(event: &notify::Result<notify::Event>, names: &Names) -> bool {
+    // An error may have cost events.
+    let Ok(event) = event else { return true };
+    let is_change = match event.kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    };
+    let names = names.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_wanted = |path: &PathBuf| path.file_name().is_none_or(|name| names.contains(name));
+    event.need_rescan() || (is_change && event.paths.iter().any(is_wanted))
+}
+
+/// What a path leads through.
+#[derive(Debug, Default)]
+struct Way {
+    /// The directory of the path, and of each file that symbolic links on its way lead to.
+    directories: BTreeSet<PathBuf>,
+    /// Every name in these paths.
+    names: BTreeSet<OsString>,
+}
+
+impl Way {
+    fn to(path: &Path) -> Self {
+        let mut way = Self::default();
+        let mut next = Some(path.to_owned());
+        for _ in 0..LINKS_MAX {
+            let Some(path) = next.take() else { break };
+            let directory = way.add(&path);
+            if let Ok(target) = std::fs::read_link(&path) {
+                next = Some(directory.join(target));
+            }
+        }
+        if let Ok(real) = path.canonicalize() {
+            way.add(&real);
+        }
+        way
+    }
+
+    /// Adds a file; returns its directory.
+    fn add(&mut self, path: &Path) -> PathBuf {
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        if let Ok(target) = std::fs::read_link(&path) {
-            next = Some(directory.join(target));
-        }
-        directories.insert(directory);
+        self.names.extend(path.components().filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            _ => None,
+        }));
+        self.directories.insert(directory.clone());
+        directory
     }
-    if let Some(real) = path.canonicalize().ok().as_deref().and_then(Path::parent) {
-        directories.insert(real.to_owned());
-    }
-    directories
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    /// Events without signals, and the end that keeps their channel open.
+    fn events(path: &Path) -> (Events, Sender<i32>) {
+        let (to_main, signals) = bounded(SIGNALS_MAX);
+        let mut events = Events { signals, hints: bounded(1), watched: None };
+        events.watch(Some(path));
+        (events, to_main)
+    }
 
     #[test]
     fn every_directory_on_the_way_is_watched() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         // As a configuration map lies: config.js -> ..data/config.js, ..data -> ..v1.
-        std::fs::create_dir(root.join("..v1")).unwrap();
-        std::fs::write(root.join("..v1/config.js"), "{}").unwrap();
+        fs::create_dir(root.join("..v1")).unwrap();
+        fs::write(root.join("..v1/config.js"), "{}").unwrap();
         symlink("..v1", root.join("..data")).unwrap();
         symlink("..data/config.js", root.join("config.js")).unwrap();
+        let way = Way::to(&root.join("config.js"));
         let expected = [root.clone(), root.join("..data"), root.join("..v1")];
-        assert_eq!(directories_to(&root.join("config.js")), BTreeSet::from(expected));
-        assert_eq!(directories_to(Path::new("nowhere.js")), BTreeSet::from([PathBuf::from(".")]));
+        assert_eq!(way.directories, BTreeSet::from(expected));
+        for name in ["config.js", "..data", "..v1"] {
+            assert!(way.names.contains(Path::new(name).as_os_str()), "{name}");
+        }
+        let nowhere = Way::to(Path::new("nowhere.js"));
+        assert_eq!(nowhere.directories, BTreeSet::from([PathBuf::from(".")]));
+    }
+
+    #[test]
+    fn changes_give_hints_and_reading_or_a_neighbour_gives_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.js");
+        fs::write(&path, "{}").unwrap();
+        let (mut events, _open) = events(&path);
+        fs::read(&path).unwrap();
+        fs::write(folder.path().join("other"), "x").unwrap();
+        assert_eq!(events.next(), Event::Look);
+        fs::write(&path, "{ }").unwrap();
+        assert_eq!(events.next(), Event::Hint);
+        fs::write(folder.path().join("new"), "{}").unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+        assert_eq!(events.next(), Event::Hint);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(events.next(), Event::Hint);
+    }
+
+    #[test]
+    fn a_directory_made_anew_is_watched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("d");
+        let path = directory.join("config.js");
+        fs::create_dir(&directory).unwrap();
+        fs::write(&path, "{}").unwrap();
+        let (mut events, _open) = events(&path);
+        // Kept under another name, so that the new one cannot have its inode.
+        fs::rename(&directory, folder.path().join("old")).unwrap();
+        fs::create_dir(&directory).unwrap();
+        fs::write(&path, "{}").unwrap();
+        // What the rename itself tells is of no interest here.
+        while events.next() != Event::Look {}
+        fs::write(&path, "{ }").unwrap();
+        assert_eq!(events.next(), Event::Hint);
+    }
+
+    #[test]
+    fn a_signal_does_not_wait_for_quiet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.js");
+        fs::write(&path, "{}").unwrap();
+        let (mut events, to_main) = events(&path);
+        to_main.send(15).unwrap();
+        fs::write(&path, "{ }").unwrap();
+        let first = events.next();
+        assert_eq!(first, Event::Signal(15));
     }
 }

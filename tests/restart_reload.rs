@@ -3,6 +3,7 @@
 //! cannot is said, a broken file changes nothing, and nothing of the open interval is lost.
 //! Method: the built binary, its file rewritten under it, recording carbons.
 
+use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use support::carbon::{Point, Protocol, RecordingCarbon, series};
+use support::console::Console;
 use support::daemon::{Daemon, Ingest, Launch, send};
 use support::{ports, wait};
 
@@ -286,5 +288,158 @@ fn without_a_file_the_signal_ends_nothing() {
     wait::until("an answer", BOUND, || {
         daemon.output().contains("nothing has changed").then_some(())
     });
+    daemon.drain(Signal::TERM);
+}
+
+#[test]
+fn a_backend_left_out_keeps_its_queue_and_has_it_delivered_when_it_is_back() {
+    for ingest in Ingest::BOTH {
+        let live = RecordingCarbon::start();
+        let own =
+            |name: &str, port: u16| format!("{{ name: '{name}', address: '127.0.0.1:{port}' }}");
+        let keys = |backends: &[String]| {
+            format!("flushInterval: 1000, floe: {{ backends: [{}] }}", backends.join(", "))
+        };
+        let with_dead = keys(&[own("live", live.port()), own("dead", ports::free())]);
+        let mut site = Site::start(ingest, &with_dead);
+        site.send(&["left.hits:3|c"]);
+        live.wait_points("points", BOUND, Protocol::Text, |points| {
+            total(points, "stats_counts.left.hits") == 3.0
+        });
+        site.write(&site.text(&keys(&[own("live", live.port())])));
+        site.await_said("queue without a backend left where it is", 1);
+        let returned = RecordingCarbon::start();
+        site.write(&site.text(&keys(&[own("live", live.port()), own("dead", returned.port())])));
+        let points = returned.wait_points("its queue", BOUND, Protocol::Text, |points| {
+            total(points, "stats_counts.left.hits") == 3.0
+        });
+        site.daemon.drain(Signal::TERM);
+        assert!(!points.is_empty(), "{ingest:?}");
+    }
+}
+
+#[test]
+fn another_repeater_gets_what_the_one_before_does_not() {
+    for ingest in Ingest::BOTH {
+        let carbon = RecordingCarbon::start();
+        let targets = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let keys = |target: &UdpSocket| {
+            let port = target.local_addr().unwrap().port();
+            format!(
+                "{}, flushInterval: 1000, repeater: [{{ host: '127.0.0.1', port: {port} }}]
+                 , backends: ['./backends/graphite', './backends/repeater']
+                 , floe: {{ books: true }}",
+                graphite(&carbon)
+            )
+        };
+        let mut site = Site::start(ingest, &keys(&targets[0]));
+        let mut sent = 0;
+        for round in 0..6_usize {
+            for _ in 0..50 {
+                site.send(&["repeated.hits:1|c"]);
+                sent += 1;
+            }
+            site.write(&site.text(&keys(&targets[(round + 1) % 2])));
+            site.await_said(APPLIED, round + 1);
+        }
+        site.daemon.drain(Signal::TERM);
+        let points = carbon.take_points(Protocol::Text);
+        assert_eq!(total(&points, "stats_counts.repeated.hits"), f64::from(sent), "{ingest:?}");
+        assert_eq!(targets.iter().map(received).sum::<i32>(), sent, "each datagram goes on once");
+    }
+}
+
+/// Datagrams that wait in a socket.
+fn received(socket: &UdpSocket) -> i32 {
+    socket.set_nonblocking(true).expect("a socket can be asked without waiting");
+    let mut datagrams = 0;
+    while socket.recv(&mut [0; 64]).is_ok() {
+        datagrams += 1;
+    }
+    datagrams
+}
+
+#[test]
+fn health_typed_at_the_console_survives_a_reload_that_is_about_something_else() {
+    let mut site = Site::start(Ingest::IoUring, "healthStatus: 'up'");
+    let mgmt = site.daemon.ready().mgmt;
+    let console = Console::connect(mgmt);
+    console.expect("health down\n", "health: down\n");
+    site.write(&site.text("healthStatus: 'up', prefixStats: 'other'"));
+    site.await_said(APPLIED, 1);
+    console.expect("health\n", "health: down\n");
+    site.write(&site.text("healthStatus: 'down', prefixStats: 'other'"));
+    site.await_said(APPLIED, 2);
+    site.write(&site.text("healthStatus: 'up', prefixStats: 'other'"));
+    site.await_said(APPLIED, 3);
+    console.expect("health\n", "health: up\n");
+    site.daemon.drain(Signal::TERM);
+}
+
+#[test]
+fn a_flag_wins_over_the_file_at_a_reload_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |keys: &str| format!("port = 0\nmgmt_port = 0\n{keys}");
+    let mut daemon = Launch::under(folder.path(), Ingest::Recvmmsg)
+        .config("floe.toml", &text("ingest = \"auto\"\n"))
+        .start();
+    let other = text("ingest = \"io_uring\"\nprefixStats = \"other\"\n");
+    std::fs::write(folder.path().join("floe.toml"), other).unwrap();
+    wait::until(APPLIED, BOUND, || daemon.output().contains(APPLIED).then_some(()));
+    let output = daemon.output();
+    assert!(
+        !output.contains("needs a restart"),
+        "the flag says recvmmsg before and after: {output}"
+    );
+    daemon.drain(Signal::TERM);
+}
+
+#[test]
+fn both_halves_on_their_own_take_a_new_backend() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (RecordingCarbon::start(), RecordingCarbon::start());
+    let text = |carbons: &[(&str, &RecordingCarbon)]| {
+        let each = carbons.iter().map(|(name, carbon)| {
+            format!("[[backends]]\nname = \"{name}\"\naddress = \"127.0.0.1:{}\"\n", carbon.port())
+        });
+        format!("port = 0\nmgmt_port = 0\nflushInterval = 1000\n{}", each.collect::<String>())
+    };
+    let path = folder.path().join("floe.toml");
+    std::fs::write(&path, text(&[("first", &first)])).unwrap();
+    let launch =
+        |half| Launch::under(folder.path(), Ingest::IoUring).config_at(&path).subcommand(half);
+    let mut ingest = launch("ingest").start();
+    // Without a console: its ready file says less.
+    let mut export = launch("export").spawn();
+    let is_started = || export.output().contains("daemon started").then_some(());
+    wait::until("the export half", BOUND, is_started);
+    std::fs::write(&path, text(&[("first", &first), ("second", &second)])).unwrap();
+    for half in [&ingest, &export] {
+        wait::until(APPLIED, BOUND, || half.output().contains(APPLIED).then_some(()));
+    }
+    send(ingest.udp(), ["both.hits:5|c"]);
+    for carbon in [&first, &second] {
+        carbon.wait_points("points", BOUND, Protocol::Text, |points| {
+            total(points, "stats_counts.both.hits") == 5.0
+        });
+    }
+    ingest.drain(Signal::TERM);
+    export.drain(Signal::TERM);
+}
+
+#[test]
+fn a_pipe_is_read_once_and_its_end_is_no_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("floe.toml");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let writer = {
+        let path = path.clone();
+        std::thread::spawn(move || std::fs::write(path, "port = 0\nmgmt_port = 0\n").unwrap())
+    };
+    let mut daemon = Launch::under(folder.path(), Ingest::IoUring).config_at(&path).start();
+    writer.join().unwrap();
+    daemon.signal(Signal::HUP);
+    wait::until(REFUSED, BOUND, || daemon.output().contains("not a regular file").then_some(()));
     daemon.drain(Signal::TERM);
 }
