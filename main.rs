@@ -3,15 +3,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 mod command;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match command::run(command::arguments::Arguments::parse()) {
+    match command::run(command::arguments::Arguments::read()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A standard error that is closed changes nothing about the exit code.

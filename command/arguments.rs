@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// A drop-in statsd: UDP in, Graphite out, nothing lost on the way.
 ///
@@ -16,6 +16,26 @@ pub(crate) struct Arguments {
     /// Anything else.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+impl Arguments {
+    /// Reads the command line and the environment; what cannot be read ends the process with code 2.
+    ///
+    /// A variable that is set and empty counts as not set: service files write `FLOE_SPOOL=` for it.
+    pub(crate) fn read() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &Arg| {
+        argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    let unset = |argument: Arg| {
+        if is_empty(&argument) { argument.env(None::<&'static str>) } else { argument }
+    };
+    command.mut_args(unset).mut_subcommands(without_empty_variables)
 }
 
 /// How the daemon is started.
@@ -87,9 +107,9 @@ pub(crate) struct CheckArguments {
     pub(crate) config: PathBuf,
 }
 
-/// Which configuration to print.
+/// Which configuration to print; the defaults without a flag.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct ConfigArguments {
     /// Every key with its default and what it does
     #[arg(long)]

@@ -28,8 +28,7 @@ fn translate(path: &Path) -> Result<String, Failure> {
     if !is_same {
         let why = again.err().map(|error| format!(": {error}")).unwrap_or_default();
         let path = path.display();
-        let refusal = anyhow!("{path} holds what TOML cannot say{why}; change it there first");
-        return Err(Failure::refused(refusal));
+        return Err(Failure::failed(anyhow!("{path} cannot be said in TOML{why}; this is a bug")));
     }
     let mut written = format!("# From {}, by floe config --from.\n", Escaped(path.display()));
     for warning in &loaded.warnings {

@@ -41,6 +41,36 @@ fn check_reads_a_config_js_of_the_reference() {
     }
 }
 
+/// What a fleet's file means is said in TOML, and floe understands both in the same way.
+#[test]
+fn the_toml_of_a_config_js_means_the_same() {
+    let text = "{ graphiteHost: 'graphite.example', port: '8130', percentThreshold: [90, '99.90', 150]\n\
+                , servers: [{ server: './servers/udp' }\n\
+                , { server: './servers/tcp', socket: '/tmp/s', socket_mod: 0660 }], title: 'a\\nb'\n\
+                , backends: ['./backends/graphite', './backends/repeater', './backends/console']\n\
+                , repeater: [{ host: '::1', port: 8125 }], keyFlush: { interval: 5000 } }\n";
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let source = folder.path().join("con\nfig.js");
+    fs::write(&source, text).expect("the folder is writable");
+    let source = source.to_str().expect("temporary folders have plain names");
+    let written = folder.path().join("floe.toml");
+    let output = floe_output(["config", "--from", source]);
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
+    fs::write(&written, &output.stdout).expect("the folder is writable");
+    let first = floe_output(["check", source]);
+    let again = floe_output(["check", written.to_str().expect("a plain name")]);
+    assert_eq!(again.status.code(), Some(0), "{}", text_of(&again));
+    let is_warning = |line: &&str| line.starts_with("warning: ");
+    let first = String::from_utf8_lossy(&first.stdout).into_owned();
+    let settings: Vec<&str> = first.lines().filter(|line| !is_warning(line)).collect();
+    assert_eq!(String::from_utf8_lossy(&again.stdout).lines().collect::<Vec<_>>(), settings);
+    let toml = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(toml.contains("# warning: port has no effect beside servers\n"), "{toml}");
+    for arguments in [["config", "--from", "/nowhere/x"], ["config", "--from", "/"]] {
+        assert_eq!(floe_output(arguments).status.code(), Some(2));
+    }
+}
+
 #[test]
 fn a_wrong_file_is_refused_with_code_2() {
     for (name, text, said) in [
@@ -186,6 +216,8 @@ fn workers_and_their_receive_path_are_chosen_in_every_way() {
         assert_eq!(workers_of(name, text, &[], &[]), ["recvmmsg"; 2], "{text}");
     }
     let environment = [("FLOE_INGEST", "recvmmsg"), ("FLOE_WORKERS", "2"), ("FLOE_CPUS", &cpu)];
+    let empty = [("FLOE_INGEST", ""), ("FLOE_WORKERS", ""), ("FLOE_CPUS", "")];
+    assert_eq!(workers_of("floe.toml", &toml, &empty, &[]), ["recvmmsg"; 2], "set, but to nothing");
     let plain = settings::toml(1000, &[]);
     assert_eq!(workers_of("floe.toml", &plain, &environment, &[]), ["recvmmsg"; 2]);
     let contrary = format!("{plain}ingest = \"io_uring\"\nworkers = 3\n");

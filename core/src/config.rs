@@ -131,6 +131,15 @@ pub struct Loaded {
 /// # Source
 /// Keys and defaults of the reference daemon: its `stats.js`, `lib/config.js`, `exampleConfig.js`.
 pub fn read(text: &str, source: Source, environment: &Environment) -> Result<Loaded, ConfigError> {
+    read_with(text, source, environment, &mut Notes::default())
+}
+
+fn read_with(
+    text: &str,
+    source: Source,
+    environment: &Environment,
+    notes: &mut Notes,
+) -> Result<Loaded, ConfigError> {
     if CONFIG_BYTES_MAX < text.len() {
         return Err(ConfigError::TooLong { bytes: text.len() });
     }
@@ -141,11 +150,11 @@ pub fn read(text: &str, source: Source, environment: &Environment) -> Result<Loa
         }
         Source::Toml => (own_toml::read(text)?, Rules { coerces: false, refuses_unknown: true }),
     };
-    let mut notes = Notes::default();
     let mut root = Table::root(&nodes, rules);
-    let settings = settings_of(&mut root, source, &mut notes)?;
-    root.finish(&mut notes)?;
-    Ok(Loaded { settings, warnings: notes.warnings, listing: listing::listing(&nodes) })
+    let settings = settings_of(&mut root, source, notes)?;
+    root.finish(notes)?;
+    let warnings = std::mem::take(&mut notes.warnings);
+    Ok(Loaded { settings, warnings, listing: listing::listing(&nodes) })
 }
 
 /// The settings of no configuration at all.

@@ -7,7 +7,7 @@ use crate::limits::THRESHOLDS_MAX;
 
 use super::ConfigError;
 use super::settings::{Bin, Histogram, Threshold};
-use super::value::{Value, number_text};
+use super::value::{Value, number_of, number_text};
 use super::walk::{Field, Notes, Table};
 
 /// `percentThreshold` of the reference daemon.
@@ -49,12 +49,37 @@ pub(super) fn thresholds(
 
 fn threshold(field: &Field<'_>, is_lenient: bool) -> Result<Threshold, ConfigError> {
     let refused = || field.refused("a percentage within -100..=100 and not 0");
-    let percent = field.number().ok_or_else(refused)?;
-    if !is_lenient && (percent == 0.0 || !(-100.0..=100.0).contains(&percent)) {
+    let percent = number(field).ok_or_else(refused)?;
+    let is_text = matches!(field.value(), Value::Text(_));
+    if !is_lenient && !is_text && (percent == 0.0 || !(-100.0..=100.0).contains(&percent)) {
         return Err(refused());
     }
     let suffix = text_of_number(field, percent).replacen('.', "_", 1).replacen('-', "top", 1);
     Ok(Threshold { percent, suffix })
+}
+
+/// A number, or a text that holds one: both files know it, since a text can bear another name.
+fn number(field: &Field<'_>) -> Option<f64> {
+    match field.value() {
+        Value::Text(text) => number_of(text).filter(|number| number.is_finite()),
+        _ => field.number(),
+    }
+}
+
+/// The value that the file of floe names a threshold `suffix` by: the number where that gives the name
+/// and is in its range, else the text.
+pub(super) fn threshold_value(threshold: &Threshold) -> Result<f64, String> {
+    let Threshold { percent, suffix } = threshold;
+    let text = suffix.replacen('_', ".", 1).replacen("top", "-", 1);
+    let is_in_range = *percent != 0.0 && (-100.0..=100.0).contains(percent);
+    if is_in_range && number_text(*percent) == text { Ok(*percent) } else { Err(text) }
+}
+
+/// As [`threshold_value`], for the limit of a bin.
+pub(super) fn bin_value(bin: &Bin) -> Result<f64, String> {
+    let Bin { limit, name } = bin;
+    let text = name.strip_prefix("bin_").unwrap_or(name).replacen('_', ".", 1);
+    if number_text(*limit) == text { Ok(*limit) } else { Err(text) }
 }
 
 /// A number's text: a text of the file as it stands, else what JavaScript prints.
@@ -95,7 +120,7 @@ fn bin(field: &Field<'_>) -> Result<Bin, ConfigError> {
     if matches!(field.value(), Value::Text(text) if text == "inf") {
         return Ok(Bin { limit: f64::INFINITY, name: "bin_inf".to_owned() });
     }
-    let limit = field.number().ok_or_else(|| field.refused("a number or \"inf\""))?;
+    let limit = number(field).ok_or_else(|| field.refused("a number or \"inf\""))?;
     let name = format!("bin_{}", text_of_number(field, limit)).replacen('.', "_", 1);
     Ok(Bin { limit, name })
 }

@@ -247,8 +247,7 @@ impl<'a> Evaluator<'a> {
         self.next += 1;
         match token {
             Token::Text(text) => Ok(Operand::Text(text.clone())),
-            Token::Number(text) => number_of(&text.replace('_', ""))
-                .filter(|_| !has_leading_zero(text))
+            Token::Number(text) => literal(text)
                 .map(Operand::Number)
                 .ok_or_else(|| fault(format!("{text} is not a number"), refusal.at)),
             Token::Open('(') => {
@@ -416,9 +415,15 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// JavaScript reads `010` as octal or refuses it: neither is meant.
-fn has_leading_zero(text: &str) -> bool {
-    1 < text.len() && text.starts_with('0') && text.as_bytes()[1].is_ascii_digit()
+/// A number as it stands in the file. Behind a leading zero JavaScript reads octal digits, `0770` for
+/// instance, and refuses or guesses at the rest.
+fn literal(text: &str) -> Option<f64> {
+    let has_leading_zero =
+        text.starts_with('0') && matches!(text.as_bytes().get(1), Some(b'0'..=b'9' | b'_'));
+    if !has_leading_zero {
+        return number_of(&text.replace('_', ""));
+    }
+    number_of(&format!("0o{text}"))
 }
 
 /// `parseInt`, `parseFloat` (their leading number) and `Number` (the whole text).

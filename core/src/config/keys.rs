@@ -151,7 +151,7 @@ const CHAPTERS: [Chapter; 8] = [
             key(
                 "percentThreshold",
                 "",
-                "a number or a list of at most 256; negative = from the top. TOML: within -100..=100 and not 0. Entries of one name count once",
+                "a number or a list of at most 256; negative = from the top. A text gives the name too: `\"99.90\"` is `99_90`. Numbers of TOML: within -100..=100 and not 0. Entries of one name count once",
                 NextFlush,
             ),
             key(
@@ -169,7 +169,7 @@ const CHAPTERS: [Chapter; 8] = [
             key(
                 "histogram[].bins",
                 "required",
-                "limits, ascending; empty = no histogram",
+                "limits, ascending; a text gives the name too; empty = no histogram",
                 NextFlush,
             ),
             key(
@@ -390,11 +390,16 @@ const CHAPTERS: [Chapter; 8] = [
                 "`stdout` (with a `config.js` the default), `stderr` (where that is the journal, the journal), `syslog`, `journald`",
                 AtOnce,
             ),
-            key("log.application", "", "name in syslog and journal, at most 48 characters", AtOnce),
+            key(
+                "log.application",
+                "",
+                "name in syslog and journal, at most 48 printable characters without blanks and colons; in a `config.js` others are replaced, with a warning",
+                AtOnce,
+            ),
             key(
                 "log.level",
                 "",
-                "least important level that is logged: `error`, `warn`, `info`, `debug`, or syslog's `LOG_ERR`, `LOG_WARNING`, `LOG_INFO`, `LOG_DEBUG` and the others. `RUST_LOG` wins. To the reference it is a level for lines without one",
+                "least important level that is logged: `error`, `warn`, `info`, `debug`, or syslog's `LOG_ERR`, `LOG_WARNING`, `LOG_INFO`, `LOG_DEBUG` and the others. `RUST_LOG` wins. Another word is an error, in a `config.js` a warning. To the reference it is a level for lines without one",
                 AtOnce,
             ),
             key(
@@ -445,7 +450,7 @@ A file whose name ends in `.toml` is floe's own language; every other file is a 
 | unknown key | one warning each | error, with the nearest known name |
 | own keys (`books`, `spool`, `ingest`, `streams`, `backends` as tables) | in a block `floe: { ... }`, read strictly | at the top |
 
-Flags win over the environment, that over the file, that over the default: `--spool` (`FLOE_SPOOL`), `--ingest` (`FLOE_INGEST`), `--workers` (`FLOE_WORKERS`), `--cpus` (`FLOE_CPUS`). `RUST_LOG` sets the level of the log.
+Flags win over the environment, that over the file, that over the default: `--spool` (`FLOE_SPOOL`), `--ingest` (`FLOE_INGEST`), `--workers` (`FLOE_WORKERS`), `--cpus` (`FLOE_CPUS`). A variable that is empty counts as not set. `RUST_LOG` sets the level of the log.
 
 A duration is a whole number with a unit of `ms`, `s`, `m`, `h`, `d`; a size is bytes, or a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `KB`, `MB`, `GB`, `TB`.
 

@@ -7,10 +7,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::settings::{Listener, StreamLimits, StreamListener};
-use super::value::Value;
+use super::value::{Value, number_text};
 use super::walk::{Field, Notes, Table};
 use super::{ConfigError, Source};
-use crate::limits::{STREAM_CONNECTIONS_MAX, STREAM_LINE_BYTES_MAX};
+use crate::limits::{
+    LISTENERS_MAX, STREAM_CONNECTIONS_MAX, STREAM_LINE_BYTES_MAX, STREAM_LISTENERS_MAX,
+};
 
 /// Port of the reference daemon.
 pub(super) const PORT: u16 = 8125;
@@ -23,6 +25,9 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Permissions a file can have.
 const MODE_MAX: u32 = 0o7777;
+
+/// Those for reading, writing and execution: what a socket has a use for.
+const PERMISSIONS: u32 = 0o777;
 
 /// Shortest limit of a line: below it not even a name would fit.
 const LINE_BYTES_MIN: u64 = 64;
@@ -73,6 +78,14 @@ pub(super) fn read(
         let mut table = field.table()?;
         listeners.add(server(&mut table, source, notes)?);
         table.finish(notes)?;
+        for (kind, count, most) in [
+            ("UDP", listeners.udp.len(), LISTENERS_MAX),
+            ("TCP", listeners.streams.len(), STREAM_LISTENERS_MAX),
+        ] {
+            if most < count {
+                return Err(field.refused(format!("one of at most {most} {kind} servers")));
+            }
+        }
     }
     if listeners.udp.is_empty() && listeners.streams.is_empty() {
         return Err(ConfigError::NoListener);
@@ -102,7 +115,7 @@ fn server(table: &mut Table<'_>, source: Source, notes: &mut Notes) -> Result<Se
                 notes.warnings.extend(idle);
                 return Ok(Server::Stream(StreamListener::Tcp { address, port }));
             };
-            let mode = mode.map(|field| file_mode(&field)).transpose()?;
+            let mode = mode.map(|field| file_mode(&field, notes)).transpose()?;
             let path = socket_path(&socket)?;
             Ok(Server::Stream(StreamListener::Unix { path, mode }))
         }
@@ -143,16 +156,29 @@ fn socket_path(field: &Field<'_>) -> Result<PathBuf, ConfigError> {
 }
 
 /// Permissions as `fs.chmod` of Node takes them: a number as it is, a text as octal digits.
-fn file_mode(field: &Field<'_>) -> Result<u32, ConfigError> {
+fn file_mode(field: &Field<'_>, notes: &mut Notes) -> Result<u32, ConfigError> {
     let mode = match field.value() {
         Value::Text(text) => {
             let digits = text.strip_prefix("0o").unwrap_or(text);
-            u32::from_str_radix(digits, 8).ok()
+            let is_octal = digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+            u32::from_str_radix(digits, 8).ok().filter(|_| is_octal)
         }
         _ => field.whole(0..=u64::from(MODE_MAX)).ok().and_then(|mode| u32::try_from(mode).ok()),
     };
-    mode.filter(|mode| *mode <= MODE_MAX)
-        .ok_or_else(|| field.refused("permissions, as octal digits in quotes like \"0770\""))
+    let mode = mode
+        .filter(|mode| *mode <= MODE_MAX)
+        .ok_or_else(|| field.refused("permissions, as octal digits in quotes like \"0770\""))?;
+    // 770 without quotes is a common slip: its bits are not those that it looks like.
+    if let Value::Number(number) = field.value()
+        && PERMISSIONS < mode
+    {
+        let (path, line, digits) = (field.path(), field.line(), number_text(*number));
+        notes.warnings.push(format!(
+            "{path} {digits} is {mode:o} in octal digits; in quotes, \"{digits}\" is taken as \
+             octal{line}"
+        ));
+    }
+    Ok(mode)
 }
 
 /// The block `streams`: what connections may use.

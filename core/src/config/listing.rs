@@ -17,6 +17,8 @@ pub(super) fn listing(nodes: &Nodes) -> Vec<(String, String)> {
                 let inner = nodes.iter().enumerate();
                 entries.extend(inner.map(|(sub, node)| (format!("{key} > {sub}"), text(node))));
             }
+            // An object to JavaScript, and one without a key.
+            Value::Null => {}
             _ => entries.push((key, text(node))),
         }
     }

@@ -2,8 +2,11 @@
 
 use super::settings::{Health, LogBackend, LogFormat, LogLevel, LogSettings, Title};
 use super::value::Value;
-use super::walk::{Notes, Table};
+use super::walk::{Field, Notes, Table};
 use super::{ConfigError, Source};
+
+/// Longest `log.application`, bytes: what the tag of a syslog line has room for (RFC 5424: 48).
+const APPLICATION_BYTES_MAX: usize = 48;
 
 const BACKENDS: [(&str, LogBackend); 4] = [
     ("stdout", LogBackend::Stdout),
@@ -13,7 +16,7 @@ const BACKENDS: [(&str, LogBackend); 4] = [
 ];
 
 /// Levels by the names of syslog, as the reference has them, and by our own.
-const LEVELS: [(&str, LogLevel); 12] = [
+const LEVELS: [(&str, LogLevel); 18] = [
     ("LOG_EMERG", LogLevel::Error),
     ("LOG_ALERT", LogLevel::Error),
     ("LOG_CRIT", LogLevel::Error),
@@ -22,6 +25,12 @@ const LEVELS: [(&str, LogLevel); 12] = [
     ("LOG_NOTICE", LogLevel::Info),
     ("LOG_INFO", LogLevel::Info),
     ("LOG_DEBUG", LogLevel::Debug),
+    ("emerg", LogLevel::Error),
+    ("alert", LogLevel::Error),
+    ("crit", LogLevel::Error),
+    ("err", LogLevel::Error),
+    ("warning", LogLevel::Warn),
+    ("notice", LogLevel::Info),
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
     ("info", LogLevel::Info),
@@ -46,21 +55,54 @@ pub(super) fn log(
         log.backend = field.choice(&BACKENDS)?;
     }
     if let Some(field) = block.take_truthy("application") {
-        let name = field.text()?;
-        let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
-        if !is_plain || 48 < name.len() {
-            return Err(field.refused("1 to 48 printable characters without blanks and colons"));
-        }
-        log.application = name;
+        log.application = application(&field, source, notes)?;
     }
     if let Some(field) = block.take_truthy("level") {
-        log.level = field.choice(&LEVELS)?;
+        log.level = level(&field, source, notes)?;
     }
     if let Some(field) = block.take_truthy("format") {
         log.format = field.choice(&FORMATS)?;
     }
     block.finish(notes)?;
     Ok(log)
+}
+
+/// `log.application`. With its own file the reference takes any text, and looks at it for syslog
+/// alone: there it is made to fit.
+fn application(
+    field: &Field<'_>,
+    source: Source,
+    notes: &mut Notes,
+) -> Result<String, ConfigError> {
+    let name = field.text()?;
+    let is_plain = |char: char| char.is_ascii_graphic() && char != ':';
+    if !name.is_empty() && name.chars().all(is_plain) && name.len() <= APPLICATION_BYTES_MAX {
+        return Ok(name);
+    }
+    let allowed =
+        format!("1 to {APPLICATION_BYTES_MAX} printable characters without blanks and colons");
+    let error = field.refused(allowed);
+    if source == Source::Toml {
+        return Err(error);
+    }
+    let fitting = name.chars().map(|char| if is_plain(char) { char } else { '_' });
+    let fitting: String = fitting.take(APPLICATION_BYTES_MAX).collect();
+    notes.warnings.push(format!("{error}; {fitting} is used"));
+    Ok(fitting)
+}
+
+/// `log.level`. With its own file the reference never looks at it but for syslog.
+fn level(field: &Field<'_>, source: Source, notes: &mut Notes) -> Result<LogLevel, ConfigError> {
+    let is_word = |word: &&(&str, LogLevel)| matches!(field.value(), Value::Text(text) if text.eq_ignore_ascii_case(word.0));
+    if let Some((_, level)) = LEVELS.iter().find(is_word) {
+        return Ok(*level);
+    }
+    let error = field.refused("a level like \"LOG_WARNING\", or error, warn, info, debug");
+    if source == Source::Toml {
+        return Err(error);
+    }
+    notes.warnings.push(format!("{error}; info is used"));
+    Ok(LogLevel::Info)
 }
 
 /// The word of a log backend.
@@ -90,8 +132,11 @@ pub(super) fn title(root: &mut Table<'_>, source: Source) -> Result<Title, Confi
         Value::Flag(false) => Ok(Title::Unchanged),
         Value::Flag(true) => Ok(Title::Reference),
         Value::Text(text) if text.contains('\0') => Err(field.refused("a text or false")),
-        Value::Text(text) if !text.is_empty() => Ok(Title::Text(text.clone())),
-        Value::Text(_) => Ok(Title::Unchanged),
+        Value::Text(text) if text.is_empty() => Ok(Title::Unchanged),
+        Value::Number(_) if source == Source::ConfigJs && !field.value().is_truthy() => {
+            Ok(Title::Unchanged)
+        }
+        Value::Text(_) | Value::Number(_) => field.text().map(Title::Text),
         _ => Err(field.refused("a text or false")),
     }
 }

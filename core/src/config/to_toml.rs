@@ -1,11 +1,11 @@
 //! Settings written as floe's own TOML.
 //!
 //! Every setting is taken apart without a rest, so that a new one cannot be forgotten here; what is
-//! written reads back as the same settings, but for what TOML does not take: thresholds beyond 100
-//! percent, or ones named by a text that no number has.
+//! written reads back as the same settings: `tests/written.rs` and `tests/any_text.rs` hold it to that.
 
 use std::fmt::Write as _;
 
+use super::derived::{bin_value, threshold_value};
 use super::modules::repeater_protocol_text;
 use super::own::ingest_mode_text;
 use super::process::{log_backend_text, log_format_text, log_level_text};
@@ -100,7 +100,7 @@ pub(super) fn document(settings: &Settings) -> Document {
     } = settings;
     let mut document = Document::default();
     let servers = listen(&mut document.top, listeners, streams);
-    let percents = thresholds.iter().map(|threshold| number_text(threshold.percent));
+    let percents = thresholds.iter().map(|threshold| number_or_text(threshold_value(threshold)));
     let console_address = mgmt_address.as_deref().unwrap_or("*");
     document.top.extend([
         ("mgmt_address", quoted(console_address)),
@@ -180,8 +180,7 @@ fn listener_keys(listener: &Listener) -> Keys {
 }
 
 fn histogram_keys(Histogram { metric, bins }: &Histogram) -> Keys {
-    let limit = |limit: f64| if limit.is_finite() { number_text(limit) } else { quoted("inf") };
-    let bins = list(bins.iter().map(|bin| limit(bin.limit)));
+    let bins = list(bins.iter().map(|bin| number_or_text(bin_value(bin))));
     vec![("metric", quoted(metric)), ("bins", bins)]
 }
 
@@ -318,6 +317,10 @@ fn target_table(target: &str) -> String {
     let (host, port) = target.rsplit_once(':').unwrap_or((target, "8125"));
     let host = host.trim_start_matches('[').trim_end_matches(']');
     format!("{{ host = {}, port = {port} }}", quoted(host))
+}
+
+fn number_or_text(value: Result<f64, String>) -> String {
+    value.map_or_else(|text| quoted(&text), number_text)
 }
 
 fn quoted(text: &str) -> String {

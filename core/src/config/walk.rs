@@ -30,6 +30,9 @@ pub(super) struct Rules {
 pub(super) struct Notes {
     /// One sentence each.
     pub(super) warnings: Vec<String>,
+    /// Every key that was asked for, with the tables it stands in, to hold the table of keys against.
+    #[cfg(test)]
+    pub(super) keys: std::collections::BTreeSet<String>,
 }
 
 /// A table whose keys are being taken.
@@ -88,6 +91,8 @@ impl<'a> Table<'a> {
 
     /// Says what becomes of the keys that nobody took.
     pub(super) fn finish(self, notes: &mut Notes) -> Result<(), ConfigError> {
+        #[cfg(test)]
+        notes.keys.extend(self.known.iter().map(|key| self.path_of(key)));
         let is_known = |key: &str| self.known.contains(&key);
         let mut unknown: Vec<_> = self.nodes.iter().filter(|(key, _)| !is_known(key)).collect();
         unknown.sort_by_key(|(_, node)| node.line);

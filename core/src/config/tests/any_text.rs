@@ -67,7 +67,7 @@ const WORDS: [&str; 56] = [
 
 fn is_usable(settings: &Settings) -> bool {
     let listener_parses = |text: &str| text.parse::<std::net::IpAddr>().is_ok();
-    !settings.listeners.is_empty()
+    !(settings.listeners.is_empty() && settings.streams.is_empty())
         && settings.listeners.iter().all(|listener| listener_parses(&listener.address))
         && settings.flush_interval_ms >= 1
         && settings.idle.gauges_max_ttl >= 1
@@ -81,6 +81,10 @@ fn reads_or_refuses(text: &str) -> Result<(), TestCaseError> {
             Ok(loaded) => {
                 prop_assert!(is_usable(&loaded.settings));
                 prop_assert!(describe(&loaded.settings).ends_with('\n'));
+                let written = to_toml(&loaded.settings);
+                let again = read(&written, Source::Toml, &Environment::default());
+                let settings = again.map(|again| again.settings).map_err(|error| error.to_string());
+                prop_assert_eq!(settings, Ok(loaded.settings), "{}", written);
             }
             Err(error) => prop_assert!(!error.to_string().is_empty()),
         }
@@ -107,16 +111,25 @@ proptest! {
         key in prop::sample::select(vec![
             "port", "address", "servers", "percentThreshold", "flushInterval", "histogram", "graphite",
             "backends", "floe", "spool", "ingest", "cpus", "gaugesMaxTTL", "graphiteHost", "log",
-            "keyFlush", "console", "calculatedTimerMetrics", "legacyNamespace",
+            "keyFlush", "console", "calculatedTimerMetrics", "legacyNamespace", "server", "socket",
+            "socket_mod", "streams", "repeater", "repeaterProtocol", "title", "healthStatus", "level",
+            "backend", "application", "format", "interval", "percent", "idle", "connections_max",
+            "prettyprint", "dumpMessages", "automaticConfigReload", "mgmt_port", "mgmt_address", "host",
         ]),
         value in prop::sample::select(vec![
             "0", "-1", "1.5", "1e300", "\"\"", "\"x\"", "\"0\"", "true", "false", "[]", "[0]", "[[]]",
-            "[\"x\", 1]", "[\"1\", -0.0]", "\"9999999999999999999d\"", "\"a\\u0000b\"",
+            "[\"x\", 1]", "[\"1\", -0.0]", "\"9999999999999999999d\"", "\"a\\u0000b\"", "\"tcp\"",
+            "\"0777\"", "\"1h\"", "\"a\\nb\\r\\\"c'\\\\\"", "[\"./backends/repeater\"]", "\"::1\"", "511",
+            "{}", "[{}]", "{\"host\": \"h\", \"port\": 1}", "1e21", "\"down\"", "\"LOG_ERR\"",
         ]),
     ) {
-        for nested in ["floe", "graphite", "spool", "log"] {
+        for nested in ["floe", "graphite", "spool", "log", "keyFlush", "streams", "console"] {
             reads_or_refuses(&format!("{{ {key}: {value}, {nested}: {{ {key}: {value} }} }}"))?;
             reads_or_refuses(&format!("[{nested}]\n{key} = {value}\n"))?;
+        }
+        for list in ["servers", "repeater", "histogram", "backends"] {
+            reads_or_refuses(&format!("{{ {list}: [{{ server: 'tcp', socket: '/s', {key}: {value} }}] }}"))?;
+            reads_or_refuses(&format!("[[{list}]]\n{key} = {value}\n"))?;
         }
         reads_or_refuses(&format!("{key} = {value}\n"))?;
     }

@@ -281,9 +281,75 @@ fn modules_work_only_where_backends_names_them() {
 fn a_title_may_be_kept_and_an_unknown_health_is_up() {
     assert_eq!(config_js("{ title: false }").settings.title, Title::Unchanged);
     assert_eq!(config_js("{ title: '' }").settings.title, Title::Unchanged);
+    assert_eq!(config_js("{ title: 0 }").settings.title, Title::Unchanged);
+    assert_eq!(config_js("{ title: 5 }").settings.title, Title::Text("5".into()));
     let loaded = config_js("{ healthStatus: 'sideways' }");
     assert_eq!(loaded.settings.health, Health::Up);
     assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn permissions_of_a_socket_are_octal_digits_or_a_number_as_chmod_takes_it() {
+    for (value, mode, warnings) in [
+        ("'0770'", 0o770, 0),
+        ("'770'", 0o770, 0),
+        ("'0o770'", 0o770, 0),
+        ("0770", 0o770, 0),
+        ("0o770", 0o770, 0),
+        ("504", 0o770, 0),
+        ("parseInt('770', 10)", 0o1402, 1),
+        ("770", 0o1402, 1),
+        ("'1777'", 0o1777, 0),
+    ] {
+        let loaded = config_js(&format!("{{ server: 'tcp', socket: '/s', socket_mod: {value} }}"));
+        let expected = StreamListener::Unix { path: "/s".into(), mode: Some(mode) };
+        assert_eq!(loaded.settings.streams, [expected], "{value}");
+        assert_eq!(loaded.warnings.len(), warnings, "{value}: {:?}", loaded.warnings);
+    }
+    let loaded = config_js("{ server: 'tcp', socket: '/s', socket_mod: 770 }");
+    let warning =
+        "socket_mod 770 is 1402 in octal digits; in quotes, \"770\" is taken as octal (line 1)";
+    assert_eq!(loaded.warnings, [warning]);
+    for value in ["'+770'", "'rwx'", "'7 7'", "10000", "-1", "'17777'", "[]"] {
+        let text = format!("{{ server: 'tcp', socket: '/s', socket_mod: {value} }}");
+        let message = refusal(&text, Source::ConfigJs);
+        assert!(message.starts_with("socket_mod must be permissions"), "{value}: {message}");
+    }
+}
+
+/// The reference looks at level and application for syslog alone: no start may fail for them.
+#[test]
+fn a_log_that_the_reference_would_not_mind_starts() {
+    let log = |text: &str| config_js(&format!("{{ log: {{ {text} }} }}"));
+    for (word, level) in [
+        ("LOG_CRIT", LogLevel::Error),
+        ("LOG_WARNING", LogLevel::Warn),
+        ("log_notice", LogLevel::Info),
+        ("warning", LogLevel::Warn),
+        ("DEBUG", LogLevel::Debug),
+    ] {
+        let loaded = log(&format!("level: '{word}'"));
+        assert_eq!((loaded.settings.log.level, loaded.warnings.len()), (level, 0), "{word}");
+    }
+    let loaded = log("level: 'LOG_LOUD', application: 'my stats: \u{e4}'");
+    assert_eq!(loaded.settings.log.level, LogLevel::Info);
+    assert_eq!(loaded.settings.log.application, "my_stats___");
+    let warnings = [
+        "log.application must be 1 to 48 printable characters without blanks and colons, found \
+         \"my stats: \u{e4}\" (line 1); my_stats___ is used",
+        "log.level must be a level like \"LOG_WARNING\", or error, warn, info, debug, found \
+         \"LOG_LOUD\" (line 1); info is used",
+    ];
+    assert_eq!(loaded.warnings, warnings);
+    for (text, part) in [
+        ("[log]\nlevel = \"LOG_LOUD\"", "log.level must be a level"),
+        ("[log]\napplication = \"a b\"", "log.application must be 1 to 48"),
+        ("[log]\napplication = \"\"", "log.application must be 1 to 48"),
+        ("[log]\nbackend = \"\"", "log.backend must be \"stdout\" or"),
+    ] {
+        let message = refusal(text, Source::Toml);
+        assert!(message.starts_with(part), "{text}: {message}");
+    }
 }
 
 #[test]
@@ -299,7 +365,6 @@ fn the_listing_is_that_of_the_reference_in_the_order_of_the_file() {
         ("graphite > x", "[object Object]"),
         ("percentThreshold > 0", "90"),
         ("percentThreshold > 1", "95"),
-        ("title", "null"),
         ("debug", "false"),
         ("prefixStats", "a\\n\\u{1b}b"),
         ("histogram > 0", "[object Object]"),

@@ -140,7 +140,10 @@ fn other_expressions_are_refused_with_what_is_read() {
         assert!(message.contains("config.js is read as data"), "{expression}: {message}");
         assert!(message.contains("(line 1, column "), "{expression}: {message}");
     }
-    assert!(fault_of("010").contains("010 is not a number"));
+    for number in ["018", "08.5", "0_7"] {
+        assert!(fault_of(number).contains(&format!("{number} is not a number")), "{number}");
+    }
+    assert_eq!(text_of("0770 + 0o1 + 00"), "505", "octal digits, as JavaScript reads them");
     assert!(fault_of("'a' 'b'").contains("expected a comma"));
 }
 

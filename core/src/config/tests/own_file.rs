@@ -222,3 +222,34 @@ fn toml_has_the_reference_s_modules_by_their_blocks() {
     assert_eq!((key_flush.interval_ms, key_flush.percent, key_flush.log), (5, 100.0, None));
     assert_eq!(settings.log.backend, LogBackend::Journald);
 }
+
+#[test]
+fn the_listing_of_our_own_file_keeps_its_order_too() {
+    let loaded = toml(
+        "port = 1\ndebug = false\nbackends = []\n[graphite]\nprefixTimer = \"t\"\n\
+         globalSuffix = \"\\u001b[2J\"\n[[servers]]\nport = 0\n[console]\n\
+         [[servers]]\nport = 2\n[[histogram]]\nmetric = \"\"\nbins = [1]",
+    );
+    let expected = [
+        ("port", "1"),
+        ("debug", "false"),
+        ("graphite > prefixTimer", "t"),
+        ("graphite > globalSuffix", "\\u{1b}[2J"),
+        ("servers > 0", "[object Object]"),
+        ("servers > 1", "[object Object]"),
+        ("histogram > 0", "[object Object]"),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(loaded.listing, expected);
+}
+
+#[test]
+fn servers_have_a_most() {
+    let servers =
+        |kind: &str, count: usize| format!("[[servers]]\nserver = \"{kind}\"\n").repeat(count);
+    for kind in ["udp", "tcp"] {
+        assert!(read(&servers(kind, 32), Source::Toml, &environment()).is_ok());
+        let message = refusal(&servers(kind, 33), Source::Toml);
+        assert!(message.starts_with("servers[32] must be one of at most 32 "), "{message}");
+    }
+}

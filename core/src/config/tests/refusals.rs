@@ -13,8 +13,8 @@ const WRONG_VALUES: &[(&str, &str)] = &[
         "percentThreshold must be a percentage within -100..=100 and not 0, found 0 (line 1)",
     ),
     (
-        "percentThreshold = \"90\"",
-        "percentThreshold must be a percentage within -100..=100 and not 0, found \"90\" (line 1)",
+        "percentThreshold = \"ninety\"",
+        "percentThreshold must be a percentage within -100..=100 and not 0, found \"ninety\" (line 1)",
     ),
     (
         "percentThreshold = nan",
@@ -201,7 +201,8 @@ fn servers_and_backends_that_floe_has_not_are_refused_with_what_it_has() {
             "{ keyFlush: { interval: 1, percent: 101 } }",
             "keyFlush.percent must be a percentage above 0, at most 100, found 101 (line 1)",
         ),
-        ("{ title: 5 }", "title must be a text or false, found 5 (line 1)"),
+        ("{ title: {} }", "title must be a text or false, found a table (line 1)"),
+        ("{ title: 'a\\u0000b' }", "title must be a text or false, found \"a\\0b\" (line 1)"),
         (
             "{ floe: { streams: { connections_max: 0 } } }",
             "floe.streams.connections_max must be a whole number within 1..=65536, found 0 (line 1)",
