@@ -174,8 +174,8 @@ fn the_console_backend_prints_what_graphite_would_get() {
         let keys = "backends: ['./backends/console'], flushInterval: 1000, percentThreshold: [90]";
         let (mut daemon, address) = start(&folder, ingest, keys);
         send(address, ["hits:3|c\nload:1.5|g\nrender:20|ms:10|ms\nvisitors:ann|s:bob|s"]);
-        let output = await_text(&daemon, "hits: 3,");
-        let flush = output.split("Flushing stats at  ").find(|text| text.contains("hits: 3,"));
+        let output = await_text(&daemon, "hits: 3\n");
+        let flush = output.split("Flushing stats at  ").find(|text| text.contains("hits: 3\n"));
         let flush = flush.unwrap();
         for part in [
             "timers: { render: [ 10, 20 ] }",
