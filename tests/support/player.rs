@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,10 +39,11 @@ const CLOCKED: [&str; 6] = [
 ];
 
 /// What a daemon says when it has looked at its configuration again.
-const NOTICED: [&str; 4] = [
+const NOTICED: [&str; 5] = [
     "reading config file",
     "configuration applied",
     "configuration refused",
+    "configuration needs a restart",
     "nothing has changed",
 ];
 
@@ -56,9 +57,44 @@ struct Stage {
     sink: Option<Sink>,
     daemon: Daemon,
     _behind: Option<Daemon>,
-    streams: BTreeMap<String, Box<dyn Write>>,
+    streams: BTreeMap<String, Stream>,
     console: Option<TcpStream>,
     flush_bound: Duration,
+    /// Bound for as long as the situation lasts.
+    _taken: Vec<Taken>,
+}
+
+/// What a client sends through.
+enum Stream {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Writes, and waits until that will be read apart from what follows.
+    fn write(&mut self, data: &[u8]) -> std::io::Result<()> {
+        match self {
+            // The reference reads slower than we send.
+            Self::Udp(socket) => socket.send(data).map(|_| wait::pause(Duration::from_millis(3))),
+            Self::Tcp(stream) => stream.write_all(data).map(|()| wait::pause(APART)),
+            Self::Unix(stream) => stream.write_all(data).map(|()| wait::pause(APART)),
+        }
+    }
+
+    /// Ends with a reset, once what was written has been read.
+    fn reset(self) {
+        if let Self::Tcp(stream) = self {
+            let at_once = Some(Duration::ZERO);
+            rustix::net::sockopt::set_socket_linger(&stream, at_once).expect("a socket of ours");
+        }
+    }
+}
+
+/// A port that the daemon does not get.
+enum Taken {
+    Udp(#[expect(dead_code, reason = "held for its port")] UdpSocket),
+    Tcp(#[expect(dead_code, reason = "held for its port")] TcpListener),
 }
 
 /// Plays `situation`; gives the same with what was seen this time, and what went wrong.
@@ -95,7 +131,7 @@ impl Stage {
         let sink = kind.map(Sink::start);
         let socket = folder.path().join("s.sock").display().to_string();
         let sink_port = sink.as_ref().map_or(0, |sink| sink.port);
-        let places = BTreeMap::from([
+        let places: BTreeMap<&str, Value> = BTreeMap::from([
             ("$PORT", ports::free().into()),
             ("$PORT2", ports::free().into()),
             ("$MGMT", ports::free().into()),
@@ -106,6 +142,11 @@ impl Stage {
             ("$SOCKET", socket.into()),
             ("$DIR", folder.path().display().to_string().into()),
         ]);
+        if situation.stale_socket {
+            let path = places["$SOCKET"].as_str().expect("a path");
+            drop(UnixListener::bind(path).expect("the test's folder is writable"));
+        }
+        let taken = situation.taken.iter().map(|taken| take(taken, &places)).collect();
         let behind = situation.behind.as_ref().map(|config| {
             let config = effective(config, &places, ("$PORT2", "$MGMT2", "$CARBON2"));
             let path = folder.path().join("behind");
@@ -134,6 +175,7 @@ impl Stage {
             streams: BTreeMap::new(),
             console: None,
             flush_bound: Duration::from_secs(4) + Duration::from_secs_f64(2.6 * flush_s),
+            _taken: taken,
         }
     }
 
@@ -144,11 +186,18 @@ impl Stage {
 
     fn act(&mut self, act: &mut Act) -> Result<(), String> {
         match act {
-            Act::Send { via, data, conn, close } => {
+            Act::Pause { ms } => {
+                wait::pause(Duration::from_millis(*ms));
+                Ok(())
+            }
+            Act::Send { via, data, conn, close, reset } => {
                 let via = via.as_deref().unwrap_or("udp").to_owned();
                 data.iter().try_for_each(|data| self.send(&via, *conn, &bytes_of(data)))?;
-                if *close {
-                    self.streams.remove(&stream_key(&via, *conn));
+                if *close || *reset {
+                    let stream = self.streams.remove(&stream_key(&via, *conn));
+                    if *reset {
+                        stream.ok_or("nothing to reset")?.reset();
+                    }
                 }
                 Ok(())
             }
@@ -165,13 +214,7 @@ impl Stage {
                 Ok(())
             }
             Act::Signal { name } => {
-                let signal = match name.as_str() {
-                    "TERM" => Signal::TERM,
-                    "INT" => Signal::INT,
-                    "HUP" => Signal::HUP,
-                    other => return Err(format!("no signal {other}")),
-                };
-                self.daemon.signal(signal);
+                self.daemon.signal(signal_of(name)?);
                 Ok(())
             }
             Act::Exit { seen } => {
@@ -210,46 +253,42 @@ impl Stage {
         }
     }
 
+    /// Sends over the client's one socket or connection: what one client sends keeps its order.
     fn send(&mut self, via: &str, conn: Option<u32>, data: &[u8]) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("cannot send via {via}: {error}");
-        let port = self.port("$PORT");
-        match via {
-            "udp" | "udp6" => {
-                let (socket, to) = if via == "udp" {
-                    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
-                    (socket, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-                } else {
-                    let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0));
-                    (socket, SocketAddr::from((Ipv6Addr::LOCALHOST, port)))
-                };
-                socket.and_then(|socket| socket.send_to(data, to)).map_err(failed)?;
-                // The reference reads slower than we send.
-                wait::pause(Duration::from_millis(3));
-            }
-            _ => {
-                let key = stream_key(via, conn);
-                if !self.streams.contains_key(&key) {
-                    let stream = wait::try_until(BOUND, || self.connect(via).ok());
-                    let stream = stream.ok_or(format!("cannot connect via {via}"))?;
-                    self.streams.insert(key.clone(), stream);
-                }
-                let stream = self.streams.get_mut(&key).ok_or("just connected")?;
-                stream.write_all(data).map_err(failed)?;
-                wait::pause(APART);
-            }
+        let key = stream_key(via, conn);
+        if !self.streams.contains_key(&key) {
+            let stream = wait::try_until(BOUND, || self.connect(via).ok());
+            let stream = stream.ok_or(format!("cannot connect via {via}"))?;
+            self.streams.insert(key.clone(), stream);
         }
-        Ok(())
+        self.streams.get_mut(&key).ok_or("just connected")?.write(data).map_err(failed)
     }
 
-    fn connect(&self, via: &str) -> std::io::Result<Box<dyn Write>> {
-        if via == "unix" {
-            let path = self.places["$SOCKET"].as_str().expect("a path");
-            return Ok(Box::new(UnixStream::connect(path)?));
+    fn connect(&self, via: &str) -> std::io::Result<Stream> {
+        let place = if via.ends_with('2') { "$PORT2" } else { "$PORT" };
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port(place)));
+        match via {
+            "unix" => {
+                let path = self.places["$SOCKET"].as_str().expect("a path");
+                UnixStream::connect(path).map(Stream::Unix)
+            }
+            "udp6" => {
+                let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))?;
+                socket.connect((Ipv6Addr::LOCALHOST, to.port()))?;
+                Ok(Stream::Udp(socket))
+            }
+            _ if via.starts_with("udp") => {
+                let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+                socket.connect(to)?;
+                Ok(Stream::Udp(socket))
+            }
+            _ => {
+                let stream = TcpStream::connect(to)?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
         }
-        let place = if via == "tcp2" { "$PORT2" } else { "$PORT" };
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port(place)))?;
-        stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
     }
 
     fn flush(&self, is_behind: bool) -> Result<Flush, String> {
@@ -439,6 +478,27 @@ impl Sink {
         let seen = wait::try_until(BOUND, || Some(items()).filter(|items| count <= items.len()));
         let seen = seen.ok_or(format!("the sink has {} of {count}", items().len()))?;
         Ok(seen.iter().map(|item| hex(item)).collect())
+    }
+}
+
+/// Binds `udp:$PORT` or `tcp:$PORT` before the daemon does.
+fn take(taken: &str, places: &BTreeMap<&'static str, Value>) -> Taken {
+    let (kind, place) = taken.split_once(':').expect("a kind and a place");
+    let port = u16::try_from(places[place].as_u64().expect("a port")).expect("a port");
+    let local = (Ipv4Addr::LOCALHOST, port);
+    if kind == "udp" {
+        Taken::Udp(UdpSocket::bind(local).expect("it was free"))
+    } else {
+        Taken::Tcp(TcpListener::bind(local).expect("it was free"))
+    }
+}
+
+fn signal_of(name: &str) -> Result<Signal, String> {
+    match name {
+        "TERM" => Ok(Signal::TERM),
+        "INT" => Ok(Signal::INT),
+        "HUP" => Ok(Signal::HUP),
+        other => Err(format!("no signal {other}")),
     }
 }
 

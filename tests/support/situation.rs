@@ -33,6 +33,12 @@ pub(crate) struct Situation {
     /// A second daemon behind the first one, with `$PORT2` and `$CARBON2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) behind: Option<Map<String, Value>>,
+    /// Ports that are another's: `udp:$PORT`, `tcp:$MGMT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) taken: Vec<String>,
+    /// A socket that nobody answers at any more lies at `$SOCKET`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) stale_socket: bool,
     /// The daemon ends before it listens.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) ends_at_start: bool,
@@ -45,7 +51,7 @@ pub(crate) struct Situation {
 pub(crate) enum Act {
     /// Sends to the daemon.
     Send {
-        /// `udp` (default), `udp6`, `tcp`, `tcp2`, `unix`.
+        /// `udp` (default), `udp2`, `udp6`, `tcp`, `tcp2`, `unix`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         via: Option<String>,
         /// A text each, or its bytes in hexadecimal behind `hex:`.
@@ -56,7 +62,12 @@ pub(crate) enum Act {
         /// Closes the connection behind it.
         #[serde(default, skip_serializing_if = "is_false")]
         close: bool,
+        /// Resets the connection behind it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        reset: bool,
     },
+    /// Lets time pass, so that what follows does not overtake.
+    Pause { ms: u64 },
     /// Waits for the next flush.
     Flush {
         /// `behind`, or the first daemon.
@@ -216,6 +227,8 @@ fn convert(case: &Value) -> Situation {
         config,
         text: None,
         behind: None,
+        taken: Vec::new(),
+        stale_socket: false,
         ends_at_start: false,
         play,
     }
@@ -229,7 +242,7 @@ fn convert_send(datagram: &Value, case: &Value) -> Act {
         (None, None) => text_of(datagram, "data").unwrap_or_default(),
     };
     let conn = datagram["conn"].as_u64().and_then(|conn| conn.try_into().ok());
-    Act::Send { via, data: vec![data], conn, close: datagram["close"] == true }
+    Act::Send { via, data: vec![data], conn, close: datagram["close"] == true, reset: false }
 }
 
 fn convert_command(command: &Value) -> Act {
