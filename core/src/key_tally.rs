@@ -3,11 +3,12 @@
 //! One table per worker, filled beside the shard and only where `keyFlush` asks for it: every line
 //! that has a key counts, good or bad, as in the reference. Handed over whole and started anew.
 //!
-//! Limits: `TALLY_KEYS_MAX` keys; occurrences of further ones are counted together.
+//! Limits: `TALLY_KEYS_MAX` keys of `TALLY_KEY_BYTES_MAX` bytes; occurrences of further ones are
+//! counted together.
 
 use hashbrown::HashTable;
 
-use crate::limits::TALLY_KEYS_MAX;
+use crate::limits::{TALLY_KEY_BYTES_MAX, TALLY_KEYS_MAX};
 use crate::name::KeyHasher;
 
 /// One key.
@@ -23,6 +24,8 @@ struct Entry {
 pub struct KeyTally {
     indexes: HashTable<u32>,
     entries: Vec<Entry>,
+    /// Bytes of all keys.
+    key_bytes: usize,
     hasher: KeyHasher,
     /// Occurrences of keys beyond the limit.
     left_out: u64,
@@ -32,7 +35,7 @@ impl KeyTally {
     /// An empty tally.
     #[must_use]
     pub fn new(hasher: KeyHasher) -> Self {
-        Self { indexes: HashTable::new(), entries: Vec::new(), hasher, left_out: 0 }
+        Self { indexes: HashTable::new(), entries: Vec::new(), key_bytes: 0, hasher, left_out: 0 }
     }
 
     /// Counts one occurrence.
@@ -56,11 +59,13 @@ impl KeyTally {
             entries[index as usize].count += count;
             return;
         }
-        if TALLY_KEYS_MAX <= entries.len() {
+        let key_bytes = self.key_bytes + key.len();
+        if TALLY_KEYS_MAX <= entries.len() || TALLY_KEY_BYTES_MAX < key_bytes {
             self.left_out += count;
             return;
         }
         let index = u32::try_from(entries.len()).expect("TALLY_KEYS_MAX is far below 2^32");
+        self.key_bytes = key_bytes;
         entries.push(Entry { key: key.into(), hash, count });
         self.indexes.insert_unique(hash, index, |&index| entries[index as usize].hash);
     }
@@ -146,5 +151,19 @@ mod tests {
         first.merge(&second);
         assert_eq!((first.len(), first.left_out()), (TALLY_KEYS_MAX, 1));
         assert_eq!(first.most_frequent(100.0).next().unwrap().1, 2);
+    }
+
+    #[test]
+    fn long_keys_are_bounded_by_their_bytes() {
+        let mut tally = KeyTally::new(KeyHasher::default());
+        let mut key = vec![b'k'; TALLY_KEY_BYTES_MAX / 64];
+        for number in 0..64 {
+            key[0] = number;
+            tally.add(&key);
+        }
+        assert_eq!((tally.len(), tally.left_out()), (64, 0), "just full");
+        tally.add(b"k");
+        tally.add(&key);
+        assert_eq!((tally.len(), tally.left_out()), (64, 1), "those known go on counting");
     }
 }

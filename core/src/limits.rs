@@ -43,21 +43,32 @@ pub const STREAM_IDLE_MS_DEFAULT: u64 = 3_600_000;
 pub const REPEATER_TARGETS_MAX: usize = 16;
 
 /// Datagram bytes of one batch of a tap.
-pub const TAP_BATCH_BYTES: usize = 256 << 10;
+pub const TAP_BATCH_BYTES: usize = 128 << 10;
 
 /// Datagrams of one batch of a tap.
 pub const TAP_BATCH_DATAGRAMS: usize = 2_048;
 
-/// Batches of a tap, over all workers: 8 MiB, what a receiver may be behind.
-pub const TAP_BATCHES: usize = 32;
+/// Batches of a tap, over all workers: 16 MiB at the most, what a reader may be behind. A batch is
+/// handed over at the end of each batch of a worker, so that under a load of many small ones their
+/// number is what lets the reader sleep for some milliseconds.
+pub const TAP_BATCHES: usize = 128;
 
 /// Keys that `keyFlush` counts per worker and interval.
 pub const TALLY_KEYS_MAX: usize = 1 << 20;
 
+/// Bytes of all keys that `keyFlush` counts per worker and interval: a datagram without a colon is
+/// one key.
+pub const TALLY_KEY_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes the repeater keeps for one TCP target that does not take them.
 pub const REPEATER_PENDING_BYTES_MAX: usize = 4 << 20;
 
+/// Datagrams the repeater keeps for one TCP target: empty ones cost more to remember than to keep.
+pub const REPEATER_PENDING_DATAGRAMS_MAX: usize = REPEATER_PENDING_BYTES_MAX / 16;
+
 const _: () = assert!(DATAGRAM_BYTES_MAX <= TAP_BATCH_BYTES);
+const _: () = assert!(DATAGRAM_BYTES_MAX < REPEATER_PENDING_BYTES_MAX);
+const _: () = assert!(2 * WORKERS_MAX <= TAP_BATCHES, "each worker holds one while it fills it");
 
 /// Connections to the admin console at once: each is a thread. People and health checks are few.
 pub const CONSOLE_CONNECTIONS_MAX: usize = 64;

@@ -313,6 +313,26 @@ proptest! {
     }
 
     #[test]
+    fn each_line_has_one_key_and_its_samples_have_the_same(datagram in datagram(), sanitize: bool) {
+        let mut parser = LineParser::new(sanitize);
+        let mut keys = Vec::new();
+        parser.keys(&datagram, |key| keys.push(key.to_vec()));
+        let lines = datagram.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        prop_assert_eq!(keys.len(), lines.clone().count());
+        for (line, expected) in lines.zip(&keys) {
+            for found in parse(&mut parser, line, 0).0 {
+                match found {
+                    Found::Counter { key, .. }
+                    | Found::Timer { key, .. }
+                    | Found::Gauge { key, .. }
+                    | Found::Set { key, .. } => prop_assert_eq!(&key, expected),
+                    Found::Reject { .. } => {}
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_slack_changes_nothing(datagram in datagram(), slack: u8) {
         for mut parser in [LineParser::new(true), LineParser::portable(true)] {
             let plain = parse(&mut parser, &datagram, 0);

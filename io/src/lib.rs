@@ -13,6 +13,8 @@ pub mod date;
 pub mod cpu;
 /// System calls that no safe crate offers, and the wake-up of sleeping threads.
 pub mod sys;
+/// Threads that may be stuck when the daemon ends.
+pub(crate) mod side_thread;
 /// Receiving by io_uring.
 pub mod ring;
 /// Sockets, workers, and the path without io_uring.

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use floe_core::config::settings::ConsoleBackendSettings;
@@ -15,6 +15,7 @@ use floe_core::row::Rows;
 use tracing::warn;
 
 use crate::date::javascript_date;
+use crate::side_thread::SideThread;
 
 /// One flush.
 #[derive(Debug)]
@@ -52,24 +53,19 @@ impl ConsoleDesk {
 #[derive(Debug)]
 pub(crate) struct ConsoleBackend {
     desk: Option<ConsoleDesk>,
-    printed: Receiver<()>,
-    thread: Option<JoinHandle<()>>,
+    thread: SideThread,
 }
 
 /// How long the end waits for a flush that is being printed.
-const END_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);
+const END_LIMIT: Duration = Duration::from_millis(300);
 
 impl ConsoleBackend {
     /// Starts the thread.
     pub(crate) fn start(settings: ConsoleBackendSettings) -> io::Result<Self> {
         let (flushes, received) = bounded(1);
-        let (ended, printed) = bounded(0);
-        let thread = std::thread::Builder::new().name("print".to_owned()).spawn(move || {
-            serve(&received, settings);
-            drop(ended);
-        })?;
+        let thread = SideThread::start("print", move || serve(&received, settings))?;
         let desk = ConsoleDesk { flushes, dropped: Arc::default() };
-        Ok(Self { desk: Some(desk), printed, thread: Some(thread) })
+        Ok(Self { desk: Some(desk), thread })
     }
 
     /// The coordinator's end.
@@ -83,15 +79,7 @@ impl Drop for ConsoleBackend {
     /// thread ends with the process then.
     fn drop(&mut self) {
         self.desk = None;
-        let is_ended = matches!(
-            self.printed.recv_timeout(END_LIMIT),
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected)
-        );
-        if let Some(thread) = self.thread.take()
-            && is_ended
-        {
-            drop(thread.join());
-        }
+        self.thread.join_within(END_LIMIT);
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,6 +14,7 @@ use tracing::{info, warn};
 use super::DUMP_TARGET;
 use super::tap::{TapReader, tap};
 use crate::clock::{NS_PER_S, monotonic_ns};
+use crate::side_thread::SideThread;
 use crate::sys::{WakeUp, timespec};
 
 /// Bytes of a line that are logged.
@@ -23,12 +23,16 @@ const LINE_BYTES_SHOWN: usize = 1_024;
 /// Longest sleep, for what was left out meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The thread of `dumpMessages`. Dropped, it logs what it has and ends.
+/// How long the end waits for lines that are copied and not logged yet.
+const END_LIMIT: Duration = Duration::from_millis(300);
+
+/// The thread of `dumpMessages`. Dropped, it logs what it has and ends; a log that takes nothing is
+/// not waited for.
 #[derive(Debug)]
 pub(crate) struct Dump {
     reader: TapReader,
     stop: Arc<WakeUp>,
-    thread: Option<JoinHandle<()>>,
+    thread: SideThread,
 }
 
 impl Dump {
@@ -36,10 +40,8 @@ impl Dump {
     pub(crate) fn start() -> io::Result<Self> {
         let (reader, stop) = (tap()?, Arc::new(WakeUp::new()?));
         let (shared, seen) = (reader.share(), Arc::clone(&stop));
-        let thread = std::thread::Builder::new()
-            .name("dump".to_owned())
-            .spawn(move || serve(&shared, &seen))?;
-        Ok(Self { reader, stop, thread: Some(thread) })
+        let thread = SideThread::start("dump", move || serve(&shared, &seen))?;
+        Ok(Self { reader, stop, thread })
     }
 
     /// The tap for its workers.
@@ -51,8 +53,8 @@ impl Dump {
 impl Drop for Dump {
     fn drop(&mut self) {
         self.stop.wake();
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+        if !self.thread.join_within(END_LIMIT) {
+            warn!("last lines not dumped: the log is too slow");
         }
     }
 }

@@ -110,13 +110,16 @@ impl Intake {
 
 impl DatagramSink for Intake {
     fn begin_batch(&mut self, now_ns: u64) {
+        let has_flipped = self.shard.begin_batch(now_ns);
+        // After the flip: whoever left settings and then asked for a flip finds them taken once it is
+        // acknowledged, but for this batch's head, in which nothing is copied to the old taps.
         if let Some(settings) = self.inbox.0.pop() {
             self.settings = settings;
         }
         if let Some(side) = &mut self.settings.side {
             side.begin_batch();
         }
-        if self.shard.begin_batch(now_ns) {
+        if has_flipped {
             self.coordinator.unpark();
         }
     }

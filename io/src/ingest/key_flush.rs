@@ -12,8 +12,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -25,6 +24,7 @@ use tracing::{info, warn};
 use super::worker::WorkerSignals;
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::date::javascript_date;
+use crate::side_thread::SideThread;
 use crate::sys::WakeUp;
 
 /// How long a worker may take to leave its tally; it comes by at the next request otherwise.
@@ -32,6 +32,13 @@ const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Tallies that one worker may have left: the one asked for, and those of reloads before it.
 const TALLIES_LEFT_MAX: usize = 16;
+
+/// Longest sleep: what a reload has left is gathered in between.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long the end waits for rows that are being written; a standard output that nobody reads, or a
+/// named pipe as log, is not waited for.
+const END_LIMIT: Duration = Duration::from_millis(300);
 
 /// Between two looks for tallies.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
@@ -41,6 +48,18 @@ const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
 struct Desk {
     is_wanted: AtomicBool,
     left: ArrayQueue<KeyTally>,
+    /// Tallies that found no place.
+    lost: AtomicU64,
+}
+
+impl Desk {
+    /// There is a place unless the thread is stuck at its log, and the configuration was read again
+    /// many times meanwhile.
+    fn leave(&self, tally: KeyTally) {
+        if self.left.push(tally).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A worker's count.
@@ -59,12 +78,11 @@ impl KeyCounter {
 
     /// The head of a batch: leaves the tally if it is wanted.
     pub(crate) fn begin_batch(&mut self) {
-        // Relaxed: the queue orders the tally itself.
         if self.desk.is_wanted.load(Ordering::Relaxed) {
-            self.desk.is_wanted.store(false, Ordering::Relaxed);
             let fresh = KeyTally::new(self.hasher.clone());
-            // There is a place: they are emptied before the next tally is wanted.
-            drop(self.desk.left.push(std::mem::replace(&mut self.tally, fresh)));
+            self.desk.leave(std::mem::replace(&mut self.tally, fresh));
+            // Release: pairs with the Acquire in `Writer::collect`, which finds the tally then.
+            self.desk.is_wanted.store(false, Ordering::Release);
         }
     }
 }
@@ -72,8 +90,10 @@ impl KeyCounter {
 impl Drop for KeyCounter {
     /// A reload gives the worker another counter: what this one has counted counts.
     fn drop(&mut self) {
-        let fresh = KeyTally::new(self.hasher.clone());
-        drop(self.desk.left.push(std::mem::replace(&mut self.tally, fresh)));
+        if !self.tally.is_empty() {
+            let fresh = KeyTally::new(self.hasher.clone());
+            self.desk.leave(std::mem::replace(&mut self.tally, fresh));
+        }
     }
 }
 
@@ -83,7 +103,7 @@ pub(crate) struct KeyFlush {
     hasher: KeyHasher,
     desks: Vec<Arc<Desk>>,
     stop: Arc<WakeUp>,
-    thread: Option<JoinHandle<()>>,
+    thread: SideThread,
 }
 
 impl KeyFlush {
@@ -92,8 +112,11 @@ impl KeyFlush {
         settings: &KeyFlushSettings,
         workers: &[Arc<WorkerSignals>],
     ) -> io::Result<Self> {
-        let desk =
-            || Desk { is_wanted: AtomicBool::new(false), left: ArrayQueue::new(TALLIES_LEFT_MAX) };
+        let desk = || Desk {
+            is_wanted: AtomicBool::new(false),
+            left: ArrayQueue::new(TALLIES_LEFT_MAX),
+            lost: AtomicU64::new(0),
+        };
         let desks: Vec<Arc<Desk>> = workers.iter().map(|_| Arc::new(desk())).collect();
         let (hasher, stop) = (KeyHasher::default(), Arc::new(WakeUp::new()?));
         let writer = Writer {
@@ -102,12 +125,10 @@ impl KeyFlush {
             desks: desks.clone(),
             hasher: hasher.clone(),
             stop: Arc::clone(&stop),
-            is_refused: false,
+            rows_lost: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("key-flush".to_owned())
-            .spawn(move || writer.serve())?;
-        Ok(Self { hasher, desks, stop, thread: Some(thread) })
+        let thread = SideThread::start("key-flush", move || writer.serve())?;
+        Ok(Self { hasher, desks, stop, thread })
     }
 
     /// The counter of worker `index`.
@@ -121,9 +142,7 @@ impl KeyFlush {
 impl Drop for KeyFlush {
     fn drop(&mut self) {
         self.stop.wake();
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        self.thread.join_within(END_LIMIT);
     }
 }
 
@@ -134,47 +153,56 @@ struct Writer {
     desks: Vec<Arc<Desk>>,
     hasher: KeyHasher,
     stop: Arc<WakeUp>,
-    is_refused: bool,
+    /// Rows that the log has refused since it took some; `None` while it takes them.
+    rows_lost: Option<u64>,
 }
 
 impl Writer {
     fn serve(mut self) {
         let interval_ns = self.settings.interval_ms.saturating_mul(1_000_000);
-        let mut due_ns = monotonic_ns() + interval_ns;
+        let mut due_ns = monotonic_ns().saturating_add(interval_ns);
+        let mut tally = KeyTally::new(self.hasher.clone());
         loop {
             let wait_ns = due_ns.saturating_sub(monotonic_ns());
-            if self.stop.wait(Duration::from_nanos(wait_ns)) {
+            if self.stop.wait(Duration::from_nanos(wait_ns).min(LOOK)) {
                 return;
             }
             if due_ns <= monotonic_ns() {
-                due_ns = (due_ns + interval_ns).max(monotonic_ns());
-                let tally = self.collect();
+                due_ns = due_ns.saturating_add(interval_ns).max(monotonic_ns());
+                self.collect(&mut tally);
                 self.write(&tally);
+                tally = KeyTally::new(self.hasher.clone());
+            } else {
+                self.gather(&mut tally);
             }
         }
     }
 
-    /// The tallies of all workers.
-    fn collect(&self) -> KeyTally {
+    /// Adds what every worker has counted until now to `tally`.
+    fn collect(&self, tally: &mut KeyTally) {
         for (desk, worker) in self.desks.iter().zip(&self.workers) {
             desk.is_wanted.store(true, Ordering::Relaxed);
             worker.wake();
         }
-        let mut tally = KeyTally::new(self.hasher.clone());
         let deadline_ns = monotonic_ns() + crate::clock::duration_ns(HAND_OVER_LIMIT);
-        let mut missing: Vec<&Arc<Desk>> = self.desks.iter().collect();
-        loop {
-            missing.retain(|desk| {
-                let mut is_missing = true;
-                while let Some(left) = desk.left.pop() {
-                    tally.merge(&left);
-                    is_missing = false;
-                }
-                is_missing
-            });
-            let is_over = deadline_ns <= monotonic_ns();
-            if missing.is_empty() || is_over || self.stop.wait(HAND_OVER_LOOK) {
-                return tally;
+        // Acquire: pairs with the Release in `KeyCounter::begin_batch`.
+        let is_missing = |desk: &Arc<Desk>| desk.is_wanted.load(Ordering::Acquire);
+        while self.desks.iter().any(is_missing)
+            && monotonic_ns() < deadline_ns
+            && !self.stop.wait(HAND_OVER_LOOK)
+        {}
+        self.gather(tally);
+    }
+
+    /// Adds what workers have left to `tally`.
+    fn gather(&self, tally: &mut KeyTally) {
+        for desk in &self.desks {
+            while let Some(left) = desk.left.pop() {
+                tally.merge(&left);
+            }
+            let lost = desk.lost.swap(0, Ordering::Relaxed);
+            if lost != 0 {
+                warn!(tallies = lost, "keys not counted by keyFlush: its log was stuck");
             }
         }
     }
@@ -184,23 +212,28 @@ impl Writer {
             warn!(lines = tally.left_out(), "keys not counted by keyFlush: there are too many");
         }
         let date = javascript_date(wall_ms() / 1_000);
-        let mut rows = Vec::new();
+        let (mut rows, mut count_rows) = (Vec::new(), 0);
         for (key, count) in tally.most_frequent(self.settings.percent) {
             rows.extend_from_slice(format!("{date} count={count} key=").as_bytes());
             push_key(&mut rows, key);
             rows.push(b'\n');
+            count_rows += 1;
         }
         let written = match &self.settings.log {
             None => io::stdout().lock().write_all(&rows),
             Some(path) => append(path, &rows),
         };
         match written {
-            Ok(()) if std::mem::take(&mut self.is_refused) => info!("keyFlush log writable again"),
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(rows) = self.rows_lost.take() {
+                    info!(rows, "keyFlush log writable again, rows lost meanwhile");
+                }
+            }
             Err(error) => {
-                if !std::mem::replace(&mut self.is_refused, true) {
+                if self.rows_lost.is_none() {
                     warn!(%error, log = ?self.settings.log, "keyFlush rows lost: log refused");
                 }
+                *self.rows_lost.get_or_insert_default() += count_rows;
             }
         }
     }

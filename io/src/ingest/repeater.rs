@@ -32,8 +32,14 @@ use crate::sys::{WakeUp, timespec};
 /// How long the end goes on sending what is queued.
 const END_NS: u64 = NS_PER_S / 2;
 
+/// How long the first look-up of a name is waited for, while the tap keeps what comes.
+const FIRST_LOOK_UP_NS: u64 = NS_PER_S;
+
 /// Longest sleep: names are looked up again and connections tried again in between.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between two looks for the first answer.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
 
 /// Longest sleep while a TCP target takes nothing at the end.
 const END_LOOK: Duration = Duration::from_millis(10);
@@ -43,7 +49,7 @@ const END_LOOK: Duration = Duration::from_millis(10);
 pub(crate) enum Cause {
     /// The target's name has no address.
     Unresolved = 0,
-    /// The kernel refused to send.
+    /// The kernel refused to send, or had no room for too long.
     SendFailed = 1,
     /// The target has not taken what is kept for it.
     PendingFull = 2,
@@ -128,10 +134,15 @@ impl Repeater {
     pub(crate) fn start(settings: &RepeaterSettings) -> io::Result<Self> {
         let (reader, stop) = (tap()?, Arc::new(WakeUp::new()?));
         let mut targets = Vec::with_capacity(settings.targets.len());
-        let mut books = Vec::with_capacity(settings.targets.len());
+        let mut books: Vec<Arc<TargetAccounts>> = Vec::with_capacity(settings.targets.len());
         for address in &settings.targets {
-            let accounts = Arc::new(TargetAccounts::new(address));
-            books.push(Arc::clone(&accounts));
+            let accounts = TargetAccounts::new(address);
+            // A target that is named twice gets everything twice, and has one name in the books.
+            let known = books.iter().find(|known| known.name == accounts.name).cloned();
+            let accounts = known.unwrap_or_else(|| {
+                books.push(Arc::new(accounts));
+                Arc::clone(&books[books.len() - 1])
+            });
             targets.push(match settings.protocol {
                 RepeaterProtocol::Tcp => Target::Tcp(TcpTarget::new(address, accounts)),
                 RepeaterProtocol::Udp4 => Target::Udp(UdpTarget::new(address, false, accounts)?),
@@ -174,23 +185,32 @@ enum Target {
 
 fn serve(reader: &TapReader, mut targets: Vec<Target>, stop: &WakeUp) {
     let mut end_ns = None;
+    let mut now_ns = monotonic_ns();
+    let first_ns = now_ns + FIRST_LOOK_UP_NS;
+    while !targets.iter_mut().all(|target| target.is_known(now_ns))
+        && now_ns < first_ns
+        && !stop.wait(FIRST_LOOK)
+    {
+        now_ns = monotonic_ns();
+    }
     loop {
-        let is_stopping = wait(reader, &targets, stop, end_ns.is_some());
-        let now_ns = monotonic_ns();
+        let is_stopping = wait(reader, &targets, stop, now_ns, end_ns.is_some());
+        now_ns = monotonic_ns();
         if is_stopping && end_ns.is_none() {
             end_ns = Some(now_ns + END_NS);
         }
         reader.filled().clear();
         while let Some(batch) = reader.take() {
+            // Under a load that never lets this loop end, connections and look-ups go on all the same.
+            now_ns = monotonic_ns();
             for target in &mut targets {
                 match target {
-                    Target::Udp(target) => target.send(&batch, now_ns),
+                    Target::Udp(target) => target.send(&batch, now_ns, end_ns),
                     Target::Tcp(target) => target.queue(&batch),
                 }
+                target.drive(now_ns);
             }
             reader.give_back(batch);
-            // Between two batches: what was queued may go already.
-            targets.iter_mut().for_each(|target| target.drive(now_ns));
         }
         targets.iter_mut().for_each(|target| target.drive(now_ns));
         if let Some(end_ns) = end_ns {
@@ -204,18 +224,26 @@ fn serve(reader: &TapReader, mut targets: Vec<Target>, stop: &WakeUp) {
 }
 
 /// Sleeps until there is something to do; whether it is to end.
-fn wait(reader: &TapReader, targets: &[Target], stop: &WakeUp, is_ending: bool) -> bool {
+fn wait(
+    reader: &TapReader,
+    targets: &[Target],
+    stop: &WakeUp,
+    now_ns: u64,
+    is_ending: bool,
+) -> bool {
     let mut fds = vec![
         PollFd::new(reader.filled(), PollFlags::IN),
         PollFd::new(stop, if is_ending { PollFlags::empty() } else { PollFlags::IN }),
     ];
+    let mut limit = if is_ending { END_LOOK } else { LOOK };
     for target in targets {
         if let Target::Tcp(target) = target {
             fds.extend(target.awaited());
+            limit = limit.min(target.pause(now_ns));
         }
     }
     // An interrupted wait is looked at like any other.
-    poll(&mut fds, Some(&timespec(if is_ending { END_LOOK } else { LOOK }))).ok();
+    poll(&mut fds, Some(&timespec(limit))).ok();
     is_ending || !fds[1].revents().is_empty()
 }
 
@@ -224,6 +252,14 @@ impl Target {
     fn drive(&mut self, now_ns: u64) {
         if let Self::Tcp(target) = self {
             target.drive(now_ns);
+        }
+    }
+
+    /// Whether nothing is lost because its name is still looked up; TCP keeps what comes meanwhile.
+    fn is_known(&mut self, now_ns: u64) -> bool {
+        match self {
+            Self::Udp(target) => target.is_known(now_ns),
+            Self::Tcp(_) => true,
         }
     }
 
@@ -240,3 +276,6 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

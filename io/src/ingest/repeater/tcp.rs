@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
-use floe_core::limits::REPEATER_PENDING_BYTES_MAX;
+use floe_core::limits::{REPEATER_PENDING_BYTES_MAX, REPEATER_PENDING_DATAGRAMS_MAX};
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
+use tracing::warn;
 
 use super::resolve::Target as Resolved;
 use super::{Cause, TargetAccounts};
@@ -69,7 +71,9 @@ impl TcpTarget {
     pub(super) fn queue(&mut self, batch: &TapBatch) {
         for datagram in batch.datagrams() {
             let bytes = datagram.len() + 1;
-            if REPEATER_PENDING_BYTES_MAX < self.pending.len() + bytes {
+            let is_full = REPEATER_PENDING_BYTES_MAX < self.pending.len() + bytes
+                || REPEATER_PENDING_DATAGRAMS_MAX <= self.left.len();
+            if is_full {
                 self.accounts.add_dropped(Cause::PendingFull, 1);
             } else {
                 self.pending.extend(datagram);
@@ -87,6 +91,17 @@ impl TcpTarget {
             Link::Up(stream) if self.is_idle() => Some(PollFd::new(stream, PollFlags::IN)),
             Link::Up(stream) => Some(PollFd::new(stream, PollFlags::IN | PollFlags::OUT)),
             Link::Down { .. } => None,
+        }
+    }
+
+    /// How long nothing is to be done, if nothing happens meanwhile.
+    pub(super) fn pause(&self, now_ns: u64) -> Duration {
+        match self.link {
+            Link::Down { retry_ns } if !self.is_idle() => {
+                // A millisecond at least: a look-up that runs has no descriptor to wait for.
+                Duration::from_nanos(retry_ns.saturating_sub(now_ns).max(NS_PER_S / 1_000))
+            }
+            _ => Duration::MAX,
         }
     }
 
@@ -124,7 +139,13 @@ impl TcpTarget {
 
     /// The daemon ends: what waits is dropped.
     pub(super) fn give_up(&mut self) {
-        self.accounts.add_dropped(Cause::Disconnected, self.left.len() as u64);
+        let datagrams = self.left.len() as u64;
+        if datagrams != 0 {
+            // The books of the last interval are closed already.
+            let target = &self.accounts.name;
+            warn!(target, datagrams, "last datagrams not repeated: the target does not take them");
+        }
+        self.accounts.add_dropped(Cause::Disconnected, datagrams);
         self.left.clear();
         self.pending.clear();
     }
@@ -200,7 +221,7 @@ impl TcpTarget {
 }
 
 /// Whether an operation is to be tried again at the next occasion.
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
