@@ -63,12 +63,24 @@ const FRACTIONS: [&str; 12] = [
 /// The values of one interval by name; a name can come twice only by a fault.
 type Interval = BTreeMap<String, Vec<String>>;
 
+/// A machine that stands still for a third of a second at a flush moves a line into another interval,
+/// so a short run that differs is made once more. A long one is not: its report is the claim.
 #[test]
 fn graphite_gets_the_same_from_the_reference_and_from_floe() {
     let seconds = std::env::var("FLOE_SIDE_BY_SIDE_SECONDS")
         .ok()
         .map_or(SECONDS_DEFAULT, |text| text.parse().expect("a number of seconds"));
-    let interval = Duration::from_secs(if SECONDS_LONG <= seconds { 10 } else { 2 });
+    let is_long = SECONDS_LONG <= seconds;
+    let interval = Duration::from_secs(if is_long { 10 } else { 2 });
+    let mut outcome = run_side_by_side(seconds, interval);
+    if outcome.is_err() && !is_long {
+        outcome = run_side_by_side(seconds, interval);
+    }
+    outcome.unwrap_or_else(|report| panic!("{report}"));
+}
+
+/// Feeds both for `seconds`; the report is an error if anything differs or was lost on the way.
+fn run_side_by_side(seconds: u64, interval: Duration) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("the machine has a temporary folder");
     let mut theirs = Side::reference(folder.path(), interval);
     let mut ours = Side::floe(folder.path(), interval);
@@ -88,10 +100,10 @@ fn graphite_gets_the_same_from_the_reference_and_from_floe() {
     let place = venv::target_folder().join("side-by-side");
     std::fs::create_dir_all(&place).expect("target/ is writable");
     std::fs::write(place.join("report.txt"), &text).expect("target/ is writable");
-    assert!(report.differences.is_empty(), "{text}");
-    assert!(seconds / interval.as_secs() <= report.intervals, "{text}");
+    let is_whole = seconds / interval.as_secs() <= report.intervals;
     // What was sent is what was compared: nothing was lost on the way to both.
-    assert_eq!(report.packets, sent.datagrams as f64, "{text}");
+    let is_all = report.packets == sent.datagrams as f64;
+    if report.differences.is_empty() && is_whole && is_all { Ok(()) } else { Err(text) }
 }
 
 /// The comparison itself: what is missing, other, doubled or off the grid is a difference, other
