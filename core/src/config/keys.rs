@@ -1,8 +1,13 @@
-//! Every key: what it does, and when a reload applies it.
+//! Every key: what it does, who should change it, and when a reload applies it.
 //!
-//! The one table behind `docs/configuration.md` and `floe config --defaults`. Defaults are those of
+//! The one table (`points`, `process`) behind `docs/configuration.md` and `floe config --defaults`. Defaults are those of
 //! the settings themselves, printed by `to_toml`; a key that has none there says so in words.
 //! `tests/written.rs` holds it against the readers: no key is missing, none is left over.
+
+/// Keys of statistics, names and backends.
+mod points;
+/// Keys of listeners and of the process.
+mod process;
 
 use std::fmt::Write as _;
 
@@ -43,404 +48,34 @@ struct Key {
     path: &'static str,
     /// What stands for the default where the settings have no value of their own.
     absent: &'static str,
-    /// What it does, its unit and range, where the reference differs, who should change it.
+    /// A value in TOML, where there is no default.
+    example: &'static str,
+    /// What it does, its unit and range, and where the reference differs.
     effect: &'static str,
+    /// Who should change it.
+    change: &'static str,
     reload: Reload,
 }
 
-const fn key(
-    path: &'static str,
-    absent: &'static str,
-    effect: &'static str,
-    reload: Reload,
-) -> Key {
-    Key { path, absent, effect, reload }
-}
-
-use Reload::{AtOnce, NextFlush, Restart};
-
+/// Every chapter, in the order of the page.
 const CHAPTERS: [Chapter; 8] = [
-    Chapter {
-        title: "Where lines come in",
-        about: "",
-        keys: &[
-            key(
-                "port",
-                "",
-                "port of the one server, 1 to 65535; in TOML 0 takes any free one, which `--ready-file` tells",
-                Restart,
-            ),
-            key(
-                "address",
-                "see right",
-                "IP address or `localhost`. Absent: `0.0.0.0` with a `config.js`; in TOML and without a file `::` for both families, `0.0.0.0` where IPv6 is off. Of a TCP server: every address of both families",
-                Restart,
-            ),
-            key(
-                "address_ipv6",
-                "false",
-                "without `address`: true listens on `::`; decides what `localhost` is",
-                Restart,
-            ),
-            key(
-                "server",
-                "`./servers/udp`",
-                "`udp`, or `tcp` for lines over connections; a path to the reference's module means the same",
-                Restart,
-            ),
-            key(
-                "socket",
-                "none",
-                "of a `tcp` server: path of a Unix socket, which goes before `port`. A socket that nobody answers at is taken over",
-                Restart,
-            ),
-            key(
-                "socket_mod",
-                "what the umask leaves",
-                "permissions of that socket: octal digits in quotes, or a number as `fs.chmod` takes it. The reference crashes on it",
-                Restart,
-            ),
-            key(
-                "servers",
-                "none",
-                "list of tables with the keys above, at most 32 of each kind; the keys at the top then have no effect, and are named",
-                Restart,
-            ),
-            key(
-                "streams.connections_max",
-                "",
-                "connections of all stream servers at once, 1 to 65536; a further one is closed and counted. Bounded by `ulimit -n` less 256",
-                Restart,
-            ),
-            key(
-                "streams.line_bytes_max",
-                "",
-                "longest unfinished line of a connection, 64 B to 65535 B; a longer one is dropped whole, and counted",
-                Restart,
-            ),
-            key(
-                "streams.idle",
-                "",
-                "a connection that is silent for so long is closed; `0ms` = never. Peers that are gone are found within two minutes by keep-alive",
-                Restart,
-            ),
-            key(
-                "mgmt_port",
-                "",
-                "the admin console; with a `config.js` 0 means the default, in TOML any free one",
-                Restart,
-            ),
-            key(
-                "mgmt_address",
-                "",
-                "IP address, `localhost`, or `*` for every address of both families, which is the default with a `config.js`",
-                Restart,
-            ),
-        ],
-    },
-    Chapter {
-        title: "What is computed",
-        about: "",
-        keys: &[
-            key(
-                "flushInterval",
-                "",
-                "ms, 1 to 2147483647. Flushes lie on its wall-clock multiples. The reference reads it at its start alone",
-                NextFlush,
-            ),
-            key(
-                "percentThreshold",
-                "",
-                "a number or a list of at most 256; negative = from the top. A text gives the name too: `\"99.90\"` is `99_90`. Numbers of TOML: within -100..=100 and not 0. Entries of one name count once",
-                NextFlush,
-            ),
-            key(
-                "histogram",
-                "none",
-                "list of `{ metric, bins }`; the first entry whose `metric` occurs in the key decides; `\"inf\"` takes the rest",
-                NextFlush,
-            ),
-            key(
-                "histogram[].metric",
-                "required",
-                "text that must occur in the key; empty matches every key",
-                NextFlush,
-            ),
-            key(
-                "histogram[].bins",
-                "required",
-                "limits, ascending; a text gives the name too; empty = no histogram",
-                NextFlush,
-            ),
-            key(
-                "calculatedTimerMetrics",
-                "",
-                "list of derived names to keep, `upper_percent` for every threshold; empty keeps all",
-                NextFlush,
-            ),
-            key("keyNameSanitize", "", "cleans keys as [protocol.md](protocol.md) says", AtOnce),
-            key("deleteIdleStats", "false", "default of the four below", AtOnce),
-            key(
-                "deleteCounters",
-                "",
-                "an idle counter is not sent. The daemon's own three always are",
-                AtOnce,
-            ),
-            key("deleteTimers", "", "an idle timer is not sent", AtOnce),
-            key("deleteSets", "", "an idle set is not sent", AtOnce),
-            key(
-                "deleteGauges",
-                "",
-                "a gauge leaves `gaugesMaxTTL` flushes after its last update",
-                AtOnce,
-            ),
-            key(
-                "gaugesMaxTTL",
-                "",
-                "with `deleteGauges`: flushes a gauge is sent in after its last update, at least 1",
-                AtOnce,
-            ),
-            key(
-                "prefixStats",
-                "",
-                "name of the daemon's own series. A reload keeps what was counted; the old names stay, as in the reference",
-                AtOnce,
-            ),
-        ],
-    },
-    Chapter {
-        title: "How points are named",
-        about: "The block `graphite` counts for `floe query` and is the default of every backend; a backend's own `graphite` block changes single keys. The reference reads it at its start alone.",
-        keys: &[
-            key(
-                "graphite.legacyNamespace",
-                "",
-                "true: `stats.K`, `stats_counts.K`; false: `stats.counters.K.rate`",
-                AtOnce,
-            ),
-            key(
-                "graphite.globalPrefix",
-                "",
-                "new namespace only; empty is left out with its dot",
-                AtOnce,
-            ),
-            key("graphite.prefixCounter", "", "new namespace only", AtOnce),
-            key("graphite.prefixTimer", "", "new namespace only", AtOnce),
-            key("graphite.prefixGauge", "", "new namespace only", AtOnce),
-            key("graphite.prefixSet", "", "new namespace only", AtOnce),
-            key(
-                "graphite.globalSuffix",
-                "",
-                "last component of every name, before the tags",
-                AtOnce,
-            ),
-            key(
-                "flush_counts",
-                "",
-                "sends counts of counters beside their rates. At the top; in TOML also in a `graphite` block",
-                AtOnce,
-            ),
-        ],
-    },
-    Chapter {
-        title: "Where points go",
-        about: "At most 64 backends of Graphite. Each receives everything. Without any, intervals are kept in the archive only. One that a reload leaves out keeps its queue in the spool.",
-        keys: &[
-            key("graphiteHost", "none", "makes a backend called `graphite`", AtOnce),
-            key("graphitePort", "2003", "its port for text, 1 to 65535", AtOnce),
-            key("graphitePicklePort", "2004", "its port for pickle, 1 to 65535", AtOnce),
-            key(
-                "graphiteProtocol",
-                "`text`",
-                "or `pickle`; with a `config.js` anything else counts as text, with a warning",
-                AtOnce,
-            ),
-            key(
-                "backends",
-                "`[\"./backends/graphite\"]`",
-                "in a `config.js` a list of modules: `./backends/graphite`, `./backends/console`, `./backends/repeater`; another one is refused, for modules are JavaScript. In TOML, and in a `floe` block, a list of tables:",
-                AtOnce,
-            ),
-            key(
-                "backends[].name",
-                "required",
-                "1 to 64 of `a-z 0-9 _ -`, its directory in the spool; not `tmp`, `archive`, `quarantine`",
-                AtOnce,
-            ),
-            key(
-                "backends[].address",
-                "required",
-                "`host:port`, an IPv6 address in brackets; resolved again at each connect",
-                AtOnce,
-            ),
-            key("backends[].protocol", "`text`", "or `pickle`", AtOnce),
-            key(
-                "backends[].ack",
-                "`fin`",
-                "`fin`: delivered when the backend has closed after us; `written`: when its kernel has everything, for relays that keep connections open",
-                AtOnce,
-            ),
-            key("backends[].backlog_age", "`6h`", "oldest segment kept for it", AtOnce),
-            key(
-                "backends[].backlog_bytes",
-                "`8GiB`",
-                "most bytes kept for it, 4 KiB to 1 PiB",
-                AtOnce,
-            ),
-            key("backends[].graphite", "the block at the top", "names for this backend", AtOnce),
-        ],
-    },
-    Chapter {
-        title: "Beside Graphite",
-        about: "With a `config.js` the console and the repeater work when `backends` names their modules; in TOML when their keys are there.",
-        keys: &[
-            key(
-                "console.prettyprint",
-                "false",
-                "the console backend prints each flush to standard output; true: coloured, and deeper",
-                AtOnce,
-            ),
-            key(
-                "repeater",
-                "none",
-                "list of `{ host, port }`, at most 16: every datagram is sent on to each, as it came. What a target does not take is dropped for it alone, and counted",
-                AtOnce,
-            ),
-            key("repeater[].host", "required", "name or IP address", AtOnce),
-            key("repeater[].port", "required", "1 to 65535", AtOnce),
-            key(
-                "repeaterProtocol",
-                "`udp4`",
-                "or `udp6`, or `tcp`: one connection each, a newline behind each datagram",
-                AtOnce,
-            ),
-            key(
-                "keyFlush.interval",
-                "0",
-                "ms, to 2147483647: how often the most frequent keys are written; 0 = never",
-                AtOnce,
-            ),
-            key(
-                "keyFlush.percent",
-                "100",
-                "part of the keys that is written, above 0, at most 100",
-                AtOnce,
-            ),
-            key("keyFlush.log", "standard output", "file to append to", AtOnce),
-        ],
-    },
-    Chapter {
-        title: "The spool",
-        about: "",
-        keys: &[
-            key(
-                "spool.path",
-                "see right",
-                "directory; a relative one counts from where the daemon is started. Absent: the first of `$STATE_DIRECTORY`, `/var/lib/floe`, `$XDG_STATE_HOME/floe` or `~/.local/state/floe` that can be written",
-                Restart,
-            ),
-            key("spool.archive_age", "", "oldest segment of the archive", AtOnce),
-            key("spool.archive_bytes", "", "most bytes of the archive, to 1 PiB", AtOnce),
-        ],
-    },
-    Chapter {
-        title: "Workers",
-        about: "For those who measure: the defaults suit a machine that floe has for itself.",
-        keys: &[
-            key("ingest", "`auto`", "a word, or a table with the keys below", Restart),
-            key(
-                "ingest.mode",
-                "",
-                "`auto`: io_uring, and `recvmmsg` where it is refused; `io_uring`: or fail; `recvmmsg`",
-                Restart,
-            ),
-            key(
-                "ingest.workers",
-                "one per CPU, at most 8",
-                "1 to 64; with `cpus` as many as the list has. Also at the top",
-                Restart,
-            ),
-            key(
-                "ingest.cpus",
-                "those inherited",
-                "`[0, 1]` or `\"0-3,5\"`: what workers are pinned to, in their order; more workers than CPUs share them in turn. Also at the top",
-                Restart,
-            ),
-            key(
-                "ingest.receive_buffer",
-                "`8MiB`",
-                "asked of the kernel per socket, 4 KiB to 1 GiB; it grants at most `net.core.rmem_max`",
-                Restart,
-            ),
-        ],
-    },
-    Chapter {
-        title: "The process",
-        about: "",
-        keys: &[
-            key(
-                "books",
-                "",
-                "floe's own books as points, and at the end of the console's `stats`, see [protocol.md](protocol.md). False with a `config.js` that does not ask for them",
-                AtOnce,
-            ),
-            key(
-                "log.backend",
-                "",
-                "`stdout` (with a `config.js` the default), `stderr` (where that is the journal, the journal), `syslog`, `journald`",
-                AtOnce,
-            ),
-            key(
-                "log.application",
-                "",
-                "name in syslog and journal, at most 48 printable characters without blanks and colons; in a `config.js` others are replaced, with a warning",
-                AtOnce,
-            ),
-            key(
-                "log.level",
-                "",
-                "least important level that is logged: `error`, `warn`, `info`, `debug`, or syslog's `LOG_ERR`, `LOG_WARNING`, `LOG_INFO`, `LOG_DEBUG` and the others. `RUST_LOG` wins. Another word is an error, in a `config.js` a warning. To the reference it is a level for lines without one",
-                AtOnce,
-            ),
-            key(
-                "log.format",
-                "",
-                "`text`, or `json`: an object per line. Not known to the reference, which does not mind",
-                AtOnce,
-            ),
-            key("debug", "", "the log at level `debug`", AtOnce),
-            key(
-                "dumpMessages",
-                "",
-                "every line received is logged, escaped; what the log is too slow for is left out, and its number told",
-                AtOnce,
-            ),
-            key(
-                "title",
-                "",
-                "what process listings show: a text, as far as the command line has room; false: nothing is changed; true: `statsd` and the arguments, which is the default with a `config.js`",
-                AtOnce,
-            ),
-            key(
-                "healthStatus",
-                "",
-                "what the console answers to `health` until it is told otherwise: `up` or `down`. A reload changes it only where the file has changed it. The reference ignores it",
-                AtOnce,
-            ),
-            key(
-                "automaticConfigReload",
-                "",
-                "whether a changed file is read again by itself; SIGHUP reads it in any case",
-                AtOnce,
-            ),
-        ],
-    },
+    process::LINES,
+    points::STATISTICS,
+    points::NAMES,
+    points::BACKENDS,
+    points::MODULES,
+    process::SPOOL,
+    process::WORKERS,
+    process::PROCESS,
 ];
+
+/// Longest line of a comment, bytes.
+const COMMENT_WIDTH: usize = 98;
 
 /// What the page begins with.
 const HEAD: &str = "# Configuration
 
-This page is generated from `core/src/config/keys.rs` and the settings' own defaults: `floe config --markdown > docs/configuration.md`. `floe check FILE` prints every setting as floe understood it, and is the last word.
+This page is generated from `core/src/config/keys/` and the settings' own defaults: `floe config --markdown > docs/configuration.md`. `floe check FILE` prints every setting as floe understood it, and is the last word.
 
 A file whose name ends in `.toml` is floe's own language; every other file is a `config.js` of the reference daemon. `floe config --defaults` prints a TOML file with every key and what it does; `floe config --from config.js` prints the TOML that means the same.
 
@@ -454,7 +89,7 @@ Flags win over the environment, that over the file, that over the default: `--sp
 
 A duration is a whole number with a unit of `ms`, `s`, `m`, `h`, `d`; a size is bytes, or a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `KB`, `MB`, `GB`, `TB`.
 
-A running daemon reads its file again on SIGHUP and when it has changed ([operations/reload.md](operations/reload.md)). The column *reload* says when a change holds: at once, from the next flush on, or at the next start.
+A running daemon reads its file again on SIGHUP and when it has changed ([operations/reload.md](operations/reload.md)). The column *reload* says when a change holds: at once, from the next flush on, or at the next start. The column *for* says who should change the default.
 ";
 
 /// What it ends with.
@@ -493,13 +128,13 @@ pub fn markdown(check: &str) -> String {
         if !about.is_empty() {
             write!(page, "{about}\n\n").expect("writing into a String cannot fail");
         }
-        page.push_str("| key | default | effect | reload |\n|---|---|---|---|\n");
-        for Key { path, absent, effect, reload } in *keys {
+        page.push_str("| key | default | effect | for | reload |\n|---|---|---|---|---|\n");
+        for Key { path, absent, example: _, effect, change, reload } in *keys {
             let default = match defaults.value(path) {
                 Some(value) if absent.is_empty() => format!("`{value}`"),
                 _ => (*absent).to_owned(),
             };
-            writeln!(page, "| `{path}` | {default} | {effect} | {} |", reload.word())
+            writeln!(page, "| `{path}` | {default} | {effect} | {change} | {} |", reload.word())
                 .expect("writing into a String cannot fail");
         }
     }
@@ -517,13 +152,13 @@ pub fn example() -> &'static str {
     &TAIL[start..end]
 }
 
-/// A TOML file of every key: those that have a default with it, the others behind a `#`, each with
-/// what it does. It reads as the settings of no file at all.
+/// A TOML file of every key: those that have a default with it, the others with an example behind a
+/// `#`, each with what it does. It reads as the settings of no file at all.
 #[must_use]
 pub fn annotated_defaults() -> String {
     let defaults = document(&without_file().settings);
-    let mut text = "# Every key of floe with its default. A key behind a # has none of its own.\n\
-        # What holds from when on after a change of this file: docs/configuration.md.\n"
+    let mut text = "# Every key of floe with its default. A key behind a # has none of its own: take the # away, and\n\
+        # that of its table. A list is written as one key, or as [[tables]], not as both.\n"
         .to_owned();
     // Keys at the top stand before the first table.
     for is_in_table in [false, true] {
@@ -542,7 +177,7 @@ fn is_table_key(path: &str) -> bool {
 }
 
 fn write_default(text: &mut String, defaults: &Document, key: &Key, open: &mut &'static str) {
-    let Key { path, absent, effect, reload } = key;
+    let Key { path, absent, example, effect, change, reload } = key;
     let value = defaults.value(path);
     let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
     if !table.is_empty() && *open != table {
@@ -557,16 +192,54 @@ fn write_default(text: &mut String, defaults: &Document, key: &Key, open: &mut &
         };
         write!(text, "\n{header}\n").expect("writing into a String cannot fail");
     }
-    writeln!(text, "\n# {effect} (reload: {})", reload.word())
-        .expect("writing into a String cannot fail");
+    text.push('\n');
+    write_comment(text, &effect.replace("[protocol.md](protocol.md)", "docs/protocol.md"));
+    write_comment(text, &format!("For: {change}. Reload: {}.", reload.word()));
     match value {
         Some(value) => writeln!(text, "{name} = {value}"),
-        None => writeln!(text, "# {name}: {}", absent.replace('`', "")),
+        None => {
+            write_comment(text, &format!("Default: {absent}."));
+            writeln!(text, "# {name} = {example}")
+        }
     }
     .expect("writing into a String cannot fail");
+}
+
+/// Breaks `words` into lines of a comment.
+fn write_comment(text: &mut String, words: &str) {
+    let mut line = String::from("#");
+    for word in words.split(' ') {
+        if COMMENT_WIDTH < line.len() + 1 + word.len() {
+            text.push_str(&line);
+            text.push('\n');
+            "#".clone_into(&mut line);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text.push_str(&line);
+    text.push('\n');
 }
 
 #[cfg(test)]
 pub(super) fn paths() -> Vec<&'static str> {
     CHAPTERS.iter().flat_map(|chapter| chapter.keys).map(|key| key.path).collect()
+}
+
+/// `header`, and the lines `key = example` of it, of each table and of each key at the top.
+#[cfg(test)]
+pub(super) fn examples() -> Vec<(&'static str, Vec<String>)> {
+    let mut examples: Vec<(&str, Vec<String>)> = Vec::new();
+    let keys = CHAPTERS.iter().flat_map(|chapter| chapter.keys);
+    for Key { path, example, absent, .. } in keys {
+        assert_eq!(absent.is_empty(), example.is_empty(), "{path}: a default or an example");
+        let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let line = format!("{name} = {example}");
+        match examples.iter_mut().find(|(header, _)| !table.is_empty() && *header == table) {
+            _ if example.is_empty() => {}
+            Some((_, lines)) => lines.push(line),
+            None => examples.push((table, vec![line])),
+        }
+    }
+    examples
 }

@@ -56,12 +56,24 @@ fn the_annotated_defaults_are_those_of_no_file() {
     assert_eq!(loaded.warnings, Vec::<String>::new());
     for path in keys::paths() {
         let name = path.rsplit('.').next().unwrap();
-        let is_named = text.lines().any(|line| {
-            let line = line.trim_start_matches("# ");
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(" =") || rest.starts_with(':'))
-        });
+        let is_named = text
+            .lines()
+            .any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
         assert!(is_named, "{path} in\n{text}");
+    }
+    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+}
+
+/// Whoever takes a `#` away gets a file that is read.
+#[test]
+fn the_examples_of_the_annotated_defaults_are_read() {
+    for (table, lines) in keys::examples() {
+        let header = match (table, table.strip_suffix("[]")) {
+            ("", _) => String::new(),
+            (_, Some(list)) => format!("[[{list}]]\n"),
+            (table, None) => format!("[{table}]\n"),
+        };
+        toml(&format!("{header}{}\n", lines.join("\n")));
     }
 }
 
