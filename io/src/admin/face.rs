@@ -1,7 +1,7 @@
 //! What the console shows without asking anybody: health, the configuration, the backends' links.
 //!
 //! Shared by all connections, the daemon and the coordinator; so `health` and `config` answer though
-//! the coordinator is busy. A reload puts a new [`Description`] in place of the old one.
+//! the coordinator is busy. A reload puts a new `Description` in place of the old one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
