@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use support::console::Console;
 use support::daemon::{Daemon, Ingest, Launch, send, text_of};
-use support::{clients, ports};
+use support::{ports, reference};
 
 mod support;
 
@@ -46,7 +46,7 @@ fn run(folder: &Path, interpreter: &str, script: &str, arguments: &[&str]) -> Ou
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(tools.join("nc"), mode).expect("the test's folder is writable");
     }
-    let packed = clients::reference_folder().join("utils").join(script);
+    let packed = reference::script(script);
     let text = std::fs::read_to_string(packed).expect("the package has its helper scripts");
     let unpacked = folder.join(script);
     std::fs::write(&unpacked, text.replace('\r', "")).expect("the test's folder is writable");

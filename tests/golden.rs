@@ -22,7 +22,8 @@ use serde_json::{Map, Value};
 use support::carbon::{self, Point, Protocol, RecordingCarbon};
 use support::config_js::{Style, write_config};
 use support::daemon::{Daemon, Ingest, Launch};
-use support::{ports, wait};
+use support::difference::line_differences;
+use support::{hex, ports, wait};
 
 mod support;
 
@@ -244,10 +245,7 @@ impl Datagram {
     fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => text.as_bytes().to_vec(),
-            Self::Hex { hex } => (0..hex.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits in pairs"))
-                .collect(),
+            Self::Hex { hex } => hex::bytes(hex),
             Self::Repeat { repeat } => {
                 repeat.iter().flat_map(|(text, times)| text.repeat(*times).into_bytes()).collect()
             }
@@ -279,7 +277,7 @@ fn check_flush(
     differences
 }
 
-/// The multiset comparison: first equal text, then equal numbers, the rest are differences.
+/// Names that only must be there with a number, then the lines.
 fn compare(step: &Step, points: &[Point]) -> Vec<String> {
     let mut differences = Vec::new();
     let mut got: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -295,33 +293,8 @@ fn compare(step: &Step, points: &[Point]) -> Vec<String> {
             Some(_) => {}
         }
     }
-    let mut missing = Vec::new();
-    for line in &step.expect_lines {
-        let (name, value) = line.rsplit_once(' ').expect("an expected line is name and value");
-        let values = got.entry(name).or_default();
-        match values.iter().position(|found| *found == value) {
-            Some(at) => drop(values.swap_remove(at)),
-            None => missing.push((name, value)),
-        }
-    }
-    for (name, value) in missing {
-        let values = got.entry(name).or_default();
-        match values.iter().position(|found| same_number(found, value)) {
-            Some(at) => drop(values.swap_remove(at)),
-            None => differences.push(format!("- {name} {value}")),
-        }
-    }
-    for (name, values) in got {
-        differences.extend(values.into_iter().map(|value| format!("+ {name} {value}")));
-    }
+    differences.extend(line_differences(&step.expect_lines, got));
     differences
-}
-
-fn same_number(one: &str, other: &str) -> bool {
-    match (carbon::number(one), carbon::number(other)) {
-        (Some(one), Some(other)) => one == other || (one.is_nan() && other.is_nan()),
-        _ => false,
-    }
 }
 
 /// The case's settings over the ones every case has; `$ABSENT` takes a key away.

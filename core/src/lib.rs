@@ -35,6 +35,8 @@ pub mod number_text;
 pub mod inspect;
 /// A flush as the reference's console backend prints it.
 pub mod flush_text;
+/// Text from outside, made one line.
+pub mod escape;
 /// Globs over Graphite names.
 pub mod glob;
 /// Rows become points.

@@ -74,6 +74,11 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
     }
 }
 
+/// Whether an error of binding says that this host has no IPv6.
+pub(crate) fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
 /// Asks for a receive buffer of `bytes`, over `net.core.rmem_max` where we may; returns what the
 /// kernel reports then, bytes of accounting (twice what it granted).
 ///

@@ -1,9 +1,7 @@
 //! The statsd clients of other people, each sending the same workload under a prefix of its own:
 //! PyPI `statsd` and `datadog` (in the Python environment), npm `hot-shots`, `node-statsd` and
-//! `statsd-client` (installed once under `target/` from the committed lock file, with the reference
-//! daemon, whose helper scripts other tests run), the crate `cadence`, and a shell.
+//! `statsd-client` (from the committed lock file), the crate `cadence`, and a shell.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +11,7 @@ use std::time::Duration;
 use cadence::prelude::*;
 use cadence::{StatsdClient, UdpMetricSink};
 
-use super::{daemon, process, venv};
+use super::{daemon, npm, process, venv};
 
 /// What each client sends, which is what Graphite shall show.
 pub(crate) mod workload {
@@ -84,11 +82,6 @@ pub(crate) fn send_with_shell(to: SocketAddr, prefix: &str) {
     process::run("the shell (the tests need bash)", &mut command);
 }
 
-/// The folder of the reference daemon's package, for its helper scripts.
-pub(crate) fn reference_folder() -> PathBuf {
-    node_folder().join("node_modules").join("statsd")
-}
-
 /// The crate `cadence`, one line per datagram.
 pub(crate) fn send_with_cadence(to: SocketAddr, prefix: &str) {
     let sink = UdpMetricSink::from(to, daemon::sender()).expect("the address is resolved");
@@ -111,20 +104,8 @@ pub(crate) fn send_with_cadence(to: SocketAddr, prefix: &str) {
 fn node_folder() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = venv::target_folder().join("node-clients");
         let mut files = vec![("package.json", PACKAGE), ("package-lock.json", PACKAGE_LOCK)];
         files.extend(NODE);
-        let wanted = files.iter().map(|(_, text)| *text).collect::<String>();
-        venv::once(&folder, &wanted, |folder| {
-            fs::create_dir_all(folder).expect("target/ is writable");
-            for (name, text) in files {
-                fs::write(folder.join(name), text).expect("target/ is writable");
-            }
-            let mut command = Command::new("npm");
-            command.current_dir(folder).args(["ci", "--omit=optional", "--ignore-scripts"]);
-            command.args(["--no-audit", "--no-fund"]);
-            process::run("npm ci (the tests need Node.js and npm)", &mut command);
-        });
-        folder
+        npm::folder("node-clients", &files)
     })
 }

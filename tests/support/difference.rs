@@ -52,30 +52,49 @@ fn act_differences(before: &Act, now: &Act) -> Vec<String> {
     }
 }
 
-/// The multiset comparison: first equal text, then equal numbers, the rest are differences.
 fn flush_differences(before: &Flush, now: &Flush) -> Vec<String> {
     let mut got: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in &now.lines {
-        let (name, value) = line.rsplit_once(' ').unwrap_or((line, ""));
+        let (name, value) = parted(line);
         got.entry(name).or_default().push(value);
     }
-    let mut found = Vec::new();
-    for line in &before.lines {
-        let (name, value) = line.rsplit_once(' ').unwrap_or((line, ""));
+    let mut found = line_differences(&before.lines, got);
+    if before.names != now.names {
+        found.push(format!("names {:?}, seen {:?}", before.names, now.names));
+    }
+    found
+}
+
+/// The multiset comparison of lines, each name and value, with the values that came by name: first
+/// equal text, then equal numbers, the rest are differences.
+pub(crate) fn line_differences<'l>(
+    expected: &'l [String],
+    mut got: BTreeMap<&'l str, Vec<&'l str>>,
+) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (name, value) in expected.iter().map(|line| parted(line)) {
         let values = got.entry(name).or_default();
-        let place = values.iter().position(|seen| *seen == value || same_number(seen, value));
-        match place {
+        match values.iter().position(|found| *found == value) {
             Some(at) => drop(values.swap_remove(at)),
-            None => found.push(format!("- {line}")),
+            None => missing.push((name, value)),
+        }
+    }
+    let mut found = Vec::new();
+    for (name, value) in missing {
+        let values = got.entry(name).or_default();
+        match values.iter().position(|seen| same_number(seen, value)) {
+            Some(at) => drop(values.swap_remove(at)),
+            None => found.push(format!("- {name} {value}")),
         }
     }
     for (name, values) in got {
         found.extend(values.into_iter().map(|value| format!("+ {name} {value}")));
     }
-    if before.names != now.names {
-        found.push(format!("names {:?}, seen {:?}", before.names, now.names));
-    }
     found
+}
+
+fn parted(line: &str) -> (&str, &str) {
+    line.rsplit_once(' ').expect("a line is name and value")
 }
 
 fn same_number(one: &str, other: &str) -> bool {

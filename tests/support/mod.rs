@@ -34,6 +34,10 @@ pub(crate) mod reference;
 pub(crate) mod loadgen;
 /// Recorded situations: what is done to a daemon, and what was seen.
 pub(crate) mod situation;
+/// Packages from npm under `target/`.
+pub(crate) mod npm;
+/// Bytes in hexadecimal.
+pub(crate) mod hex;
 /// Plays a situation on a daemon.
 pub(crate) mod player;
 /// What differs between two plays.

@@ -17,7 +17,7 @@ use super::carbon::{self, Protocol, RecordingCarbon};
 use super::config_js::{Style, write_config};
 use super::daemon::{Daemon, Ingest, Launch};
 use super::situation::{Act, Exit, Flush, Reply, Situation};
-use super::{ports, wait};
+use super::{hex, ports, wait};
 
 /// Longest wait for what is not a flush.
 const BOUND: Duration = Duration::from_secs(8);
@@ -508,10 +508,7 @@ fn stream_key(via: &str, conn: Option<u32>) -> String {
 
 fn bytes_of(data: &str) -> Vec<u8> {
     match data.strip_prefix("hex:") {
-        Some(hex) => (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits in pairs"))
-            .collect(),
+        Some(digits) => hex::bytes(digits),
         None => data.as_bytes().to_vec(),
     }
 }

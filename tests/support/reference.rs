@@ -1,12 +1,11 @@
 //! The reference daemon, statsd from npm in the version that `recorder/package-lock.json` pins:
 //! installed once under `target/` by the ordinary npm client, never committed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::{process, venv};
+use super::npm;
 
 const PACKAGE: &str = include_str!("../recorder/package.json");
 const PACKAGE_LOCK: &str = include_str!("../recorder/package-lock.json");
@@ -15,17 +14,8 @@ const PACKAGE_LOCK: &str = include_str!("../recorder/package-lock.json");
 pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = venv::target_folder().join("reference");
-        venv::once(&folder, &[PACKAGE, PACKAGE_LOCK].concat(), |folder| {
-            fs::create_dir_all(folder).expect("target/ is writable");
-            fs::write(folder.join("package.json"), PACKAGE).expect("target/ is writable");
-            fs::write(folder.join("package-lock.json"), PACKAGE_LOCK).expect("target/ is writable");
-            let mut command = Command::new("npm");
-            command.current_dir(folder).args(["ci", "--omit=optional", "--ignore-scripts"]);
-            command.args(["--no-audit", "--no-fund"]);
-            process::run("npm ci (the tests need Node.js and npm)", &mut command);
-        });
-        folder.join("node_modules/statsd")
+        let files = [("package.json", PACKAGE), ("package-lock.json", PACKAGE_LOCK)];
+        npm::folder("reference", &files).join("node_modules").join("statsd")
     })
 }
 

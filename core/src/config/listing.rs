@@ -1,16 +1,18 @@
 //! The file as the admin console's `config` shows it: one entry for each value, one level into
 //! lists and tables, as the reference prints it (`writeConfig` of its `lib/helpers.js`).
 
+use crate::escape::controls_escaped;
+
 use super::value::{Node, Nodes, Value, number_text};
 
 /// Entries of a file, in its order: `key` or `key > sub`, and the value as JavaScript prints it.
 pub(super) fn listing(nodes: &Nodes) -> Vec<(String, String)> {
     let mut entries = Vec::new();
     for (key, node) in nodes {
-        let key = harmless(key);
+        let key = controls_escaped(key);
         match &node.value {
             Value::Table(nodes) => {
-                let inner = nodes.iter().map(|(sub, node)| (harmless(sub), node));
+                let inner = nodes.iter().map(|(sub, node)| (controls_escaped(sub), node));
                 entries.extend(inner.map(|(sub, node)| (format!("{key} > {sub}"), text(node))));
             }
             Value::List(nodes) => {
@@ -31,7 +33,7 @@ fn text(node: &Node) -> String {
         Value::Null => "null".to_owned(),
         Value::Flag(flag) => flag.to_string(),
         Value::Number(number) => number_text(*number),
-        Value::Text(text) | Value::Date(text) => harmless(text),
+        Value::Text(text) | Value::Date(text) => controls_escaped(text),
         Value::Table(_) => "[object Object]".to_owned(),
         Value::List(nodes) => {
             let members = nodes.iter().map(|node| match node.value {
@@ -41,17 +43,4 @@ fn text(node: &Node) -> String {
             members.collect::<Vec<_>>().join(",")
         }
     }
-}
-
-/// A reply is made of lines: nothing of the file may look like one, or reach a terminal raw.
-fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() {
-            shown.extend(char.escape_default());
-        } else {
-            shown.push(char);
-        }
-    }
-    shown
 }

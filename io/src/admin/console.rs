@@ -10,8 +10,9 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::ToSocketAddrs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs,
+};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use super::connection::{self, Activity};
 use super::face::Face;
 use crate::clock::duration_ns;
 use crate::coordinator::request::Request;
-use crate::sys::WakeUp;
+use crate::sys::{WakeUp, is_without_ipv6};
 
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -144,16 +145,12 @@ fn bind(address: Option<&str>, port: u16) -> io::Result<TcpListener> {
             let addresses: Vec<SocketAddr> = (address, port).to_socket_addrs()?.collect();
             TcpListener::bind(&addresses[..])
         }
-        None => {
-            TcpListener::bind((IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)).or_else(
-                |error| match error.raw_os_error() {
-                    Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
-                        TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
-                    }
-                    _ => Err(error),
-                },
-            )
-        }
+        None => match TcpListener::bind((IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
+            Err(error) if is_without_ipv6(&error) => {
+                TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+            }
+            bound => bound,
+        },
     }
 }
 

@@ -7,6 +7,7 @@
 use std::io::{self, Write as _};
 use std::net::TcpStream;
 
+use floe_core::escape::controls_escaped;
 use floe_core::inspect::{Inspected, Options, inspect_table};
 use floe_core::interval::Deletable;
 use floe_core::interval::view::{NumberView, TimerView};
@@ -190,10 +191,10 @@ fn delete(
         }
         for (name, keys) in names.iter().zip(deleted) {
             if keys.is_empty() {
-                reply.push(&format!("metric {} not found\n", harmless(name)))?;
+                reply.push(&format!("metric {} not found\n", controls_escaped(&text(name))))?;
             }
             for key in keys {
-                reply.push(&format!("deleted: {}\n", harmless(&key)))?;
+                reply.push(&format!("deleted: {}\n", controls_escaped(&text(&key))))?;
             }
         }
     }
@@ -202,21 +203,4 @@ fn delete(
 
 fn text(key: &[u8]) -> String {
     String::from_utf8_lossy(key).into_owned()
-}
-
-/// A name that is printed as it is, but for control characters.
-fn harmless(name: &[u8]) -> String {
-    let text = text(name);
-    if !text.contains(char::is_control) {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }

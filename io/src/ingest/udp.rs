@@ -17,7 +17,7 @@ use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use self::holder::holder_of;
-use crate::sys;
+use crate::sys::{self, is_without_ipv6};
 
 mod holder;
 
@@ -140,11 +140,6 @@ pub fn open(
 
 fn by(holder: Option<&Holder>) -> String {
     holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
-}
-
-/// Whether an error says that this host has no IPv6.
-fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 fn resolve(listener: &Listener) -> Result<SocketAddr, BindError> {

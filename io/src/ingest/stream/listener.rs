@@ -17,6 +17,8 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::sys::is_without_ipv6;
+
 /// Connections the kernel completes for us before we accept them.
 const BACKLOG: i32 = 1_024;
 
@@ -155,10 +157,6 @@ fn listen(socket: Socket) -> io::Result<Socket> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 fn open_unix(path: &Path, mode: Option<u32>) -> Result<OpenStream, StreamBindError> {
