@@ -52,6 +52,7 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     let ready_file = arguments.ready_file.as_deref().map(ReadyFile::begin).transpose();
     let ready_file = ready_file.map_err(Failure::failed)?;
     let mut daemon = Daemon::start(&loaded, &spool, halves).map_err(refused_or_failed)?;
+    daemon.place_threads();
     tell_start(settings, &spool, &daemon);
     if let Some(ready_file) = ready_file {
         ready_file.finish(&spool, &daemon).map_err(Failure::failed)?;

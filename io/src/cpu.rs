@@ -40,7 +40,7 @@ pub enum PlanError {
 }
 
 /// As the setting has it: `0,1,5`.
-fn list(cpus: &[usize]) -> String {
+pub(crate) fn list(cpus: &[usize]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

@@ -173,6 +173,14 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Places every thread of this process that is no worker, so that none takes a worker's time:
+    /// [`crate::placement`]. Called once, when all that runs from the start is running.
+    pub fn place_threads(&self) {
+        if let Some(ingest) = &self.ingest {
+            ingest.place_others();
+        }
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &Addresses {

@@ -11,6 +11,8 @@ pub mod clock;
 pub mod date;
 /// Which CPUs the workers are pinned to.
 pub mod cpu;
+/// Where the threads beside the workers run.
+pub mod placement;
 /// System calls that no safe crate offers, and the wake-up of sleeping threads.
 pub mod sys;
 /// Threads that may be stuck when the daemon ends.

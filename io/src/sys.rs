@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::process::Pid;
 
 /// `SO_MEMINFO` of asm-generic/socket.h; the libc crate has no name for it.
 const SO_MEMINFO: libc::c_int = 55;
@@ -127,6 +128,50 @@ pub fn socket_drops(socket: impl AsFd) -> io::Result<u32> {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
     Ok(values[MEMINFO_DROPS])
+}
+
+/// How the kernel schedules a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schedule {
+    /// `SCHED_BATCH`: its waking up takes the CPU from nobody.
+    Batch {
+        /// -20 to 19; lower than the thread has needs a privilege.
+        nice: i32,
+    },
+}
+
+/// Sets policy and nice value of `thread` in one step.
+///
+/// # Errors
+/// `ESRCH` once the thread has ended, `EPERM` for a nice value below the thread's own.
+pub(crate) fn set_schedule(thread: Pid, schedule: Schedule) -> Result<(), Errno> {
+    let Schedule::Batch { nice } = schedule;
+    let attributes = libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).expect("48 bytes fit"),
+        sched_policy: u32::try_from(libc::SCHED_BATCH).expect("a positive constant"),
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    #[expect(unsafe_code, reason = "no safe crate offers sched_setattr")]
+    // SAFETY:
+    // - the pointer is valid for reading `size` bytes, which the structure itself states;
+    // - the kernel keeps nothing of it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setattr,
+            thread.as_raw_nonzero().get(),
+            &raw const attributes,
+            0,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 /// The drops of one socket between readings of a counter that wraps.

@@ -20,7 +20,7 @@ use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::shard::{ShardReader, shard};
 use floe_storage::{BackendLimits, RecoveryReport, Spool, SpoolOptions};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, getrlimit};
 use tracing::{info, warn};
 
 use super::StartError;
@@ -37,6 +37,7 @@ use crate::ingest::stream::connections::StreamInbox;
 use crate::ingest::stream::listener::{OpenStream, StreamAddress};
 use crate::ingest::udp::{self, OpenListener};
 use crate::ingest::worker::{self, ReceiveOptions, Started, StreamPlan, WorkerPlan, WorkerSignals};
+use crate::placement::{BESIDE_NICE, Placement};
 
 /// Everything of the ingest half that can be refused, before anything runs.
 pub(super) struct OpenedIngest {
@@ -44,6 +45,7 @@ pub(super) struct OpenedIngest {
     listeners: Vec<OpenListener>,
     streams: Vec<OpenStream>,
     cpus: Vec<usize>,
+    placement: Placement,
 }
 
 /// Workers that receive while nothing is made of it yet; dropped, they end.
@@ -53,6 +55,7 @@ pub(super) struct Receiving {
     acceptor: Option<Acceptor>,
     side: SidePaths,
     controls: Vec<WorkerControl>,
+    threads: Vec<Pid>,
     readers: Vec<ShardReader>,
     hasher: KeyHasher,
     parker: Parker,
@@ -94,6 +97,7 @@ impl OpenedIngest {
         let ingest = &settings.ingest;
         // First: settings that cannot be met leave the spool untouched.
         let cpus = cpu::plan(ingest.workers, ingest.cpus.as_deref())?;
+        let placement = Placement::beside(&cpus, &cpu::inherited()?);
         let (spool, report) = Spool::open(spool_options(settings, path))?;
         tell_recovery(&report);
         let buffer_bytes = ingest.receive_buffer_bytes.unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT);
@@ -104,7 +108,7 @@ impl OpenedIngest {
             }
         }
         let streams = settings.streams.iter().map(OpenStream::open).collect::<Result<_, _>>()?;
-        Ok(Self { spool, listeners, streams, cpus })
+        Ok(Self { spool, listeners, streams, cpus, placement })
     }
 
     /// What the listeners are bound to, in configured order.
@@ -147,9 +151,20 @@ impl OpenedIngest {
             controls.push(control);
             readers.push(reader);
         }
-        tell_started(&started, workers.0.len())?;
+        let threads = tell_started(&started, workers.0.len())?;
         let acceptor = self.accept_for(stream_workers, settings)?;
-        Ok(Receiving { opened: self, workers, acceptor, side, controls, readers, hasher, parker })
+        let opened = self;
+        Ok(Receiving {
+            opened,
+            workers,
+            acceptor,
+            side,
+            controls,
+            threads,
+            readers,
+            hasher,
+            parker,
+        })
     }
 
     /// Starts the acceptor, where there is something to accept at.
@@ -222,6 +237,8 @@ impl Receiving {
             acceptor: self.acceptor.take(),
             side: self.side,
             controls: self.controls,
+            threads: self.threads,
+            placement: self.opened.placement,
             coordinator: Some(thread),
         })
     }
@@ -252,10 +269,30 @@ pub(super) struct IngestHalf {
     acceptor: Option<Acceptor>,
     side: SidePaths,
     controls: Vec<WorkerControl>,
+    /// Those of the workers, by the kernel's ids.
+    threads: Vec<Pid>,
+    placement: Placement,
     coordinator: Option<JoinHandle<()>>,
 }
 
 impl IngestHalf {
+    /// Places every thread of this process but the workers.
+    pub(super) fn place_others(&self) {
+        let result = self.placement.take(&self.threads);
+        if let Err(error) = result {
+            warn!(%error, "threads not placed: they may take time from workers");
+            return;
+        }
+        match &self.placement {
+            Placement::Apart(cpus) => {
+                info!(cpus = cpu::list(cpus), "other threads placed on CPUs without a worker");
+            }
+            Placement::Behind => {
+                info!(nice = BESIDE_NICE, "other threads placed behind the workers");
+            }
+        }
+    }
+
     /// Goes on with other settings; returns when they hold, with what was refused: a thread, a
     /// socket or a queue. All else holds then, and what was refused is off or as it was.
     pub(super) fn reload(&mut self, before: &Settings, settings: &Settings) -> Vec<StartError> {
@@ -388,11 +425,12 @@ fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {
     each.collect()
 }
 
-/// Waits until every worker receives, and says how.
+/// Waits until every worker receives, and says how; returns their threads.
 fn tell_started(
     started: &Receiver<Result<Started, worker::StartError>>,
     workers: usize,
-) -> Result<(), StartError> {
+) -> Result<Vec<Pid>, StartError> {
+    let mut threads = Vec::with_capacity(workers);
     let mut is_refusal_told = false;
     // One report per worker: each keeps its sender for as long as it lives.
     for report in started.iter().take(workers) {
@@ -408,6 +446,7 @@ fn tell_started(
             ingest = started.path.as_str(),
             "worker started"
         );
+        threads.push(started.thread);
     }
-    Ok(())
+    Ok(threads)
 }

@@ -21,6 +21,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use floe_core::config::settings::{IngestMode, StreamLimits};
 use rustix::event::epoll;
+use rustix::process::Pid;
+use rustix::thread::gettid;
 use tracing::error;
 
 use super::recvmmsg::Recvmmsg;
@@ -139,6 +141,8 @@ impl ReceivePath {
 pub struct Started {
     /// Its index.
     pub worker: usize,
+    /// Its thread, by the kernel's id.
+    pub thread: Pid,
     /// The path taken.
     pub path: ReceivePath,
     /// The CPU it is pinned to; `None` if it was given none, or the kernel refused.
@@ -200,7 +204,8 @@ fn work(
         Ok(direct) => direct,
         Err(error) => return report(Err(StartError::Buffers(error))),
     };
-    let started = Started { worker: plan.index, path: ReceivePath::Recvmmsg, cpu, refusal: None };
+    let path = ReceivePath::Recvmmsg;
+    let started = Started { worker: plan.index, thread: gettid(), path, cpu, refusal: None };
     let is_served = match build_ring(plan) {
         None => {
             report(Ok(started));
