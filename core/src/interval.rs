@@ -83,6 +83,8 @@ pub struct Interval {
     set_homes: Vec<SetHome>,
     previous_timestamp_s: Option<u64>,
     pages_unbalanced: u64,
+    /// Parts of an earlier interval, whose memory the next close uses.
+    spare: Vec<Rows>,
 }
 
 impl Interval {
@@ -109,6 +111,7 @@ impl Interval {
             set_homes: readers.iter().map(ShardReader::sets_home).collect(),
             previous_timestamp_s: None,
             pages_unbalanced: 0,
+            spare: Vec::new(),
             next_flush_interval_ms: settings.flush_interval_ms,
             settings,
         }
@@ -283,7 +286,8 @@ impl Interval {
     /// Reference semantics: `stats.js`, `flushMetrics`; `lib/process_metrics.js`.
     pub fn close(&mut self, timestamp_s: u64, books: &BookEntries) -> Vec<Rows> {
         self.enter_own_series(timestamp_s);
-        let mut rows = RowsBuilder::new(&self.settings, timestamp_s);
+        let spare = std::mem::take(&mut self.spare);
+        let mut rows = RowsBuilder::new(&self.settings, timestamp_s, spare);
         self.counters.for_each(|key, total| rows.push_counter(key, *total));
         let (statistics, homes) = (&mut self.statistics, &mut self.chunk_homes);
         self.timers.for_each(|key, chains| rows.push_timer(key, chains, statistics, homes));
@@ -299,6 +303,12 @@ impl Interval {
         self.reset();
         self.previous_timestamp_s = Some(timestamp_s);
         parts
+    }
+
+    /// Takes back the parts of a closed interval that nobody needs any more: the next close builds its
+    /// own in their memory, part by part.
+    pub fn reuse(&mut self, parts: Vec<Rows>) {
+        self.spare = parts;
     }
 
     /// The reference daemon's own series: three counters and, from the second flush on, a gauge.

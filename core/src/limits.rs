@@ -91,6 +91,10 @@ pub const RECEIVE_BUFFER_BYTES_WARN: usize = 4 << 20;
 /// Largest body of one segment part, bytes: a reader holds one of them whole, in memory.
 pub const SEGMENT_PART_BYTES_MAX: usize = 64 << 20;
 
+/// Columns of one part at which the next begins, bytes: the coordinator's buffer and one of each
+/// exporter hold a part whole, so that a million counters in one would cost 35 MB in each.
+pub const SEGMENT_PART_CUT_BYTES: usize = 16 << 20;
+
 /// Longest Graphite line we send, bytes; carbon closes the connection above 16,384.
 pub const GRAPHITE_LINE_BYTES_MAX: usize = 4_096;
 
@@ -118,6 +122,7 @@ pub const THRESHOLDS_MAX: usize = 256;
 /// Backends at the most: each is a thread and a link of every segment.
 pub const BACKENDS_MAX: usize = 64;
 
+const _: () = assert!(SEGMENT_PART_CUT_BYTES + (4 << 20) <= SEGMENT_PART_BYTES_MAX);
 const _: () = assert!(CONFIG_EXPRESSION_BYTES_MAX <= CONFIG_BYTES_MAX);
 const _: () = assert!(PICKLE_FRAME_BYTES_MAX + GRAPHITE_LINE_BYTES_MAX < 1 << 20);
 const _: () = assert!(GRAPHITE_LINE_BYTES_MAX < 16_384);

@@ -159,6 +159,59 @@ impl NameColumn {
     }
 }
 
+impl TimerColumns {
+    /// Becomes a copy of `source` in the memory it has.
+    fn become_copy_of(&mut self, source: &Self) {
+        let Self {
+            value_counts,
+            counts,
+            deviations,
+            uppers,
+            lowers,
+            sums,
+            sums_squares,
+            means,
+            medians,
+            thresholds,
+            histogram_rules,
+            histogram_rule_indexes,
+            bin_ends,
+            bin_counts,
+        } = source;
+        self.value_counts.clone_from(value_counts);
+        self.counts.clone_from(counts);
+        self.deviations.clone_from(deviations);
+        self.uppers.clone_from(uppers);
+        self.lowers.clone_from(lowers);
+        self.sums.clone_from(sums);
+        self.sums_squares.clone_from(sums_squares);
+        self.means.clone_from(means);
+        self.medians.clone_from(medians);
+        self.thresholds.resize_with(thresholds.len(), ThresholdColumns::default);
+        for (threshold, source) in self.thresholds.iter_mut().zip(thresholds) {
+            threshold.become_copy_of(source);
+        }
+        self.histogram_rules.clone_from(histogram_rules);
+        self.histogram_rule_indexes.clone_from(histogram_rule_indexes);
+        self.bin_ends.clone_from(bin_ends);
+        self.bin_counts.clone_from(bin_counts);
+    }
+}
+
+impl ThresholdColumns {
+    /// Becomes a copy of `source` in the memory it has.
+    fn become_copy_of(&mut self, source: &Self) {
+        let Self { suffix, is_upper, counts, means, boundaries, sums, sums_squares } = source;
+        self.suffix.clone_from(suffix);
+        self.is_upper = *is_upper;
+        self.counts.clone_from(counts);
+        self.means.clone_from(means);
+        self.boundaries.clone_from(boundaries);
+        self.sums.clone_from(sums);
+        self.sums_squares.clone_from(sums_squares);
+    }
+}
+
 impl ArchivedNameColumn {
     /// Number of names.
     #[must_use]
@@ -181,6 +234,22 @@ impl ArchivedNameColumn {
     }
 }
 
+/// A column of whatever type.
+trait Column {
+    fn len(&self) -> usize;
+    fn capacity(&self) -> usize;
+}
+
+impl<T> Column for Vec<T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+}
+
 impl Rows {
     /// Number of rows: series, books not counted.
     #[must_use]
@@ -188,16 +257,60 @@ impl Rows {
         self.names.len()
     }
 
+    /// Becomes a copy of `source` in the memory it has: of rows without any, it keeps the columns.
+    pub(crate) fn become_copy_of(&mut self, source: &Self) {
+        let Self {
+            timestamp_s,
+            flush_interval_ms,
+            part_index,
+            series_count,
+            processing_time_ms,
+            prefix_stats,
+            calculated_timer_metrics,
+            names,
+            counters,
+            timers,
+            gauges,
+            sets,
+            books,
+        } = source;
+        self.timestamp_s = *timestamp_s;
+        self.flush_interval_ms = *flush_interval_ms;
+        self.part_index = *part_index;
+        self.series_count = *series_count;
+        self.processing_time_ms = *processing_time_ms;
+        self.prefix_stats.clone_from(prefix_stats);
+        self.calculated_timer_metrics.clone_from(calculated_timer_metrics);
+        self.names.bytes.clone_from(&names.bytes);
+        self.names.ends.clone_from(&names.ends);
+        self.counters.clone_from(counters);
+        self.timers.become_copy_of(timers);
+        self.gauges.clone_from(gauges);
+        self.sets.clone_from(sets);
+        self.books.clone_from(books);
+    }
+
     /// What the columns hold, bytes; a segment of these rows is a little longer.
     #[must_use]
     pub fn column_bytes(&self) -> usize {
-        let names = self.names.bytes.len() + self.names.len() * size_of::<u32>();
+        self.bytes_by(|column| column.len())
+    }
+
+    /// Memory of the columns, filled or not, bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes_by(|column| column.capacity())
+    }
+
+    /// Bytes of all columns, of which one has `count` places.
+    fn bytes_by(&self, count: impl Fn(&dyn Column) -> usize) -> usize {
+        let names = count(&self.names.bytes) + count(&self.names.ends) * size_of::<u32>();
+        // The columns of the timers have equal lengths.
         let words_per_timer = 10 + 5 * self.timers.thresholds.len();
-        let words = self.counters.len()
-            + self.gauges.len()
-            + self.sets.len()
-            + self.timers.counts.len() * words_per_timer
-            + self.timers.bin_counts.len();
+        let words = count(&self.counters)
+            + count(&self.gauges)
+            + count(&self.sets)
+            + count(&self.timers.counts) * words_per_timer
+            + count(&self.timers.bin_counts);
         names + words * size_of::<f64>()
     }
 }
@@ -207,5 +320,34 @@ impl ArchivedRows {
     #[must_use]
     pub fn row_count(&self) -> usize {
         self.names.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(thresholds: usize) -> Rows {
+        let names = NameColumn { bytes: b"ab".to_vec(), ends: vec![1, 2] };
+        let threshold = ThresholdColumns { suffix: "90".into(), ..ThresholdColumns::default() };
+        let timers = TimerColumns {
+            counts: vec![2.0],
+            thresholds: vec![threshold; thresholds],
+            ..TimerColumns::default()
+        };
+        Rows { timestamp_s: 7, names, counters: vec![1.0], timers, ..Rows::default() }
+    }
+
+    #[test]
+    fn a_copy_is_equal_and_keeps_the_memory_of_its_columns() {
+        let mut rows = filled(3);
+        rows.counters.reserve_exact(1_000);
+        let memory_bytes = rows.memory_bytes();
+        for source in [filled(1), Rows::default(), filled(2)] {
+            rows.become_copy_of(&source);
+            assert_eq!(rows, source);
+        }
+        assert!(8_000 < memory_bytes && 8_000 < rows.memory_bytes());
+        assert_eq!(rows.column_bytes(), filled(2).column_bytes());
     }
 }

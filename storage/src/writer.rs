@@ -25,6 +25,9 @@ use crate::format::{self, BODY_ALIGNMENT, HEADER_BYTES, Header};
 use crate::layout::{self, FileId};
 use crate::segment::SegmentName;
 
+/// Bytes of a segment beside its columns: header, structure, books. More is no error, only slower.
+const BESIDE_COLUMNS_BYTES: usize = 64 << 10;
+
 /// Serialises rows into a buffer that it keeps.
 pub struct Writer {
     buffer: AlignedVec<BODY_ALIGNMENT>,
@@ -44,6 +47,8 @@ impl Writer {
     /// above the limit of a part.
     pub fn encode(&mut self, rows: &Rows, part_count: u32) -> Result<&[u8], EncodeError> {
         self.buffer.clear();
+        // All at once: doubling would copy tens of megabytes in the first flush of a large interval.
+        self.buffer.reserve_exact(rows.column_bytes() + BESIDE_COLUMNS_BYTES);
         self.buffer.resize(HEADER_BYTES, 0);
         rkyv::api::high::to_bytes_in::<_, rancor::Error>(rows, &mut self.buffer)?;
         let body = &self.buffer[HEADER_BYTES..];

@@ -1,14 +1,19 @@
 //! Rows are built kind by kind and cut into parts that fit a segment file.
+//!
+//! A part is built in the memory of the part of the same number of an earlier interval, if somebody
+//! gave that back: a steady load allocates nothing, and so has no page faults at the flush.
+
+use std::vec::IntoIter;
 
 use crate::config::settings::Settings;
-use crate::limits::SEGMENT_PART_BYTES_MAX;
+use crate::limits::SEGMENT_PART_CUT_BYTES;
 use crate::row::{HistogramRule, Rows, ThresholdColumns, TimerColumns};
 use crate::series::pool::{Chain, ChunkHomes};
 use crate::statistics::Statistics;
 
-/// A part is cut when its columns pass this many bytes: what is left of the 64 MiB is room for the
-/// last row, the books and the archive's own structure.
-const PART_CUT_BYTES: usize = SEGMENT_PART_BYTES_MAX - (4 << 20);
+/// Memory of a part that is kept for the next interval: its columns may have grown by doubling. One
+/// that holds more was filled by intervals of other kinds of series.
+const KEPT_BYTES_MAX: usize = 2 * SEGMENT_PART_CUT_BYTES;
 
 /// Builds the parts of one interval.
 #[derive(Debug)]
@@ -18,12 +23,15 @@ pub(super) struct RowsBuilder {
     current_bytes: usize,
     timer_row_bytes: usize,
     parts: Vec<Rows>,
+    /// Parts of an earlier interval, whose memory is used again.
+    spare: IntoIter<Rows>,
     series_count: u64,
     are_book_points: bool,
 }
 
 impl RowsBuilder {
-    pub(super) fn new(settings: &Settings, timestamp_s: u64) -> Self {
+    /// `spare`: the parts of an earlier interval; only their memory counts.
+    pub(super) fn new(settings: &Settings, timestamp_s: u64, spare: Vec<Rows>) -> Self {
         let empty = Rows {
             timestamp_s,
             flush_interval_ms: settings.flush_interval_ms,
@@ -33,12 +41,14 @@ impl RowsBuilder {
             ..Rows::default()
         };
         let timer_row_bytes = 8 * (12 + 5 * settings.thresholds.len());
+        let mut spare = spare.into_iter();
         Self {
-            current: empty.clone(),
+            current: begin_part(&empty, &mut spare),
             empty,
             current_bytes: 0,
             timer_row_bytes,
             parts: Vec::new(),
+            spare,
             series_count: 0,
             are_book_points: settings.books,
         }
@@ -74,8 +84,9 @@ impl RowsBuilder {
 
     fn start_row(&mut self, key: &[u8], bytes: usize) {
         let bytes = bytes + key.len() + size_of::<u32>();
-        if PART_CUT_BYTES < self.current_bytes + bytes {
-            self.parts.push(std::mem::replace(&mut self.current, self.empty.clone()));
+        if SEGMENT_PART_CUT_BYTES < self.current_bytes + bytes {
+            let next = begin_part(&self.empty, &mut self.spare);
+            self.parts.push(std::mem::replace(&mut self.current, next));
             self.current_bytes = 0;
         }
         self.current_bytes += bytes;
@@ -99,6 +110,14 @@ impl RowsBuilder {
         }
         self.parts
     }
+}
+
+/// A part that is `empty`, in the memory of the next spare one.
+fn begin_part(empty: &Rows, spare: &mut IntoIter<Rows>) -> Rows {
+    let kept = spare.next().filter(|part| part.memory_bytes() <= KEPT_BYTES_MAX);
+    let mut part = kept.unwrap_or_default();
+    part.become_copy_of(empty);
+    part
 }
 
 fn empty_timers(settings: &Settings) -> TimerColumns {
@@ -125,10 +144,10 @@ mod tests {
     #[test]
     fn an_interval_larger_than_a_part_is_cut_into_numbered_parts() {
         let settings = crate::config::without_file().settings;
-        let mut rows = RowsBuilder::new(&settings, 1_000);
+        let mut rows = RowsBuilder::new(&settings, 1_000, Vec::new());
         let key = vec![b'k'; KEY_BYTES_MAX];
         let row_bytes = KEY_BYTES_MAX + size_of::<u32>() + 8;
-        let rows_of_part = PART_CUT_BYTES / row_bytes;
+        let rows_of_part = SEGMENT_PART_CUT_BYTES / row_bytes;
         for _ in 0..2 * rows_of_part {
             rows.push_counter(&key, 1.0);
         }

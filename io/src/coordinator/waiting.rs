@@ -28,7 +28,8 @@ impl Coordinator {
                         *self.spooled.entry(backend.name.clone()).or_default() += committed.files;
                     }
                     self.counts.rows_spooled += committed.rows;
-                    self.waiting.pop_front();
+                    let parts = self.waiting.pop_front().unwrap_or_default();
+                    self.parts.interval.reuse(parts);
                     if std::mem::take(&mut self.is_refused) {
                         info!("spool writable again");
                     }
