@@ -24,7 +24,7 @@ use crate::row::Rows;
 use crate::series::gauge::{self, GaugeOperation};
 use crate::series::pool::{Chain, ChunkHomes, HomeQueue};
 use crate::series::set::{SetHome, SetMembers};
-use crate::shard::{SealedValue, ShardReader};
+use crate::shard::{Mark, SealedValue, ShardReader};
 use crate::statistics::Statistics;
 
 /// Counters that the reference daemon never deletes: their names hold one of these anywhere.
@@ -121,7 +121,7 @@ impl Interval {
     /// one flip are applied in the order of time over all workers.
     pub fn collect(&mut self, readers: &mut [ShardReader]) {
         for (worker, reader) in readers.iter_mut().enumerate() {
-            let page = reader.collect(|key, value| self.add(worker, key, value));
+            let page = reader.collect_marked(|mark, key, value| self.add(worker, mark, key, value));
             if let Some(page) = page {
                 // Books that do not balance are a bug: counted, never fatal.
                 self.pages_unbalanced += u64::from(!page.is_balanced());
@@ -141,12 +141,12 @@ impl Interval {
         self.chunk_homes.send();
     }
 
-    fn add(&mut self, worker: usize, key: &[u8], value: SealedValue) {
+    fn add(&mut self, worker: usize, mark: &mut Mark, key: &[u8], value: SealedValue) {
         match value {
-            SealedValue::Counter(amount) => *self.counters.state(key) += amount,
-            SealedValue::Timer(chain) => self.timers.state(key).push(chain),
+            SealedValue::Counter(amount) => *self.counters.state_marked(mark, key) += amount,
+            SealedValue::Timer(chain) => self.timers.state_marked(mark, key).push(chain),
             SealedValue::Gauge(mut chain) => {
-                let index = self.gauges.index(key);
+                let index = self.gauges.index_marked(mark, key);
                 let operations = gauge::operations(&chain);
                 self.operations.extend(operations.into_iter().map(|each| (index, each)));
                 while let Some(chunk) = chain.pop() {
@@ -154,7 +154,7 @@ impl Interval {
                 }
             }
             SealedValue::Set(members) => {
-                let state = self.sets.state(key);
+                let state = self.sets.state_marked(mark, key);
                 match &mut state.members {
                     Some(known) => {
                         known.merge(&members);

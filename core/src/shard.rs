@@ -6,11 +6,12 @@
 //! plane, and memory is allocated only for a series not seen before and while pools grow.
 //!
 //! `batch` is where samples come in, `table` finds their slots, `record` adds their values,
-//! `payload` says who owns what a slot points to, and `flip` holds the argument why the hand-over
-//! is sound.
+//! `payload` says who owns what a slot points to, `marks` is what the coordinator remembers of
+//! slots, and `flip` holds the argument why the hand-over is sound.
 
 mod batch;
 mod table;
+mod marks;
 mod record;
 mod payload;
 /// The hand-over of an interval's values.
@@ -20,6 +21,7 @@ use crossbeam_utils::CachePadded;
 
 pub use self::batch::ShardBatch;
 use self::flip::{ReaderFlip, WriterFlip, generation_index};
+pub use self::marks::Mark;
 use self::payload::take_payload;
 use self::record::{Recorder, Switch};
 use self::table::{Table, TableReader, table};
@@ -208,9 +210,20 @@ impl ShardReader {
     /// # Cost
     /// One pass over all slots of the shard; the worker goes on meanwhile.
     pub fn collect(&mut self, mut visit: impl FnMut(&[u8], SealedValue)) -> Option<Page> {
+        self.collect_marked(|_, key, value| visit(key, value))
+    }
+
+    /// The same for a visitor that remembers something of each series: its mark is as the visitor
+    /// left it, or the default.
+    pub fn collect_marked(
+        &mut self,
+        mut visit: impl FnMut(&mut Mark, &[u8], SealedValue),
+    ) -> Option<Page> {
         let sealed = self.flip.sealed()?;
         let epoch = sealed.epoch();
-        self.table.for_each(epoch, |kind, key, payload| visit(key, sealed_value(kind, payload)));
+        self.table.for_each(epoch, |mark, kind, key, payload| {
+            visit(mark, key, sealed_value(kind, payload));
+        });
         #[expect(unsafe_code, reason = "the page of a sealed epoch")]
         // SAFETY:
         // - not written meanwhile: the epoch is sealed, so the worker writes the other page;

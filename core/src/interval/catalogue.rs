@@ -3,11 +3,14 @@
 //! Slots of a shard come and go; a series exists from its first value until an idle switch or a
 //! time to live takes it out of here. Touched by the coordinator alone, so it is a plain table:
 //! dense entries, found through their hashes, which are stored so that growth and removal need not
-//! compute them again.
+//! compute them again; and found at once by whoever kept the mark of an earlier visit. A mark is an
+//! index and the number of the entry that stood there: numbers are given once, so that a mark whose
+//! entry has moved or gone is seen to be void.
 
 use hashbrown::HashTable;
 
 use crate::name::KeyHasher;
+use crate::shard::Mark;
 
 /// Series that are new with one flip are sorted by name if they are so few: a shard gives them in
 /// the order of their hashes, which is another one at every start. Sorting more would keep the flush
@@ -18,8 +21,22 @@ const FRESH_SORTED_MAX: usize = 10_000;
 #[derive(Debug)]
 struct Entry<S> {
     key: Box<[u8]>,
-    hash: u64,
+    /// Half of the key's hash: enough for the table, see [`table_hash`].
+    hash: u32,
+    /// What marks know it by: given once, from 1; 0 when they have run out, after 2^32 new series, and
+    /// it is found by its key alone.
+    number: u32,
     state: S,
+}
+
+/// A table takes the place from the low bits and the check from the top seven.
+fn table_hash(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
+const fn half(hash: u64) -> u32 {
+    hash as u32
 }
 
 /// The series of one kind, in the order in which they were first seen, as far as flips tell it.
@@ -29,6 +46,8 @@ pub struct Catalogue<S> {
     entries: Vec<Entry<S>>,
     /// Entries before this one have their place for good.
     settled: usize,
+    /// The number that the next entry gets.
+    next_number: u32,
     hasher: KeyHasher,
 }
 
@@ -36,7 +55,7 @@ impl<S: Default> Catalogue<S> {
     /// An empty catalogue.
     #[must_use]
     pub fn new(hasher: KeyHasher) -> Self {
-        Self { indexes: HashTable::new(), entries: Vec::new(), settled: 0, hasher }
+        Self { indexes: HashTable::new(), entries: Vec::new(), settled: 0, next_number: 1, hasher }
     }
 
     /// Index of a series, made with the default state if there is none.
@@ -44,16 +63,49 @@ impl<S: Default> Catalogue<S> {
     /// # Panics
     /// Beyond 2^32 series; the shards hold fewer.
     pub fn index(&mut self, key: &[u8]) -> usize {
-        let hash = self.hasher.key(key);
+        self.find_or_add(key) as usize
+    }
+
+    fn find_or_add(&mut self, key: &[u8]) -> u32 {
+        let hash = half(self.hasher.key(key));
         let entries = &mut self.entries;
         let is_key = |&index: &u32| &*entries[index as usize].key == key;
-        if let Some(&index) = self.indexes.find(hash, is_key) {
-            return index as usize;
+        if let Some(&index) = self.indexes.find(table_hash(hash), is_key) {
+            return index;
         }
         let index = u32::try_from(entries.len()).expect("shards hold fewer than 2^32 series");
-        entries.push(Entry { key: key.into(), hash, state: S::default() });
-        self.indexes.insert_unique(hash, index, |&index| entries[index as usize].hash);
+        let number = self.next_number;
+        self.next_number = if number == 0 { 0 } else { number.wrapping_add(1) };
+        entries.push(Entry { key: key.into(), hash, number, state: S::default() });
+        let hash_of = |&index: &u32| table_hash(entries[index as usize].hash);
+        self.indexes.insert_unique(table_hash(hash), index, hash_of);
+        index
+    }
+
+    /// The same for a visitor that has kept `mark` since it last asked for this key.
+    #[inline]
+    pub fn index_marked(&mut self, mark: &mut Mark, key: &[u8]) -> usize {
+        let (index, number) = (half(mark.0) as usize, half(mark.0 >> 32));
+        if number != 0 && self.entries.get(index).is_some_and(|entry| entry.number == number) {
+            debug_assert_eq!(&*self.entries[index].key, key, "numbers are given once");
+            return index;
+        }
+        self.mark_anew(mark, key)
+    }
+
+    #[cold]
+    fn mark_anew(&mut self, mark: &mut Mark, key: &[u8]) -> usize {
+        let index = self.find_or_add(key);
+        let number = self.entries[index as usize].number;
+        *mark = Mark(u64::from(number) << 32 | u64::from(index));
         index as usize
+    }
+
+    /// State of a series as [`Self::index_marked`] finds it.
+    #[inline]
+    pub fn state_marked(&mut self, mark: &mut Mark, key: &[u8]) -> &mut S {
+        let index = self.index_marked(mark, key);
+        &mut self.entries[index].state
     }
 
     /// State of a series, made if there is none.
@@ -71,7 +123,9 @@ impl<S: Default> Catalogue<S> {
     #[must_use]
     pub fn find(&self, key: &[u8]) -> Option<usize> {
         let is_key = |&index: &u32| &*self.entries[index as usize].key == key;
-        self.indexes.find(self.hasher.key(key), is_key).map(|&index| index as usize)
+        self.indexes
+            .find(table_hash(half(self.hasher.key(key))), is_key)
+            .map(|&index| index as usize)
     }
 
     /// Number of series.
@@ -106,15 +160,13 @@ impl<S: Default> Catalogue<S> {
             return;
         }
         for (index, entry) in (0_u32..).zip(&self.entries).skip(settled) {
-            if let Ok(found) = self.indexes.find_entry(entry.hash, |&known| known == index) {
+            let hash = table_hash(entry.hash);
+            if let Ok(found) = self.indexes.find_entry(hash, |&known| known == index) {
                 found.remove();
             }
         }
         self.entries[settled..].sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        let entries = &self.entries;
-        for (index, entry) in (0_u32..).zip(entries).skip(settled) {
-            self.indexes.insert_unique(entry.hash, index, |&index| entries[index as usize].hash);
-        }
+        self.enter_from(settled);
     }
 
     /// Visits all series in order.
@@ -133,9 +185,15 @@ impl<S: Default> Catalogue<S> {
             return;
         }
         self.indexes.clear();
+        self.enter_from(0);
+    }
+
+    /// Makes the entries from `first` on findable.
+    fn enter_from(&mut self, first: usize) {
         let entries = &self.entries;
-        for (index, entry) in (0_u32..).zip(entries) {
-            self.indexes.insert_unique(entry.hash, index, |&index| entries[index as usize].hash);
+        let hash_of = |&index: &u32| table_hash(entries[index as usize].hash);
+        for (index, entry) in (0_u32..).zip(entries).skip(first) {
+            self.indexes.insert_unique(table_hash(entry.hash), index, hash_of);
         }
     }
 }
@@ -157,6 +215,51 @@ mod tests {
         let mut order = Vec::new();
         catalogue.for_each(|key, _| order.push(key.to_vec()));
         assert_eq!((order[0].as_slice(), order[1].as_slice()), (&b"0"[..], &b"3"[..]));
+    }
+
+    #[test]
+    fn a_mark_finds_its_series_wherever_it_has_gone() {
+        let mut catalogue = Catalogue::<u64>::new(KeyHasher::default());
+        let keys = ["c", "b", "a", "d"];
+        let mut marks = [Mark::default(); 4];
+        let add = |catalogue: &mut Catalogue<u64>, marks: &mut [Mark; 4]| {
+            for (mark, key) in marks.iter_mut().zip(keys) {
+                *catalogue.state_marked(mark, key.as_bytes()) += 1;
+            }
+        };
+        let states = |catalogue: &Catalogue<u64>| -> Vec<(char, u64)> {
+            catalogue.iter().map(|(key, state)| (char::from(key[0]), *state)).collect()
+        };
+        add(&mut catalogue, &mut marks);
+        catalogue.settle_by_name();
+        let before = marks;
+        add(&mut catalogue, &mut marks);
+        assert_eq!(states(&catalogue), [('a', 2), ('b', 2), ('c', 2), ('d', 2)]);
+        assert!(before != marks, "they have moved");
+        let before = marks;
+        add(&mut catalogue, &mut marks);
+        assert_eq!(before, marks, "nothing has moved");
+        catalogue.retain(|key, _| key != b"a");
+        add(&mut catalogue, &mut marks);
+        assert_eq!(states(&catalogue), [('b', 4), ('c', 4), ('d', 4), ('a', 1)]);
+        catalogue.retain(|_, _| false);
+        *catalogue.state(b"other") = 7;
+        add(&mut catalogue, &mut marks);
+        assert_eq!(states(&catalogue)[..2], [('o', 7), ('c', 1)], "another one stands there");
+    }
+
+    #[test]
+    fn series_without_a_number_are_found_by_their_keys() {
+        let mut catalogue = Catalogue::<u64>::new(KeyHasher::default());
+        catalogue.next_number = u32::MAX;
+        let mut marks = [Mark::default(); 3];
+        for _ in 0..2 {
+            for (mark, key) in marks.iter_mut().zip(["a", "b", "c"]) {
+                *catalogue.state_marked(mark, key.as_bytes()) += 1;
+            }
+        }
+        let states: Vec<u64> = catalogue.iter().map(|(_, state)| *state).collect();
+        assert_eq!((states, catalogue.next_number), (vec![2, 2, 2], 0));
     }
 
     #[test]

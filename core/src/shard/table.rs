@@ -19,6 +19,7 @@ use std::ptr;
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
 use super::flip::Generations;
+use super::marks::{Mark, Marks};
 use super::payload::payload_lines;
 use crate::books::Cause;
 use crate::limits::{PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES};
@@ -61,6 +62,8 @@ const _: () = assert!(size_of::<Slot>() == 64);
 #[derive(Debug)]
 struct SubTable {
     slots: Box<[Slot]>,
+    /// Replacements before it: within one version a slot never changes hands.
+    version: u64,
 }
 
 #[expect(unsafe_code, reason = "slots are shared between one writer and one reader")]
@@ -114,6 +117,8 @@ unsafe impl Send for Table {}
 #[derive(Debug)]
 pub(super) struct TableReader {
     shared: Arc<SubTables>,
+    /// What the visitor remembers, per sub-table.
+    marks: Box<[Marks]>,
 }
 
 /// Makes both sides of an empty table.
@@ -132,7 +137,8 @@ pub(super) fn table() -> (Table, TableReader) {
         lens: vec![0; SUB_TABLES].into_boxed_slice(),
         series_count: 0,
     };
-    (table, TableReader { shared })
+    let marks = std::iter::repeat_with(Marks::default).take(SUB_TABLES).collect();
+    (table, TableReader { shared, marks })
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
@@ -240,7 +246,8 @@ impl Identity {
 
 impl SubTable {
     fn of_size(slots: u32) -> Self {
-        Self { slots: std::iter::repeat_with(Slot::vacant).take(slots as usize).collect() }
+        let slots = std::iter::repeat_with(Slot::vacant).take(slots as usize).collect();
+        Self { slots, version: 0 }
     }
 
     /// Place of a key's slot and `true`, or of the vacant slot where it belongs and `false`; `None`
@@ -365,6 +372,7 @@ impl Table {
     fn rebuild(&mut self, index: usize, capacity: usize, oldest_epoch: u32) -> bool {
         let slots = u32::try_from(capacity).unwrap_or(u32::MAX).max(SUB_TABLE_SLOTS_MIN);
         let mut fresh = SubTable::of_size(slots);
+        fresh.version = self.sub_table(index).version + 1;
         let mut left = Vec::new();
         let mut len = 0;
         for (place, slot) in self.sub_table(index).slots.iter().enumerate() {
@@ -437,22 +445,27 @@ impl Table {
 }
 
 impl TableReader {
-    /// Visits every series with a value under `epoch`, which must be sealed: kind, key, payload.
+    /// Visits every series with a value under `epoch`, which must be sealed: mark, kind, key, payload.
     #[expect(unsafe_code, reason = "the reader looks at slots another thread writes")]
-    pub(super) fn for_each(&self, epoch: u32, mut visit: impl FnMut(Kind, &[u8], u64)) {
-        for table in &self.shared.tables {
+    pub(super) fn for_each(
+        &mut self,
+        epoch: u32,
+        mut visit: impl FnMut(&mut Mark, Kind, &[u8], u64),
+    ) {
+        for (table, marks) in self.shared.tables.iter().zip(&mut self.marks) {
             let guard: Guard = crossbeam_epoch::pin();
             // Acquire: pairs with the AcqRel swap in Table::rebuild.
             let current: Shared<'_, SubTable> = table.load(Ordering::Acquire, &guard);
             // SAFETY: never null, and kept alive by the guard.
             let sub_table = unsafe { current.deref() };
-            for slot in &sub_table.slots {
+            let marks = marks.of(sub_table.version, sub_table.slots.len());
+            for (slot, mark) in sub_table.slots.iter().zip(marks) {
                 let Some(payload) = slot.generations.load(epoch) else { continue };
                 // SAFETY: the stamp of a sealed epoch was found: the identity was written before it
                 // and is never written again while the slot bears it.
                 let identity = unsafe { slot.identity() };
                 if let Some(kind) = identity.kind() {
-                    visit(kind, identity.key(), payload);
+                    visit(mark, kind, identity.key(), payload);
                 }
             }
         }
