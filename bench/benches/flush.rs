@@ -12,13 +12,13 @@
 //!
 //! All but `swap` and `counters_written` are CPU time.
 
-use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use floe_bench::cpu_time::{cpu_ns, passes};
+use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
+use floe_bench::flushing::{Disk, Extends, interval};
 use floe_bench::lines::Shape;
 use floe_bench::pipeline::{Pipeline, settings};
 use floe_bench::random::Random;
@@ -28,7 +28,6 @@ use floe_core::row::{Rows, ThresholdColumns, TimerColumns};
 use floe_core::shard::shard;
 use floe_core::statistics::Statistics;
 use floe_io::clock::monotonic_ns;
-use floe_storage::{BackendLimits, Spool, SpoolOptions};
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
@@ -53,72 +52,6 @@ fn swap(group: &mut Group<'_>) {
             Duration::from_nanos(spent_ns)
         });
     });
-}
-
-/// How far a flush goes within the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extends {
-    Collected,
-    Closed,
-    Written,
-}
-
-/// Where the intervals of a benchmark are written.
-struct Disk {
-    _directory: tempfile::TempDir,
-    spool: Spool,
-}
-
-impl Disk {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("the temporary directory is writable");
-        let backends = vec![BackendLimits {
-            name: "graphite".to_owned(),
-            backlog_age_ms: u64::MAX,
-            backlog_bytes: 1,
-        }];
-        let options = SpoolOptions {
-            path: directory.path().to_owned(),
-            backends,
-            archive_age_ms: u64::MAX,
-            archive_bytes: 0,
-            run_id: 1,
-        };
-        let (spool, _) = Spool::open(options).expect("a fresh spool opens");
-        Self { _directory: directory, spool }
-    }
-}
-
-/// One interval: fed outside the time, flushed within; returns the time, ns.
-fn interval(
-    pipeline: &mut Pipeline,
-    datagrams: &Datagrams,
-    extends: Extends,
-    disk: &mut Disk,
-) -> u64 {
-    pipeline.feed(datagrams);
-    pipeline.seal();
-    // The disk's time is not CPU time.
-    let now_ns = if extends == Extends::Written { monotonic_ns } else { cpu_ns };
-    let start_ns = now_ns();
-    pipeline.collect();
-    if extends == Extends::Collected {
-        let spent_ns = now_ns() - start_ns;
-        assert_eq!(pipeline.page().values_recorded, datagrams.line_count(), "a value per line");
-        pipeline.close();
-        return spent_ns;
-    }
-    let parts = pipeline.close();
-    if extends == Extends::Written {
-        let committed = disk.spool.commit(&parts).expect("the temporary directory has room");
-        assert_eq!(committed.files, parts.len() as u64, "a file per part");
-    }
-    let spent_ns = now_ns() - start_ns;
-    black_box(parts);
-    if extends == Extends::Written {
-        disk.spool.retain(0);
-    }
-    spent_ns
 }
 
 fn flush(group: &mut Group<'_>, id: BenchmarkId, datagrams: &Datagrams, extends: Extends) {

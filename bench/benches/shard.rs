@@ -17,13 +17,13 @@
 //! A pass is one interval: between two passes, outside the time, the shard is flipped, collected and
 //! its interval closed, so that chunks and sets go home as they do in the daemon.
 
-use std::sync::Barrier;
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use floe_bench::cpu_time::cpu_ns;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
+use floe_bench::feeding::{Fed, feed, feed_together, longest_cpu_ns, wall_ns, warm};
 use floe_bench::lines::Shape;
 use floe_bench::pipeline::{Pipeline, settings};
 use floe_bench::{NAMES_LARGE, NAMES_SMALL, is_smoke};
@@ -34,7 +34,6 @@ use floe_core::name::KeyHasher;
 use floe_core::row::Rows;
 use floe_core::sample::{Reason, Sample, SampleSink, Tally};
 use floe_core::shard::{ShardReader, ShardWriter, shard};
-use floe_io::clock::monotonic_ns;
 use floe_io::cpu;
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
@@ -147,35 +146,6 @@ fn apply_mix(group: &mut Group<'_>, names: u32, datagrams: &Datagrams) {
     });
 }
 
-/// What one interval took to feed; the flush behind it is not in it.
-#[derive(Clone, Copy, Debug)]
-struct Fed {
-    start_ns: u64,
-    end_ns: u64,
-    /// CPU time of the feeding thread.
-    cpu_ns: u64,
-}
-
-fn feed(pipeline: &mut Pipeline, datagrams: &Datagrams) -> Fed {
-    let (start_ns, start_cpu_ns) = (monotonic_ns(), cpu_ns());
-    pipeline.feed(datagrams);
-    let fed = Fed { start_ns, end_ns: monotonic_ns(), cpu_ns: cpu_ns() - start_cpu_ns };
-    pipeline.flush();
-    fed
-}
-
-/// A pipeline that has seen all names.
-fn warm(names: u32, datagrams: &Datagrams) -> Pipeline {
-    let mut pipeline = Pipeline::new();
-    pipeline.feed(datagrams);
-    pipeline.seal();
-    pipeline.collect();
-    assert_eq!(pipeline.page().values_recorded, datagrams.line_count(), "a value per line");
-    let rows: usize = pipeline.close().iter().map(Rows::row_count).sum();
-    assert_eq!(rows, names as usize + 3, "a row per name, and three of the daemon's own");
-    pipeline
-}
-
 fn intake(group: &mut Group<'_>, case: &str, names: u32, datagrams: &Datagrams) {
     group.throughput(Throughput::Elements(datagrams.line_count()));
     let mut pipeline = None;
@@ -206,37 +176,6 @@ fn insert(group: &mut Group<'_>, names: u32) {
             Duration::from_nanos(spent_ns)
         });
     });
-}
-
-/// One pass of all pipelines at once, each on a thread and a CPU of its own.
-fn feed_together(pipelines: &mut [Pipeline], datagrams: &Datagrams, cpus: &[usize]) -> Vec<Fed> {
-    let start = Barrier::new(pipelines.len());
-    let start = &start;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = pipelines
-            .iter_mut()
-            .zip(cpus)
-            .map(|(pipeline, &cpu)| {
-                scope.spawn(move || {
-                    cpu::pin(cpu).expect("the CPU is one of the inherited mask");
-                    start.wait();
-                    feed(pipeline, datagrams)
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no feed panics")).collect()
-    })
-}
-
-/// From the first start to the last end, ns.
-fn wall_ns(fed: &[Fed]) -> u64 {
-    let first_ns = fed.iter().map(|each| each.start_ns).min().unwrap_or(0);
-    fed.iter().map(|each| each.end_ns).max().unwrap_or(0) - first_ns
-}
-
-/// CPU time of the thread that used most, ns.
-fn longest_cpu_ns(fed: &[Fed]) -> u64 {
-    fed.iter().map(|each| each.cpu_ns).max().unwrap_or(0)
 }
 
 /// The time of one pass, of all its threads, ns.

@@ -3,6 +3,8 @@
 //! They lie one behind the other in one buffer, with the parser's slack behind the last. A ring's
 //! buffers lie 64 KiB apart instead; what that costs is part of receiving and not measured here.
 
+use std::ops::Range;
+
 use floe_core::limits::DATAGRAM_SLACK_BYTES;
 
 use crate::PACKED_BYTES_MAX;
@@ -90,6 +92,19 @@ impl Datagrams {
         self.spans.len()
     }
 
+    /// The payload of the datagrams of `range`, which lie one behind the other.
+    ///
+    /// # Panics
+    /// If `range` goes beyond the last datagram.
+    #[must_use]
+    pub fn payloads(&self, range: Range<usize>) -> &[u8] {
+        let spans = &self.spans[range];
+        let (Some((start, _)), Some((last, len))) = (spans.first(), spans.last()) else {
+            return &[];
+        };
+        &self.bytes[*start..last + len]
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -107,6 +122,16 @@ mod tests {
         let datagrams = Datagrams::new(Shape::Mix, Packing::Packed, extent);
         let lens: Vec<usize> = datagrams.iter().map(|(_, len)| len).collect();
         assert_eq!(lens, [46 * 30 - 1, 29]);
+    }
+
+    #[test]
+    fn payloads_of_a_range_lie_one_behind_the_other() {
+        let extent = Extent { names: 10, lines: 100 };
+        let datagrams = Datagrams::new(Shape::Mix, Packing::Packed, extent);
+        let lens: Vec<usize> = datagrams.iter().map(|(_, len)| len).collect();
+        assert_eq!(datagrams.payloads(0..3).len(), lens[..3].iter().sum::<usize>());
+        assert_eq!(datagrams.payloads(1..2), &datagrams.iter().nth(1).unwrap().0[..lens[1]]);
+        assert!(datagrams.payloads(3..3).is_empty());
     }
 
     #[test]

@@ -17,6 +17,12 @@ pub mod datagrams;
 pub mod cpu_time;
 /// One worker's data plane and its coordinator, without threads and sockets.
 pub mod pipeline;
+/// Intervals fed to it and timed, on one thread or several.
+pub mod feeding;
+/// Intervals flushed and timed.
+pub mod flushing;
+/// Rows formatted and sent.
+pub mod delivery;
 
 use mimalloc::MiMalloc;
 

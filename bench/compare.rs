@@ -1,0 +1,251 @@
+//! `compare`: plan, rounds, targets, tables, record.
+//!
+//! The sender runs on the first CPU of the inherited mask, the contestant on the second, alone. Over
+//! loopback the kernel's receive work runs on the sender's CPU: figures hold what a receiver pays
+//! for taking datagrams out of its socket, and all that it does with them.
+
+/// What the kernel says of a process and of a socket.
+pub(crate) mod probe;
+/// Medians and ratios.
+mod spread;
+/// The sender.
+mod sender;
+/// One feed of one contestant.
+mod measurement;
+/// Feeds, and rounds of them.
+mod feeds;
+/// Targets at the socket.
+mod receiving;
+/// Targets that need no socket.
+mod memory_fed;
+/// Target 4.
+mod loss;
+/// Target 8.
+mod resident;
+/// Target 10.
+mod idle;
+/// A target and its verdict.
+mod target;
+/// Tables.
+mod table;
+/// The machine.
+mod machine;
+/// What a run leaves behind.
+mod record;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use floe_io::clock::wall_ms;
+use floe_io::cpu;
+
+use crate::arguments::CompareArguments;
+use crate::contestants::discard::Discard;
+use crate::contestants::{Contestant, Site, floe};
+use feeds::{Effort, Feed, Plan};
+use machine::Machine;
+use measurement::Measurement;
+use record::{Entrant, Record, Run};
+use target::Target;
+
+/// Interval of daemons, ms.
+const FLUSH_INTERVAL_MS: u32 = 1_000;
+
+/// Runs the comparison and tells it.
+///
+/// # Errors
+/// When nothing can be measured here, or the record cannot be written.
+pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
+    let (started_ms, load) = (wall_ms(), machine::load());
+    let entrants = entrants(&arguments.only)?;
+    let graphite = Discard::start(sender_cpu()?)?;
+    let site = site(arguments, graphite.port)?;
+    let effort = effort(arguments);
+    let mut failures = Vec::new();
+    let plan = plan(arguments, &entrants);
+    let measurements = feeds::run(&plan, effort, &site, &mut failures);
+    let targets = targets(arguments, effort, &site, &measurements);
+    say(&format!("the discarding Graphite has read {} lines", graphite.lines()));
+    let run = Run {
+        started: record::utc(started_ms),
+        seconds: (wall_ms().saturating_sub(started_ms)) / 1_000,
+        command: command(),
+        commit: machine::commit(),
+        rounds: effort.rounds,
+        load: [load, machine::load()],
+    };
+    let entrants = entrants.into_iter().map(|(_, entrant)| entrant).collect();
+    let mut record = Record::new(Machine::read(), run, entrants, targets, measurements);
+    record.failures = failures;
+    tell(&record)?;
+    keep(arguments, record)
+}
+
+/// Progress, to standard error.
+fn say(text: &str) {
+    // A progress line that cannot be written is not worth an end.
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
+/// Who was asked for: those that are found, and those that are not with the reason.
+fn entrants(only: &[String]) -> anyhow::Result<Vec<(Contestant, Entrant)>> {
+    let all = Contestant::all();
+    for name in only {
+        if !all.iter().any(|each| each.name() == name) {
+            let names: Vec<&str> = all.iter().map(|each| each.name()).collect();
+            bail!("no contestant is called {name}; there are {}", names.join(", "));
+        }
+    }
+    let asked = all
+        .into_iter()
+        .filter(|each| only.is_empty() || only.iter().any(|name| name == each.name()));
+    let entrants = asked.map(|contestant| {
+        let (version, absent) = match contestant.find() {
+            Ok(version) => (Some(version), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        (contestant, Entrant { name: contestant.name().to_owned(), version, absent })
+    });
+    let entrants: Vec<_> = entrants.collect();
+    for (_, entrant) in &entrants {
+        if let Some(reason) = &entrant.absent {
+            say(&format!("{} does not take part: {reason}", entrant.name));
+        }
+    }
+    Ok(entrants)
+}
+
+/// The first of the inherited mask.
+fn sender_cpu() -> anyhow::Result<usize> {
+    cpu::inherited()?.first().copied().context("this process may use a CPU")
+}
+
+fn site(arguments: &CompareArguments, graphite_port: u16) -> anyhow::Result<Site> {
+    let (cpus, sender_cpu) = (cpu::inherited()?, sender_cpu()?);
+    let receiver_cpu = cpus.get(1).copied().unwrap_or(sender_cpu);
+    if receiver_cpu == sender_cpu {
+        say("one CPU alone: sender and receiver share it, and figures say little");
+    }
+    let floe = match &arguments.floe {
+        // The daemon is started in a folder of its own.
+        Some(path) => path.canonicalize().with_context(|| path.display().to_string())?,
+        None => floe::binary()?,
+    };
+    Ok(Site {
+        sender_cpu,
+        receiver_cpus: vec![receiver_cpu],
+        flush_interval_ms: FLUSH_INTERVAL_MS,
+        graphite_port: Some(graphite_port),
+        floe,
+    })
+}
+
+fn effort(arguments: &CompareArguments) -> Effort {
+    let (rounds, seconds) = if arguments.quick { (1, 0.5) } else { (5, 2.0) };
+    let seconds = arguments.seconds.unwrap_or(seconds).clamp(0.01, 3_600.0);
+    Effort {
+        rounds: arguments.rounds.unwrap_or(rounds).max(1),
+        time: Duration::from_secs_f64(seconds),
+        rate_max: arguments.rate,
+    }
+}
+
+/// What is fed to whom: the contestants side by side, and what the targets need.
+fn plan(arguments: &CompareArguments, entrants: &[(Contestant, Entrant)]) -> Plan {
+    let mut plan = Plan::new();
+    let found = entrants.iter().filter(|(_, entrant)| entrant.version.is_some());
+    let found: Vec<Contestant> = found.map(|(contestant, _)| *contestant).collect();
+    if !arguments.without_table {
+        for feed in [Feed::SingleFlood, Feed::PackedFlood, Feed::Light] {
+            plan.insert(feed, found.clone());
+        }
+    }
+    receiving::plan(&arguments.targets.0, &mut plan);
+    for contestants in plan.values_mut() {
+        contestants.retain(|each| found.contains(each));
+    }
+    plan
+}
+
+fn targets(
+    arguments: &CompareArguments,
+    effort: Effort,
+    site: &Site,
+    measurements: &[Measurement],
+) -> Vec<Target> {
+    let rounds = effort.rounds;
+    let minute = Duration::from_secs(if arguments.quick { 10 } else { 60 });
+    let steady = arguments.steady.map_or(minute, Duration::from_secs);
+    let idle = Duration::from_secs(if arguments.quick { 3 } else { 10 });
+    let mut targets = Vec::new();
+    for &number in &arguments.targets.0 {
+        say(&format!("target {number}"));
+        match number {
+            1 => targets.extend(receiving::single(measurements)),
+            2 => {
+                targets.push(memory_fed::lines(2, rounds));
+                targets.extend(receiving::packed(measurements));
+            }
+            3 => {
+                targets.push(memory_fed::lines(3, rounds));
+                targets.push(receiving::million(measurements));
+            }
+            4 => targets.extend(loss::measure(site, minute, effort.rate_max)),
+            5 => targets.extend(memory_fed::threads(rounds)),
+            6 => targets.extend(memory_fed::flushes(rounds)),
+            7 => targets.extend(memory_fed::exports(rounds)),
+            8 => targets.extend(resident::measure(site, steady)),
+            9 => targets.push(receiving::light(measurements)),
+            10 => targets.extend(idle::measure(site, idle)),
+            _ => targets.push(receiving::recvmmsg(measurements)),
+        }
+    }
+    targets
+}
+
+/// The command, as it would be typed.
+fn command() -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo run --release -p floe-bench -- {}", arguments.join(" "))
+}
+
+/// Tables, to standard output.
+fn tell(record: &Record) -> anyhow::Result<()> {
+    let targets: Vec<Target> = record.targets.iter().map(|each| each.figure.clone()).collect();
+    let measurements: Vec<_> = record.measurements.iter().map(|each| each.figure.clone()).collect();
+    let mut text = format!("{}\n\n", record.machine.sentence());
+    for table in [table::targets(&targets), table::side_by_side(&measurements)] {
+        if !table.is_empty() {
+            text += &format!("{}\n", table.text());
+        }
+    }
+    for failure in &record.failures {
+        text += &format!("failed: {failure}\n");
+    }
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write the tables")
+}
+
+/// Writes the record, over one of the same day and machine, and the page of the docs if asked.
+fn keep(arguments: &CompareArguments, record: Record) -> anyhow::Result<()> {
+    if arguments.record.as_deref() == Some(Path::new("none")) {
+        return Ok(());
+    }
+    let folder: PathBuf = arguments.record.clone().unwrap_or_else(|| {
+        let name = record::folder_name(&record.runs[0].started, &record.machine.host);
+        record::records().join(name)
+    });
+    let record = match Record::read(&folder)? {
+        Some(older) => older.overlaid_by(record),
+        None => record,
+    };
+    record.write(&folder)?;
+    say(&format!("recorded in {}", folder.display()));
+    if arguments.write_docs {
+        let path = record::page();
+        let page = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, record::into_page(&page, &record.markdown())?)?;
+    }
+    Ok(())
+}

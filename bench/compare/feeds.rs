@@ -1,0 +1,254 @@
+//! The feeds, and rounds of them: every contestant in turn, then the next feed, then the next round.
+//!
+//! Two contestants whose figures make a ratio are fed within seconds of each other, each in a fresh
+//! process or thread, so that a neighbour on the host that comes and goes disturbs both.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use floe_bench::datagrams::{Datagrams, Extent, Packing};
+use floe_bench::lines::Shape;
+use floe_bench::{NAMES_LARGE, NAMES_SMALL};
+
+use super::measurement::{Measurement, feed, warm_up};
+use super::say;
+use super::sender::{Order, Rate};
+use crate::contestants::{Contestant, Site};
+
+/// Datagrams per second of the light load (target 9).
+const LIGHT_PER_S: u32 = 50_000;
+
+/// Datagrams per second of 46 lines that make a little over 20 million lines (target 2).
+const TWENTY_MILLION_PER_S: u32 = 440_000;
+
+/// Lines per name of the small pools: 20, of the large ones 2.
+const SMALL_POOL_LINES: u32 = 20 * NAMES_SMALL;
+const LARGE_POOL_LINES: u32 = 2 * NAMES_LARGE;
+
+/// One way of feeding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Feed {
+    /// One line per datagram, as fast as the sender can.
+    SingleFlood,
+    /// 46 lines per datagram, as fast as the sender can.
+    PackedFlood,
+    /// One line per datagram, 50,000 of them a second.
+    Light,
+    /// One line per datagram from a `UDP_SEGMENT` sender, as fast as it can.
+    SingleSegmented,
+    /// 46 lines per datagram, 20 million lines a second.
+    PackedTwentyMillion,
+    /// 46 lines per datagram over 1,000,000 names, as fast as the sender can.
+    PackedMillionNames,
+}
+
+impl Feed {
+    /// The word for it in records.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::SingleFlood => "single_flood",
+            Self::PackedFlood => "packed_flood",
+            Self::Light => "light",
+            Self::SingleSegmented => "single_segmented",
+            Self::PackedTwentyMillion => "packed_20m",
+            Self::PackedMillionNames => "packed_million_names",
+        }
+    }
+
+    const fn pool(self) -> Pool {
+        match self {
+            Self::SingleFlood | Self::Light | Self::SingleSegmented => Pool::Single,
+            Self::PackedFlood | Self::PackedTwentyMillion => Pool::Packed,
+            Self::PackedMillionNames => Pool::PackedMillionNames,
+        }
+    }
+
+    const fn rate(self) -> Rate {
+        match self {
+            Self::Light => Rate::Paced(LIGHT_PER_S),
+            Self::PackedTwentyMillion => Rate::Paced(TWENTY_MILLION_PER_S),
+            _ => Rate::Flood,
+        }
+    }
+}
+
+/// Datagrams made beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pool {
+    /// One line each, 10,000 names.
+    Single,
+    /// 46 lines each, 10,000 names.
+    Packed,
+    /// One line each, 1,000,000 names, once each.
+    SingleMillionNames,
+    /// 46 lines each, 1,000,000 names.
+    PackedMillionNames,
+    /// 46 lines each, 1,000,000 counters, once each.
+    CountersMillionNames,
+}
+
+impl Pool {
+    /// Makes it.
+    pub(crate) fn make(self) -> Datagrams {
+        let small = Extent { names: NAMES_SMALL, lines: SMALL_POOL_LINES };
+        let large = Extent { names: NAMES_LARGE, lines: LARGE_POOL_LINES };
+        let once = Extent { names: NAMES_LARGE, lines: NAMES_LARGE };
+        let (shape, packing, extent) = match self {
+            Self::Single => (Shape::Mix, Packing::Single, small),
+            Self::Packed => (Shape::Mix, Packing::Packed, small),
+            Self::SingleMillionNames => (Shape::Mix, Packing::Single, once),
+            Self::PackedMillionNames => (Shape::Mix, Packing::Packed, large),
+            Self::CountersMillionNames => (Shape::Counter, Packing::Packed, once),
+        };
+        Datagrams::new(shape, packing, extent)
+    }
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Effort {
+    /// Times that everything is measured.
+    pub(crate) rounds: u32,
+    /// Length of one feed.
+    pub(crate) time: Duration,
+    /// Datagrams per second at the most, where the machine shall not be flooded.
+    pub(crate) rate_max: Option<u32>,
+}
+
+impl Effort {
+    fn rate(self, feed: Feed) -> Rate {
+        match (feed.rate(), self.rate_max) {
+            (rate, None) => rate,
+            (Rate::Flood, Some(most)) => Rate::Paced(most),
+            (Rate::Paced(rate), Some(most)) => Rate::Paced(rate.min(most)),
+        }
+    }
+}
+
+/// What is to be fed, and to whom.
+pub(crate) type Plan = BTreeMap<Feed, Vec<Contestant>>;
+
+/// Runs all rounds; a contestant that fails is left out of the feed, and its failure noted.
+///
+/// # Errors
+/// None of a contestant's.
+pub(crate) fn run(
+    plan: &Plan,
+    effort: Effort,
+    site: &Site,
+    failures: &mut Vec<String>,
+) -> Vec<Measurement> {
+    let mut measurements = Vec::new();
+    let mut pools: BTreeMap<Pool, Datagrams> = BTreeMap::new();
+    let mut failed: Vec<(Feed, Contestant)> = Vec::new();
+    for round in 0..effort.rounds {
+        for (&kind, contestants) in plan {
+            let pool = pools.entry(kind.pool()).or_insert_with(|| kind.pool().make());
+            for &contestant in turned(contestants, round).iter() {
+                if failed.contains(&(kind, contestant)) {
+                    continue;
+                }
+                match one(contestant, kind, effort, site, pool) {
+                    Ok(measurement) => {
+                        say(&progress(round, &measurement));
+                        measurements.push(Measurement { round, ..measurement });
+                    }
+                    Err(error) => {
+                        failed.push((kind, contestant));
+                        let text = format!("{}, {}: {error:#}", contestant.name(), kind.name());
+                        say(&text);
+                        failures.push(text);
+                    }
+                }
+            }
+        }
+    }
+    measurements
+}
+
+/// Every other round goes the other way, so that nobody is always behind the same one.
+fn turned(contestants: &[Contestant], round: u32) -> Vec<Contestant> {
+    let mut order = contestants.to_vec();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+fn one(
+    contestant: Contestant,
+    kind: Feed,
+    effort: Effort,
+    site: &Site,
+    pool: &Datagrams,
+) -> anyhow::Result<Measurement> {
+    let running = contestant.start(site)?;
+    warm_up(&running, site, pool)?;
+    let order = Order {
+        datagrams: pool,
+        rate: effort.rate(kind),
+        is_segmented: kind == Feed::SingleSegmented,
+        time: effort.time,
+    };
+    let measurement = feed(&running, site, order, || {})?;
+    Ok(Measurement {
+        contestant: contestant.name().to_owned(),
+        feed: kind.name().to_owned(),
+        ..measurement
+    })
+}
+
+fn progress(round: u32, measurement: &Measurement) -> String {
+    format!(
+        "round {}  {:<20} {:<14} {:>7.2} M lines/s  {:>8.1} ns/line  {:.3} % lost",
+        round + 1,
+        measurement.feed,
+        measurement.contestant,
+        measurement.lines_per_s() / 1e6,
+        measurement.line_ns(),
+        100.0 * measurement.loss(),
+    )
+}
+
+/// The figures of a contestant in a feed, by round.
+pub(crate) fn figures(
+    measurements: &[Measurement],
+    feed: Feed,
+    contestant: Contestant,
+    figure: impl Fn(&Measurement) -> f64,
+) -> Vec<(u32, f64)> {
+    let those = measurements
+        .iter()
+        .filter(|each| each.feed == feed.name() && each.contestant == contestant.name());
+    those.map(|each| (each.round, figure(each))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contestants::floe::Ingest;
+
+    #[test]
+    fn every_other_round_goes_the_other_way() {
+        let contestants = [Contestant::BareRing, Contestant::Floe(Ingest::IoUring)];
+        assert_eq!(turned(&contestants, 0), contestants);
+        assert_eq!(turned(&contestants, 1), [contestants[1], contestants[0]]);
+    }
+
+    #[test]
+    fn a_limit_of_the_rate_paces_floods_and_slows_pacers() {
+        let effort = |rate_max| Effort { rounds: 1, time: Duration::ZERO, rate_max };
+        assert_eq!(effort(None).rate(Feed::SingleFlood), Rate::Flood);
+        assert_eq!(effort(Some(5_000)).rate(Feed::SingleFlood), Rate::Paced(5_000));
+        assert_eq!(effort(Some(5_000)).rate(Feed::Light), Rate::Paced(5_000));
+        assert_eq!(effort(Some(90_000)).rate(Feed::Light), Rate::Paced(LIGHT_PER_S));
+    }
+
+    #[test]
+    fn pools_hold_every_name() {
+        for pool in [Pool::Single, Pool::Packed] {
+            assert_eq!(pool.make().line_count(), u64::from(SMALL_POOL_LINES));
+        }
+        assert_eq!(Pool::Packed.make().len(), 200_000_usize.div_ceil(46));
+    }
+}

@@ -1,0 +1,160 @@
+//! Targets that need no socket: 2 and 3 from memory, 5, 6 and 7. The code is that of the benches.
+
+use floe_bench::cpu_time::passes;
+use floe_bench::datagrams::{Datagrams, Extent, Packing};
+use floe_bench::delivery::{Discard, pickle, text};
+use floe_bench::feeding::{feed, feed_together, longest_cpu_ns, wall_ns, warm};
+use floe_bench::flushing::{Disk, Extends, interval};
+use floe_bench::lines::Shape;
+use floe_bench::pipeline::{Pipeline, settings};
+use floe_bench::{NAMES_LARGE, NAMES_SMALL};
+use floe_core::namespace::Namespace;
+use floe_core::point::for_each_point;
+use floe_io::cpu;
+use floe_storage::{Reader, Writer};
+
+use super::feeds::Pool;
+use super::spread::Spread;
+use super::target::{Bound, Target};
+
+/// Timers and values of target 6.
+const TIMERS: u32 = 10_000;
+const TIMER_VALUES: u32 = 1_000;
+
+/// Intervals fed per round.
+const INTERVALS: u32 = 5;
+
+/// Targets 2 and 3: parse, hash and aggregate, per line.
+pub(crate) fn lines(number: u32, rounds: u32) -> Target {
+    let (pool, names, limit_ns, words) = if number == 2 {
+        (Pool::Packed, NAMES_SMALL, 30.0, "10,000 names")
+    } else {
+        (Pool::PackedMillionNames, NAMES_LARGE, 65.0, "1,000,000 names")
+    };
+    let datagrams = pool.make();
+    let mut pipeline = warm(names, &datagrams);
+    let lines = count(datagrams.line_count());
+    let cost =
+        (0..rounds * INTERVALS).map(|_| count(feed(&mut pipeline, &datagrams).cpu_ns) / lines);
+    Target::new(
+        number,
+        &format!("packed, {words}: parse + hash + aggregate per line, from memory"),
+        (Bound::AtMost(limit_ns), "ns"),
+        Spread::of(cost),
+    )
+    .note(format!("as bench shard/intake_packed/{names}"))
+}
+
+/// Target 5: two threads against one.
+pub(crate) fn threads(rounds: u32) -> Vec<Target> {
+    let bound = (Bound::AtLeast(1.95), "×");
+    let what = ["two workers from memory: lines/s of one, wall clock", "and by CPU time"];
+    let cpus = cpu::inherited().unwrap_or_default();
+    if cpus.len() < 2 {
+        return what.map(|what| Target::new(5, what, bound, None).note("needs two CPUs")).into();
+    }
+    let datagrams = Pool::Packed.make();
+    let mut pipelines: Vec<Pipeline> = (0..2).map(|_| warm(NAMES_SMALL, &datagrams)).collect();
+    let (mut by_wall, mut by_cpu) = (Vec::new(), Vec::new());
+    for _ in 0..rounds * INTERVALS {
+        let one = feed_together(&mut pipelines[..1], &datagrams, &cpus);
+        let two = feed_together(&mut pipelines, &datagrams, &cpus);
+        by_wall.push(2.0 * count(wall_ns(&one)) / count(wall_ns(&two)));
+        by_cpu.push(2.0 * count(longest_cpu_ns(&one)) / count(longest_cpu_ns(&two)));
+    }
+    let note = "as bench shard/threads; wall clock needs both CPUs idle";
+    vec![
+        Target::new(5, what[0], bound, Spread::of(by_wall)).note(note),
+        Target::new(5, what[1], bound, Spread::of(by_cpu)).note("what threads cost each other"),
+    ]
+}
+
+/// Target 6: the flush of many counters, written, and of many timers.
+pub(crate) fn flushes(rounds: u32) -> Vec<Target> {
+    let once = Extent { names: NAMES_LARGE, lines: NAMES_LARGE };
+    let many = Extent { names: TIMERS, lines: TIMERS * TIMER_VALUES };
+    let counters = flush(Shape::Counter, once, Extends::Written, rounds);
+    let timers = flush(Shape::Timing, many, Extends::Closed, rounds);
+    vec![
+        Target::new(
+            6,
+            "flush of 1,000,000 counters, written and synchronised",
+            (Bound::AtMost(0.5), "s"),
+            counters,
+        )
+        .note("wall clock; as bench flush/counters_written"),
+        Target::new(
+            6,
+            "flush of 10,000 timers with 1,000 values, three percentiles",
+            (Bound::AtMost(0.35), "s"),
+            timers,
+        )
+        .note("CPU time; as bench flush/timers"),
+    ]
+}
+
+fn flush(shape: Shape, extent: Extent, extends: Extends, rounds: u32) -> Option<Spread> {
+    let datagrams = Datagrams::new(shape, Packing::Packed, extent);
+    let (mut pipeline, mut disk) = (Pipeline::new(), Disk::new());
+    pipeline.feed(&datagrams);
+    pipeline.flush();
+    let spent = (0..rounds.max(3))
+        .map(|_| count(interval(&mut pipeline, &datagrams, extends, &mut disk)) / 1e9);
+    Spread::of(spent)
+}
+
+/// Target 7: text and pickle, formatted and sent.
+pub(crate) fn exports(rounds: u32) -> Vec<Target> {
+    let bound = (Bound::AtLeast(3.0), "M/s");
+    let what = ["Graphite text, formatted and sent by one core", "pickle, formatted and sent"];
+    match export_rates(rounds) {
+        Ok([as_text, as_pickle]) => vec![
+            Target::new(7, what[0], bound, as_text)
+                .note("CPU time, over loopback; as bench export/text_sent"),
+            Target::new(7, what[1], bound, as_pickle)
+                .note("CPU time, over loopback; as bench export/pickle_sent"),
+        ],
+        Err(error) => {
+            what.map(|what| Target::new(7, what, bound, None).note(format!("{error:#}"))).into()
+        }
+    }
+}
+
+/// Formats all points, hands over chunk by chunk, and returns their bytes.
+type Format<'f> = dyn Fn(&mut dyn FnMut(&[u8])) -> u64 + 'f;
+
+/// Million points per second, of text and of pickle.
+fn export_rates(rounds: u32) -> anyhow::Result<[Option<Spread>; 2]> {
+    let mut pipeline = Pipeline::new();
+    let extent = Extent { names: NAMES_SMALL, lines: 10 * NAMES_SMALL };
+    pipeline.feed(&Datagrams::new(Shape::Mix, Packing::Packed, extent));
+    let parts = pipeline.flush();
+    let file = tempfile::NamedTempFile::new()?;
+    let mut writer = Writer::new();
+    std::fs::write(file.path(), writer.encode(&parts[0], 1)?)?;
+    let mut reader = Reader::new();
+    let rows = reader.read(file.path())?.rows;
+    let namespace = Namespace::new(&settings().namespace);
+    let mut points = 0_u64;
+    for_each_point(rows, &namespace, |_, _| points += 1);
+    let rate = |format: &Format<'_>| {
+        let (mut discard, mut bytes) = (Discard::new(), 0);
+        let rates: Vec<f64> = (0..rounds * INTERVALS * 2)
+            .map(|_| {
+                let spent = passes(1, || bytes += format(&mut |chunk| discard.write(chunk)));
+                count(points) / spent.as_secs_f64() / 1e6
+            })
+            .collect();
+        anyhow::ensure!(discard.finish() == bytes, "not every byte came through");
+        Ok(Spread::of(rates))
+    };
+    Ok([
+        rate(&|write| text(rows, &namespace, write))?,
+        rate(&|write| pickle(rows, &namespace, write))?,
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures far below 2^53")]
+fn count(number: u64) -> f64 {
+    number as f64
+}

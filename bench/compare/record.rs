@@ -1,0 +1,252 @@
+//! What a run leaves behind: `record.json` with machine, settings and raw numbers, and tables.
+//!
+//! One folder per date and host, `bench/record/<date>-<host>/`. A run that finds a record there of
+//! the same machine replaces what it measured again and leaves the rest, so that one target can be
+//! measured anew without an hour for the others; every figure names the run it is from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::machine::Machine;
+use super::measurement::Measurement;
+use super::table;
+use super::target::Target;
+
+/// Version of the format.
+const FORMAT: u32 = 1;
+
+/// Where the tables stand in a page.
+const MARKS: (&str, &str) = ("<!-- compare: begin -->\n", "<!-- compare: end -->\n");
+
+/// One call of the program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// When it began, UTC.
+    pub(crate) started: String,
+    /// How long it took, s.
+    pub(crate) seconds: u64,
+    /// The command.
+    pub(crate) command: String,
+    /// The commit, with a plus where files differed from it.
+    pub(crate) commit: String,
+    /// Rounds.
+    pub(crate) rounds: u32,
+    /// Load average before and after.
+    pub(crate) load: [f64; 2],
+}
+
+/// A figure and the run it is from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Of<T> {
+    /// Index in `runs`.
+    pub(crate) run: usize,
+    /// The figure.
+    #[serde(flatten)]
+    pub(crate) figure: T,
+}
+
+/// A contestant, or why it is not one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entrant {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its version, where it took part.
+    pub(crate) version: Option<String>,
+    /// Why it did not.
+    pub(crate) absent: Option<String>,
+}
+
+/// Everything measured on one machine on one day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Version of the format.
+    format: u32,
+    /// The machine.
+    pub(crate) machine: Machine,
+    /// The calls that figures are from.
+    pub(crate) runs: Vec<Run>,
+    /// Who took part, and who did not.
+    pub(crate) contestants: Vec<Entrant>,
+    /// The targets, by number.
+    pub(crate) targets: Vec<Of<Target>>,
+    /// Raw numbers of the feeds.
+    pub(crate) measurements: Vec<Of<Measurement>>,
+    /// What went wrong.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Record {
+    /// Of one run.
+    pub(crate) fn new(
+        machine: Machine,
+        run: Run,
+        contestants: Vec<Entrant>,
+        targets: Vec<Target>,
+        measurements: Vec<Measurement>,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            machine,
+            runs: vec![run],
+            contestants,
+            targets: targets.into_iter().map(|figure| Of { run: 0, figure }).collect(),
+            measurements: measurements.into_iter().map(|figure| Of { run: 0, figure }).collect(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// The record in `folder`; none where there is none.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub(crate) fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let path = folder.join("record.json");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        let record: Self =
+            serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        anyhow::ensure!(record.format == FORMAT, "{}: another format", path.display());
+        Ok(Some(record))
+    }
+
+    /// `newer` with what only this one has.
+    pub(crate) fn overlaid_by(mut self, mut newer: Self) -> Self {
+        if self.machine != newer.machine {
+            return newer;
+        }
+        let shift = self.runs.len();
+        let key = |each: &Measurement| (each.feed.clone(), each.contestant.clone());
+        self.targets
+            .retain(|old| newer.targets.iter().all(|new| new.figure.number != old.figure.number));
+        self.measurements.retain(|old| {
+            newer.measurements.iter().all(|new| key(&new.figure) != key(&old.figure))
+        });
+        self.contestants.retain(|old| newer.contestants.iter().all(|new| new.name != old.name));
+        newer.targets.iter_mut().for_each(|each| each.run += shift);
+        newer.measurements.iter_mut().for_each(|each| each.run += shift);
+        self.runs.append(&mut newer.runs);
+        self.targets.append(&mut newer.targets);
+        self.targets.sort_by_key(|each| each.figure.number);
+        self.measurements.append(&mut newer.measurements);
+        self.contestants.append(&mut newer.contestants);
+        self.failures.append(&mut newer.failures);
+        self.without_idle_runs()
+    }
+
+    /// Leaves out runs that no figure is from any more.
+    fn without_idle_runs(mut self) -> Self {
+        let used: Vec<bool> = (0..self.runs.len())
+            .map(|run| {
+                self.targets.iter().any(|each| each.run == run)
+                    || self.measurements.iter().any(|each| each.run == run)
+            })
+            .collect();
+        let place = |run: usize| used[..run].iter().filter(|is_used| **is_used).count();
+        self.targets.iter_mut().for_each(|each| each.run = place(each.run));
+        self.measurements.iter_mut().for_each(|each| each.run = place(each.run));
+        let mut keep = used.iter();
+        self.runs.retain(|_| keep.next().copied().unwrap_or(true));
+        self
+    }
+
+    /// The page of the record: who ran where, the targets, the contestants side by side.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("{}.\n\n", self.machine.sentence());
+        for (index, run) in self.runs.iter().enumerate() {
+            text += &format!(
+                "Run {}: {}, commit {}, {} rounds, {} s, load average {:.1} before and {:.1} after: `{}`\n\n",
+                index + 1,
+                run.started,
+                run.commit,
+                run.rounds,
+                run.seconds,
+                run.load[0],
+                run.load[1],
+                run.command,
+            );
+        }
+        let targets: Vec<Target> = self.targets.iter().map(|each| each.figure.clone()).collect();
+        let measurements: Vec<Measurement> =
+            self.measurements.iter().map(|each| each.figure.clone()).collect();
+        for table in [table::targets(&targets), table::side_by_side(&measurements)] {
+            if !table.is_empty() {
+                text += &format!("{}\n", table.markdown());
+            }
+        }
+        let took = self
+            .contestants
+            .iter()
+            .filter_map(|each| Some(format!("{} ({})", each.name, each.version.as_ref()?)));
+        text += &format!("Took part: {}.\n", took.collect::<Vec<_>>().join(", "));
+        let absent = self
+            .contestants
+            .iter()
+            .filter_map(|each| Some(format!("{} ({})", each.name, each.absent.as_ref()?)));
+        let absent: Vec<String> = absent.collect();
+        if !absent.is_empty() {
+            text += &format!("Did not: {}.\n", absent.join(", "));
+        }
+        for failure in &self.failures {
+            text += &format!("Failed: {failure}.\n");
+        }
+        text
+    }
+
+    /// Writes `record.json` and `tables.md` into `folder`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let told = || format!("cannot write {}", folder.display());
+        fs::create_dir_all(folder).with_context(told)?;
+        let mut json = serde_json::to_string_pretty(self)?;
+        json.push('\n');
+        fs::write(folder.join("record.json"), json).with_context(told)?;
+        fs::write(folder.join("tables.md"), self.markdown()).with_context(told)
+    }
+}
+
+/// `page` with `text` between its marks.
+///
+/// # Errors
+/// When it has no marks.
+pub(crate) fn into_page(page: &str, text: &str) -> anyhow::Result<String> {
+    let (begin, end) = MARKS;
+    let start = page.find(begin).context("the page has no mark where tables begin")? + begin.len();
+    let rest = page[start..].find(end).context("the page has no mark where tables end")?;
+    Ok(format!("{}\n{text}\n{}", &page[..start], &page[start + rest..]))
+}
+
+/// Where records lie in the repository.
+pub(crate) fn records() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("record")
+}
+
+/// The page that carries the tables.
+pub(crate) fn page() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md")
+}
+
+/// `2026-11-26T14:05:09Z` of milliseconds since the epoch.
+pub(crate) fn utc(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The name of today's folder on this host.
+pub(crate) fn folder_name(started: &str, host: &str) -> String {
+    let date = started.split('T').next().unwrap_or_default();
+    let host: String =
+        host.chars().map(|each| if each.is_alphanumeric() { each } else { '-' }).collect();
+    format!("{date}-{host}")
+}
+
+#[cfg(test)]
+mod tests;

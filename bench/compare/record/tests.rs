@@ -1,0 +1,119 @@
+//! Records are read as they were written, and laid over one another.
+
+use super::*;
+use crate::compare::spread::Spread;
+use crate::compare::target::{Bound, Verdict};
+
+fn run(started: &str) -> Run {
+    Run {
+        started: started.to_owned(),
+        seconds: 60,
+        command: "floe-bench compare".to_owned(),
+        commit: "abc1234".to_owned(),
+        rounds: 3,
+        load: [0.1, 1.0],
+    }
+}
+
+fn target(number: u32, median: f64) -> Target {
+    Target::new(number, "cost", (Bound::AtMost(1.1), "×"), Spread::of([median]))
+}
+
+fn measurement(contestant: &str, feed: &str, cpu_ns: u64) -> Measurement {
+    Measurement {
+        contestant: contestant.to_owned(),
+        feed: feed.to_owned(),
+        round: 0,
+        datagrams_sent: 1_000,
+        lines_sent: 1_000,
+        datagrams_lost: 0,
+        sending_ns: 1_000_000,
+        reading_ns: 1_000_000,
+        worker_cpu_ns: cpu_ns,
+        all_cpu_ns: cpu_ns,
+    }
+}
+
+fn record(started: &str, targets: Vec<Target>, measurements: Vec<Measurement>) -> Record {
+    let entrant = |name: &str, version: Option<&str>| Entrant {
+        name: name.to_owned(),
+        version: version.map(str::to_owned),
+        absent: version.is_none().then(|| "not on the PATH".to_owned()),
+    };
+    let entrants = vec![entrant("floe", Some("0.1.0")), entrant("statsite", None)];
+    Record::new(Machine::read(), run(started), entrants, targets, measurements)
+}
+
+#[test]
+fn a_record_is_read_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let targets = vec![target(1, 1.0), Target::new(4, "lost", (Bound::AtMost(0.0), ""), None)];
+    let written = record("2026-11-26T14:00:00Z", targets, vec![measurement("floe", "light", 7)]);
+    written.write(folder.path()).unwrap();
+    let read = Record::read(folder.path()).unwrap().unwrap();
+    assert_eq!(read, written);
+    assert_eq!(read.targets[1].figure.verdict, Verdict::NotShown);
+    let tables = fs::read_to_string(folder.path().join("tables.md")).unwrap();
+    assert!(tables.contains("| 1 | cost | ≤ 1.10 × |"), "{tables}");
+    assert!(tables.contains("Did not: statsite (not on the PATH)."), "{tables}");
+}
+
+#[test]
+fn folder_without_a_record_has_none_and_a_broken_one_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Record::read(folder.path()).unwrap(), None);
+    fs::write(folder.path().join("record.json"), "{}").unwrap();
+    assert!(Record::read(folder.path()).is_err());
+}
+
+#[test]
+fn newer_run_replaces_what_it_measured_again_and_leaves_the_rest() {
+    let older = record(
+        "2026-11-26T14:00:00Z",
+        vec![target(1, 1.0), target(9, 1.1)],
+        vec![measurement("floe", "light", 7), measurement("floe", "single_flood", 8)],
+    );
+    let newer =
+        record("2026-11-26T15:00:00Z", vec![target(9, 1.5)], vec![measurement("floe", "light", 9)]);
+    let both = older.overlaid_by(newer);
+    let numbers: Vec<(u32, usize)> =
+        both.targets.iter().map(|each| (each.figure.number, each.run)).collect();
+    assert_eq!(numbers, [(1, 0), (9, 1)]);
+    assert_eq!(both.targets[1].figure.verdict, Verdict::Missed);
+    let costs: Vec<(u64, usize)> =
+        both.measurements.iter().map(|each| (each.figure.all_cpu_ns, each.run)).collect();
+    assert_eq!(costs, [(8, 0), (9, 1)]);
+    assert_eq!(both.contestants.len(), 2);
+}
+
+#[test]
+fn runs_that_no_figure_is_from_are_left_out() {
+    let older = record("2026-11-26T14:00:00Z", vec![target(1, 1.0)], Vec::new());
+    let newer = record("2026-11-26T15:00:00Z", vec![target(1, 1.2)], Vec::new());
+    let both = older.overlaid_by(newer);
+    assert_eq!(both.runs.len(), 1);
+    assert_eq!((both.runs[0].started.as_str(), both.targets[0].run), ("2026-11-26T15:00:00Z", 0));
+}
+
+#[test]
+fn record_of_another_machine_is_not_mixed_in() {
+    let mut older = record("2026-11-26T14:00:00Z", vec![target(1, 1.0)], Vec::new());
+    older.machine.cpu = "another".to_owned();
+    let newer = record("2026-11-26T15:00:00Z", vec![target(9, 1.2)], Vec::new());
+    assert_eq!(older.overlaid_by(newer.clone()), newer);
+}
+
+#[test]
+fn tables_go_between_the_marks_of_a_page() {
+    let page = "head\n<!-- compare: begin -->\nold\n<!-- compare: end -->\ntail\n";
+    let written = into_page(page, "new").unwrap();
+    assert_eq!(written, "head\n<!-- compare: begin -->\n\nnew\n<!-- compare: end -->\ntail\n");
+    assert_eq!(into_page(&written, "new").unwrap(), written);
+    assert!(into_page("no marks", "new").is_err());
+}
+
+#[test]
+fn times_are_utc_and_folders_are_named_by_date_and_host() {
+    assert_eq!(utc(1_795_701_909_123), "2026-11-26T14:05:09Z");
+    assert_eq!(folder_name("2026-11-26T14:05:09Z", "vm.lan"), "2026-11-26-vm-lan");
+}

@@ -1,0 +1,160 @@
+//! Target 8: resident memory at the start, per idle counter, per worker, and over time.
+
+use std::time::Duration;
+
+use floe_bench::NAMES_LARGE;
+use floe_bench::datagrams::Datagrams;
+use floe_io::cpu;
+
+use super::feeds::Pool;
+use super::measurement::{feed, warm_up};
+use super::probe::{pause, resident_bytes};
+use super::say;
+use super::sender::{Order, Rate};
+use super::spread::Spread;
+use super::table::figure;
+use super::target::{Bound, Target, Verdict};
+use crate::contestants::floe::{Ingest, Launch};
+use crate::contestants::{Running, Site};
+
+/// Interval while names are counted, ms.
+const INTERVAL_MS: u32 = 2_000;
+
+/// Three flushes of names that nobody updates any more.
+const IDLE: Duration = Duration::from_millis(7_000);
+
+/// Bytes of a name of the pool of counters: `fleet.app00.n0000000000`.
+const NAME_BYTES: f64 = 23.0;
+
+/// Passes of the pool with two workers; each comes from a port of its own, and the kernel's hash of
+/// it decides between them.
+const PASSES: u32 = 12;
+
+/// Datagrams per second of a pass.
+const PASS_PER_S: u32 = 50_000;
+
+/// Single-line datagrams per second of the steady load.
+const STEADY_PER_S: u32 = 200_000;
+
+/// Growth that counts as none, MiB.
+const GROWTH_MIB: f64 = 1.0;
+
+/// An hour of steady load is what the target asks for.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Measures all parts; `steady` is the length of the steady load.
+pub(crate) fn measure(site: &Site, steady: Duration) -> Vec<Target> {
+    let mut rows = counters(site).unwrap_or_else(|error| failed("memory of counters", &error));
+    rows.extend(growth(site, steady).unwrap_or_else(|error| failed("growth", &error)));
+    rows
+}
+
+fn failed(what: &str, error: &anyhow::Error) -> Vec<Target> {
+    say(&format!("target 8, {what}: {error:#}"));
+    vec![Target::new(8, what, (Bound::AtMost(0.0), ""), None).note(format!("{error:#}"))]
+}
+
+/// Resident memory before and after a million counters, bytes.
+#[derive(Clone, Copy, Debug)]
+struct Resident {
+    start: f64,
+    end: f64,
+}
+
+fn counters(site: &Site) -> anyhow::Result<Vec<Target>> {
+    let datagrams = Pool::CountersMillionNames.make();
+    let site = Site { flush_interval_ms: INTERVAL_MS, ..site.clone() };
+    let one = filled(&site, &datagrams, 1)?;
+    let both = Site { receiver_cpus: cpu::inherited()?, ..site.clone() };
+    let two = if 1 < both.receiver_cpus.len() { Some(filled(&both, &datagrams, 2)?) } else { None };
+    let names = f64::from(NAMES_LARGE);
+    let mib = |bytes: f64| figure(bytes / f64::from(1 << 20));
+    let per_counter = (one.end - one.start) / names - NAME_BYTES;
+    let further = two.map(|two| (two.end - one.end) / names);
+    Ok(vec![
+        Target::new(
+            8,
+            "resident at the start, one worker",
+            (Bound::AtMost(40.0), "MiB"),
+            Spread::of([one.start / f64::from(1 << 20)]),
+        ),
+        Target::new(
+            8,
+            "per idle counter beside its name, 1,000,000 names, one worker",
+            (Bound::AtMost(320.0), "B"),
+            Spread::of([per_counter]),
+        )
+        .note(format!("{} MiB resident after three idle flushes", mib(one.end))),
+        Target::new(
+            8,
+            "more for a second worker that sees it",
+            (Bound::AtMost(160.0), "B"),
+            Spread::of(further),
+        )
+        .note(two.map_or_else(
+            || "needs two CPUs".to_owned(),
+            |two| format!("{} MiB resident with two", mib(two.end)),
+        )),
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory far below 2^53 bytes")]
+fn filled(site: &Site, datagrams: &Datagrams, workers: usize) -> anyhow::Result<Resident> {
+    let launch = Launch { ingest: Ingest::IoUring, workers: Some(workers) };
+    let running = Running::floe(site, launch)?;
+    let start = resident_bytes(running.pid)? as f64;
+    let pass = Duration::from_millis(datagrams.len() as u64 * 1_000 / u64::from(PASS_PER_S) + 50);
+    let rate = Rate::Paced(PASS_PER_S);
+    for _ in 0..if workers == 1 { 1 } else { PASSES } {
+        let order = Order { datagrams, rate, is_segmented: false, time: pass };
+        let measurement = feed(&running, site, order, || {})?;
+        anyhow::ensure!(measurement.datagrams_lost == 0, "datagrams of a slow pass were lost");
+        anyhow::ensure!(datagrams.len() as u64 <= measurement.datagrams_sent, "a pass fell behind");
+    }
+    pause(IDLE);
+    let end = resident_bytes(running.pid)? as f64;
+    say(&format!("target 8: {workers} workers, {start} bytes at the start, {end} with the names"));
+    Ok(Resident { start, end })
+}
+
+fn growth(site: &Site, steady: Duration) -> anyhow::Result<Vec<Target>> {
+    let datagrams = Pool::Single.make();
+    let running = Running::floe(site, Launch { ingest: Ingest::IoUring, workers: Some(1) })?;
+    warm_up(&running, site, &datagrams)?;
+    let rate = Rate::Paced(STEADY_PER_S);
+    let order = |time| Order { datagrams: &datagrams, rate, is_segmented: false, time };
+    // Buffers find their sizes in the first part.
+    feed(&running, site, order(steady / 3), || {})?;
+    let before = resident_bytes(running.pid)?;
+    feed(&running, site, order(steady * 2 / 3), || {})?;
+    let after = resident_bytes(running.pid)?;
+    #[expect(clippy::cast_precision_loss, reason = "memory far below 2^53 bytes")]
+    let grown = (after as f64 - before as f64) / f64::from(1 << 20);
+    Ok(vec![judge(grown, steady)])
+}
+
+fn judge(grown_mib: f64, steady: Duration) -> Target {
+    let what = format!("growth over {} s of steady load, the first third apart", steady.as_secs());
+    let bound = (Bound::AtMost(GROWTH_MIB), "MiB");
+    let mut row = Target::new(8, &what, bound, Spread::of([grown_mib]));
+    if steady < HOUR {
+        row.note = "the target asks for an hour: --steady 3600".to_owned();
+        if row.verdict == Verdict::Holds {
+            row.verdict = Verdict::NotShown;
+        }
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_shown_by_an_hour_alone_and_missed_by_any_time() {
+        let verdict = |grown, seconds| judge(grown, Duration::from_secs(seconds)).verdict;
+        assert_eq!(verdict(0.2, 60), Verdict::NotShown);
+        assert_eq!(verdict(5.0, 60), Verdict::Missed);
+        assert_eq!(verdict(0.2, 3_600), Verdict::Holds);
+    }
+}

@@ -1,0 +1,27 @@
+//! `floe-bench`: floe beside the alternatives, on this machine.
+
+/// The command line.
+mod arguments;
+/// floe and the others in turn, and the targets.
+mod compare;
+/// Who takes part.
+mod contestants;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let Command::Compare(arguments) = Arguments::parse().command;
+    match compare::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where even that cannot be written there is nobody to tell.
+            writeln!(std::io::stderr(), "floe-bench: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
