@@ -13,6 +13,8 @@ pub mod line;
 pub mod sample;
 /// Names hashed, once per line.
 pub mod name;
+/// The cache, asked ahead.
+mod cache;
 /// What one series gathers.
 pub mod series;
 /// One worker's part of the map, and the flip.

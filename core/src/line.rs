@@ -1,11 +1,11 @@
 //! The parser: a datagram's bytes become samples and rejects.
 //!
-//! Stands between the ring and the shard. Two stages: `mask` finds every delimiter of the datagram,
-//! 64 bytes at a time; the walk here goes from newline to newline over those bits. A *regular* line,
-//! `key:number|type` or `key:number|type|@rate` with a key that needs no cleaning, is read straight
-//! from the datagram: its sample borrows key and member. Every other line, and every line that
-//! would be refused, goes to the general path (`general`, `tags`, `key`, `fields`), which alone
-//! knows the whole grammar; the regular path is a short cut that never decides differently.
+//! Stands between the ring and the shard. Two stages: `mask` lists every delimiter of the datagram;
+//! the walk here takes three or four of them a line. A *regular* line, `key:number|type` or
+//! `key:number|type|@rate` with a key that needs no cleaning, is read straight from the datagram: its
+//! sample borrows key and member. Every other line, and every line that would be refused, goes to the
+//! general path (`general`, `tags`, `key`, `fields`), which alone knows the whole grammar; the
+//! regular path is a short cut that never decides differently.
 //!
 //! Bytes behave as if they had been decoded as UTF-8 with invalid sequences replaced by U+FFFD: the
 //! delimiters are ASCII and stand in no multi-byte character, so only keys and members are replaced.
@@ -27,7 +27,7 @@ mod white_space;
 
 use crate::sample::{Sample, SampleSink, Tally, Value};
 use general::Scratch;
-use mask::{Block, Classifier, Index, KeySet};
+use mask::{Classifier, Index, KeySet};
 
 /// Reads datagrams. One per worker: it owns the memory that the work needs.
 #[derive(Debug)]
@@ -83,14 +83,9 @@ impl LineParser {
     ) -> Tally {
         self.index.build(buffer, len);
         let mut tally = Tally::default();
-        let mut at = 0;
+        let (mut at, mut delimiter) = (0, 0);
         while at < len {
-            let window = self.index.window(at);
-            let (end, shape) = if window.newline != 0 {
-                in_window(window, at)
-            } else {
-                beyond_window(&self.index, at, len)
-            };
+            let Line { end, delimiters, shape } = line_at(&self.index, buffer, len, at, delimiter);
             if at < end {
                 tally.lines += 1;
                 if let Some(sample) =
@@ -104,6 +99,7 @@ impl LineParser {
                 }
             }
             at = end + 1;
+            delimiter += delimiters;
         }
         tally
     }
@@ -127,6 +123,17 @@ impl LineParser {
     }
 }
 
+/// A line as its delimiters show it.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// Offset of the newline behind it.
+    end: usize,
+    /// Its delimiters, the newline among them.
+    delimiters: usize,
+    /// `None` leaves the line to the general path.
+    shape: Option<Shape>,
+}
+
 /// Where the delimiters of a line stand that may be regular: one colon, behind a clean key; one
 /// pipe or two, behind the colon. Offsets in the datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,49 +144,27 @@ struct Shape {
     type_end: usize,
 }
 
-/// End and shape of the line at `at`, which ends within `window`.
+/// The line at `at` of a datagram of `len` bytes, whose first delimiter is that numbered `first`.
 #[inline]
-fn in_window(window: Block, at: usize) -> (usize, Option<Shape>) {
-    let place = |bits: u64| at + bits.trailing_zeros() as usize;
-    let end = place(window.newline);
-    let line = below_lowest(window.newline);
-    let colon = window.colon & line;
-    let pipe = window.pipe & line;
-    let second = pipe & pipe.wrapping_sub(1);
-    let third = second & second.wrapping_sub(1);
-    let key = below_lowest(colon);
-    let is_regular = colon != 0
-        && colon & colon.wrapping_sub(1) == 0
-        && pipe != 0
-        && third == 0
-        && (window.unclean | pipe) & key == 0;
-    let shape = is_regular.then(|| Shape {
-        colon: place(colon),
-        pipe: place(pipe),
-        type_end: if second == 0 { end } else { place(second) },
-    });
-    (end, shape)
-}
-
-/// The bits below the lowest one of `bits`; all of them for 0.
-#[inline]
-const fn below_lowest(bits: u64) -> u64 {
-    bits.wrapping_sub(1) & !bits
-}
-
-/// The same for a line that a window does not hold. Passes over its blocks at most seven times.
-#[inline(never)]
-fn beyond_window(index: &Index, at: usize, len: usize) -> (usize, Option<Shape>) {
-    let end = index.next(|block| block.newline, at, len);
-    let colon = index.next(|block| block.colon, at, end);
-    let pipe = index.next(|block| block.pipe, at, end);
-    let type_end = index.next(|block| block.pipe, pipe + 1, end);
-    let is_regular = colon < pipe
-        && pipe < end
-        && index.next(|block| block.unclean, at, colon) == colon
-        && index.next(|block| block.colon, colon + 1, end) == end
-        && index.next(|block| block.pipe, type_end + 1, end) == end;
-    (end, is_regular.then_some(Shape { colon, pipe, type_end }))
+fn line_at(index: &Index, buffer: &[u8], len: usize, at: usize, first: usize) -> Line {
+    let [colon, pipe, third, fourth] = index.delimiters(first);
+    let is = |offset, byte| buffer.get(offset) == Some(&byte);
+    // What lies at `len` is slack, and no pipe whatever it is.
+    let is_end = |offset| offset == len || is(offset, b'\n');
+    if pipe < len && is(colon, b':') && is(pipe, b'|') && index.is_clean(at, colon) {
+        if is_end(third) {
+            let shape = Some(Shape { colon, pipe, type_end: third });
+            return Line { end: third, delimiters: 3, shape };
+        }
+        if is(third, b'|') && is_end(fourth) {
+            let shape = Some(Shape { colon, pipe, type_end: third });
+            return Line { end: fourth, delimiters: 4, shape };
+        }
+    }
+    let before = (first..).map(|number| index.delimiters(number)[0]).position(is_end);
+    let before = before.expect("the newline behind the datagram is a delimiter");
+    let [end, ..] = index.delimiters(first + before);
+    Line { end, delimiters: before + 1, shape: None }
 }
 
 /// The rate read last, and its weight: a sender uses few rates, and each costs two divisions.
@@ -223,20 +208,33 @@ fn regular<'d>(
     last_rate: &mut LastRate,
 ) -> Option<Sample<'d>> {
     let key = buffer.get(start..shape.colon)?;
-    let first = buffer.get(shape.colon + 1..shape.pipe)?;
     let type_text = buffer.get(shape.pipe + 1..shape.type_end)?;
-    let weight =
-        if shape.type_end < end { last_rate.weight(buffer, shape.type_end + 1, end)? } else { 1.0 };
     if type_text == b"s" {
+        let first = buffer.get(shape.colon + 1..shape.pipe)?;
+        if shape.type_end < end {
+            last_rate.weight(buffer, shape.type_end + 1, end)?;
+        }
         let member =
             if first.is_empty() { b"0" } else { std::str::from_utf8(first).ok()?.as_bytes() };
         return Some(Sample { key, value: Value::Set(member) });
     }
     let number = number::short_at(buffer, shape.colon + 1, shape.pipe)?;
+    // A short number is finite, and needs no further look where it stands for itself alone.
+    let weight =
+        if shape.type_end < end { last_rate.weight(buffer, shape.type_end + 1, end)? } else { 1.0 };
     let value = match type_text {
         b"ms" => fields::timer(number, weight).ok()?,
-        b"g" => fields::gauge(first, number),
-        [byte] if byte.is_ascii_alphabetic() => fields::counter(number, weight).ok()?,
+        b"g" => {
+            let first = buffer.get(shape.colon + 1..)?;
+            Value::Gauge { value: number, is_signed: matches!(first, [b'+' | b'-', ..]) }
+        }
+        [byte] if byte.is_ascii_alphabetic() => {
+            if shape.type_end < end {
+                fields::counter(number, weight).ok()?
+            } else {
+                Value::Counter(number)
+            }
+        }
         _ => return None,
     };
     Some(Sample { key, value })

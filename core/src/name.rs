@@ -6,19 +6,22 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::quality::RandomState;
+use foldhash::{fast, quality};
 
 use crate::series::set::Member;
 
 /// Hashes keys and set members under the seeds of this process.
 #[derive(Clone, Debug, Default)]
 pub struct KeyHasher {
-    keys: RandomState,
-    member_high: RandomState,
-    member_low: RandomState,
+    /// For tables, which look at few bits.
+    keys: fast::RandomState,
+    /// For estimates, which look at all of them.
+    member_high: quality::RandomState,
+    member_low: quality::RandomState,
 }
 
-fn hash_bytes(state: &RandomState, bytes: &[u8]) -> u64 {
+#[inline]
+fn hash_bytes(state: &impl BuildHasher, bytes: &[u8]) -> u64 {
     let mut hasher = state.build_hasher();
     hasher.write(bytes);
     hasher.finish()
@@ -29,7 +32,17 @@ impl KeyHasher {
     #[inline]
     #[must_use]
     pub fn key(&self, key: &[u8]) -> u64 {
-        hash_bytes(&self.keys, key)
+        let mut hasher = self.keys.build_hasher();
+        // Most keys: two overlapping words and the length, without the call that longer ones cost.
+        match (key.first_chunk(), key.last_chunk()) {
+            (Some(first), Some(last)) if key.len() <= 32 => {
+                hasher.write_u128(u128::from_le_bytes(*first));
+                hasher.write_u128(u128::from_le_bytes(*last));
+                hasher.write_usize(key.len());
+            }
+            _ => hasher.write(key),
+        }
+        hasher.finish()
     }
 
     /// Hash of a set member: 128 bits from two independent seeds, so that it can stand for it.

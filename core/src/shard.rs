@@ -5,12 +5,13 @@
 //! for the acknowledgement and collects the sealed generation. Nobody waits for anybody on the data
 //! plane, and memory is allocated only for a series not seen before and while pools grow.
 //!
-//! `batch` is where samples come in, `table` finds their slots, `record` adds their values,
-//! `payload` says who owns what a slot points to, `marks` is what the coordinator remembers of
+//! `batch` is where samples come in, `table` finds their slots, `slot` is one of them, `record` adds
+//! their values, `payload` says who owns what a slot points to, `marks` is what the coordinator remembers of
 //! slots, and `flip` holds the argument why the hand-over is sound.
 
 mod batch;
 mod table;
+mod slot;
 mod marks;
 mod record;
 mod payload;
@@ -23,12 +24,11 @@ pub use self::batch::ShardBatch;
 use self::flip::{ReaderFlip, WriterFlip, generation_index};
 pub use self::marks::Mark;
 use self::payload::take_payload;
-use self::record::{Recorder, Switch};
 use self::table::{Table, TableReader, table};
 use crate::books::{Cause, Page};
 use crate::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
 use crate::name::KeyHasher;
-use crate::sample::{Kind, Sample};
+use crate::sample::Kind;
 use crate::series::pool::{Chain, Chunk, ChunkPool, HomeQueue};
 use crate::series::set::{SetHome, SetMembers};
 use crate::sync::{Arc, UnsafeCell};
@@ -137,6 +137,7 @@ impl ShardWriter {
     }
 
     /// Gathers the samples of one datagram.
+    #[inline(always)]
     pub fn batch<'d>(&mut self) -> ShardBatch<'_, 'd> {
         ShardBatch::new(self)
     }
@@ -157,38 +158,8 @@ impl ShardWriter {
         self.table.series_count()
     }
 
-    #[inline]
-    fn apply(&mut self, hash: u64, sample: &Sample<'_>) {
-        let epoch = self.flip.epoch();
-        let slot = self.table.slot(hash, sample.value.kind(), sample.key);
-        let recorded = slot.map(|slot| {
-            let recorder = Recorder {
-                values: &slot.generations,
-                epoch,
-                chunks: &mut self.chunks,
-                sets: &self.sets,
-                hasher: &self.hasher,
-                batch_time_ns: self.batch_time_ns,
-            };
-            recorder.record(&sample.value)
-        });
-        self.enter(recorded);
-    }
-
-    #[inline]
-    fn enter(&mut self, recorded: Result<Switch, Cause>) {
-        let page = self.page();
-        match recorded {
-            Ok(switch) => {
-                page.values_recorded += 1;
-                match switch {
-                    Switch::None => {}
-                    Switch::TimerSketched => page.timers_sketched += 1,
-                    Switch::SetEstimated => page.sets_estimated += 1,
-                }
-            }
-            Err(cause) => page.values_dropped[cause as usize] += 1,
-        }
+    fn drop_value(&mut self, cause: Cause) {
+        self.page().values_dropped[cause as usize] += 1;
     }
 }
 

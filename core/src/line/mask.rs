@@ -1,15 +1,17 @@
-//! Where the delimiters of a datagram stand: one bit per byte, 64 bytes per block.
+//! Where the delimiters of a datagram stand, and which of its bytes no key may hold as they are.
 //!
-//! First stage of the parser. The whole datagram is classified before anything is decided about it:
-//! newlines, colons, pipes, and the bytes that may not stand in a key as they are (`unclean`). The
-//! walk over the lines then works on these bits alone and looks at a byte only to read a number.
+//! First stage of the parser. The whole datagram is classified before anything is decided about it,
+//! 64 bytes at a time: delimiters (newlines, colons, pipes), and the bytes that may not stand in a
+//! key as they are (`unclean`). The bits of the delimiters become a list of offsets at once; the
+//! walk over the lines then goes along that list, and looks at a byte only to tell one delimiter
+//! from another and to read a number.
 //!
 //! The idea: a byte belongs to the key set if the entry of its low half in one table of 16 and the
 //! entry of its high half in another share a bit. AVX2 looks up 32 bytes at once; the portable path
 //! compares, in loops that a compiler turns into vector code where it can. Both give the same bits
 //! for any content, and both mask the tail: the bits never depend on what lies behind the datagram.
-//! A block is complete before it is stored: a short datagram is walked at once, and a CPU waits for
-//! bits that were stored and then changed (10 ns per datagram).
+//! Offsets are written eight at a time, however many there are: a loop that ended with the bits
+//! would end unforeseen in nearly every block, at twenty cycles each.
 //!
 //! Limits: `DATAGRAM_BYTES_MAX` bytes, of a buffer that is readable for `DATAGRAM_SLACK_BYTES`
 //! more. Not done here: grammar.
@@ -23,25 +25,26 @@ use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
 /// Bytes that one block of bits describes.
 const BLOCK_BYTES: usize = 64;
 
-/// Blocks of the largest datagram, one for the newline behind its last byte, and one that stays
-/// empty, so that a window that begins in the last block finds a neighbour.
-const BLOCKS_MAX: usize = DATAGRAM_BYTES_MAX / BLOCK_BYTES + 2;
+/// Bytes that a window of unclean bits speaks of at the least: 64 bits, less those of its first byte
+/// that lie before it.
+const WINDOW_BYTES: usize = 64 - 7;
+
+/// Bits for each byte of the largest datagram, for the block of the newline behind it, and for the
+/// windows that begin in them.
+const UNCLEAN_BYTES_MAX: usize = DATAGRAM_BYTES_MAX / 8 + 2 * size_of::<u64>();
+
+/// Offsets written at once.
+const OFFSETS_AT_ONCE: usize = 8;
+
+/// Delimiters of a regular line at the most: a colon, two pipes and its newline.
+const DELIMITERS_OF_LINE: usize = 4;
+
+/// Offsets of a datagram of delimiters alone, of the newline behind it, and room to write in vain.
+const OFFSETS_MAX: usize = DATAGRAM_BYTES_MAX + 1 + OFFSETS_AT_ONCE;
 
 const _: () = assert!(BLOCK_BYTES <= DATAGRAM_SLACK_BYTES, "the last block reads into the slack");
 const _: () = assert!(DATAGRAM_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
-
-/// The classes of 64 bytes: bit 0 is the first byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Block {
-    /// `\n`, and the end of the datagram.
-    pub(super) newline: u64,
-    /// `:`.
-    pub(super) colon: u64,
-    /// `|`.
-    pub(super) pipe: u64,
-    /// Bytes that a key must be rewritten for.
-    pub(super) unclean: u64,
-}
+const _: () = assert!(DELIMITERS_OF_LINE <= OFFSETS_AT_ONCE);
 
 /// The bytes that may stand in a key as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub(super) enum KeySet {
     Raw,
 }
 
-/// Which code classifies. Both give the same blocks.
+/// Which code classifies. Both find the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Classifier {
     /// Comparisons, on any CPU.
@@ -73,18 +76,18 @@ impl Classifier {
     }
 }
 
-/// The blocks of one datagram, in memory that is kept from datagram to datagram.
+/// The delimiters and unclean bytes of one datagram, in memory that is kept from one to the next.
 #[derive(Debug)]
 pub(super) struct Index {
-    blocks: Box<[Block]>,
+    found: Found,
     key_set: KeySet,
     classifier: Classifier,
 }
 
 impl Index {
     pub(super) fn new(key_set: KeySet, classifier: Classifier) -> Self {
-        let blocks = vec![Block::default(); BLOCKS_MAX].into_boxed_slice();
-        Self { blocks, key_set, classifier }
+        let found = Found::new();
+        Self { found, key_set, classifier }
     }
 
     /// Classifies the first `len` bytes of `buffer`, and puts a newline behind them.
@@ -100,48 +103,47 @@ impl Index {
         let Some((full, [last, ..])) = chunks.split_at_checked(len / BLOCK_BYTES) else { return };
         let chunks = Chunks { full, last, last_bytes: len % BLOCK_BYTES };
         match self.classifier {
-            Classifier::Portable => portable::classify(&chunks, self.key_set, &mut self.blocks),
+            Classifier::Portable => portable::classify(&chunks, self.key_set, &mut self.found),
             #[cfg(target_arch = "x86_64")]
             Classifier::Avx2(detected) => {
-                avx2::classify(detected, &chunks, self.key_set, &mut self.blocks);
+                avx2::classify(detected, &chunks, self.key_set, &mut self.found);
             }
         }
     }
 
-    /// The classes of the 64 bytes from `at` on; `at` lies in the datagram of the last `build`.
+    /// Offsets of four delimiters of the last `build`, ascending, from the one numbered `first` on.
+    ///
+    /// The newline behind the datagram stands for every one that is not there.
     #[inline]
-    pub(super) fn window(&self, at: usize) -> Block {
-        let shift = at % BLOCK_BYTES;
-        let Some([here, next]) = self.blocks.get(at / BLOCK_BYTES..).and_then(<[_]>::first_chunk)
-        else {
-            return Block::default();
-        };
-        // A shift by 64 is not defined, hence two steps where `shift` is 0.
-        let join = |here: u64, next: u64| (here >> shift) | ((next << 1) << (63 - shift));
-        Block {
-            newline: join(here.newline, next.newline),
-            colon: join(here.colon, next.colon),
-            pipe: join(here.pipe, next.pipe),
-            unclean: join(here.unclean, next.unclean),
+    pub(super) fn delimiters(&self, first: usize) -> [usize; DELIMITERS_OF_LINE] {
+        // Never more, but where the compiler sees it, it need not look again.
+        let first = first.min(OFFSETS_MAX - DELIMITERS_OF_LINE);
+        std::array::from_fn(|index| self.found.offsets[first + index] as usize)
+    }
+
+    /// Whether a key may hold the bytes from `start` to `end` of the last `build` as they are.
+    #[inline]
+    pub(super) fn is_clean(&self, start: usize, end: usize) -> bool {
+        let mut start = start;
+        loop {
+            let clean = self.unclean_from(start).trailing_zeros() as usize;
+            let count = end - start;
+            if count <= WINDOW_BYTES {
+                return count <= clean;
+            }
+            if clean < WINDOW_BYTES {
+                return false;
+            }
+            start += WINDOW_BYTES;
         }
     }
 
-    /// The first byte of a class at or behind `from` and before `limit`; `limit` if there is none.
-    pub(super) fn next(&self, class: impl Fn(&Block) -> u64, from: usize, limit: usize) -> usize {
-        let mut skip = !0 << (from % BLOCK_BYTES);
-        let first = from / BLOCK_BYTES;
-        for (index, block) in self.blocks.iter().enumerate().skip(first) {
-            let start = index * BLOCK_BYTES;
-            if limit <= start {
-                break;
-            }
-            let bits = class(block) & skip;
-            if bits != 0 {
-                return limit.min(start + bits.trailing_zeros() as usize);
-            }
-            skip = !0;
-        }
-        limit
+    /// The unclean ones of the [`WINDOW_BYTES`] bytes from `at` on, and of some more.
+    #[inline]
+    fn unclean_from(&self, at: usize) -> u64 {
+        let first = (at / 8).min(UNCLEAN_BYTES_MAX - size_of::<u64>());
+        let word = self.found.unclean[first..].first_chunk().copied().unwrap_or_default();
+        u64::from_le_bytes(word) >> (at % 8)
     }
 }
 
@@ -154,19 +156,95 @@ struct Chunks<'d> {
     last_bytes: usize,
 }
 
-impl Block {
-    /// What the first `bytes` bytes of the block say, and a newline behind them.
-    #[inline]
-    const fn ended_at(self, bytes: usize) -> Self {
-        let end = 1_u64 << bytes;
-        let inside = end - 1;
+/// The classes of 64 bytes: bit 0 is the first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Block {
+    /// `\n`, `:` and `|`.
+    delimiter: u64,
+    /// Bytes that a key must be rewritten for.
+    unclean: u64,
+}
+
+/// What a classifier fills.
+#[derive(Debug)]
+struct Found {
+    /// Offsets of the delimiters, ascending.
+    offsets: Box<[u32; OFFSETS_MAX]>,
+    /// How many of them count.
+    offset_count: usize,
+    /// A bit for each byte, set for the unclean ones.
+    unclean: Box<[u8; UNCLEAN_BYTES_MAX]>,
+}
+
+impl Found {
+    fn new() -> Self {
+        // By way of vectors: an array in a box would be made on the stack.
+        let offsets = vec![0; OFFSETS_MAX].into_boxed_slice().try_into();
+        let unclean = vec![0; UNCLEAN_BYTES_MAX].into_boxed_slice().try_into();
         Self {
-            newline: self.newline & inside | end,
-            colon: self.colon & inside,
-            pipe: self.pipe & inside,
-            unclean: self.unclean & inside,
+            offsets: offsets.expect("made of that length"),
+            offset_count: 0,
+            unclean: unclean.expect("made of that length"),
         }
     }
+
+    /// Takes what `classify` says of every block of a datagram.
+    // Always inline: it becomes part of code that is compiled for the CPU's own instructions.
+    #[inline(always)]
+    fn fill(&mut self, chunks: &Chunks<'_>, classify: impl Fn(&[u8; BLOCK_BYTES]) -> Block) {
+        self.offset_count = 0;
+        let mut start = 0;
+        for chunk in chunks.full {
+            self.push(start, classify(chunk));
+            start += BLOCK_BYTES;
+        }
+        let inside = (1_u64 << chunks.last_bytes) - 1;
+        let last = classify(chunks.last);
+        let newline = inside + 1;
+        let last =
+            Block { delimiter: last.delimiter & inside | newline, unclean: last.unclean & inside };
+        self.push(start, last);
+        self.put_unclean(start + BLOCK_BYTES, 0);
+        let behind = self.offset_count.min(OFFSETS_MAX - DELIMITERS_OF_LINE);
+        let end = offset(start + chunks.last_bytes);
+        self.offsets[behind..][..DELIMITERS_OF_LINE].fill(end);
+    }
+
+    /// Takes the block that begins at byte `start`.
+    #[inline(always)]
+    fn push(&mut self, start: usize, block: Block) {
+        self.put_unclean(start, block.unclean);
+        let mut bits = block.delimiter;
+        let count = bits.count_ones() as usize;
+        // Never more, but where the compiler sees it, it need not look again.
+        let first = self.offset_count.min(OFFSETS_MAX - OFFSETS_AT_ONCE);
+        self.offset_count += count;
+        for place in &mut self.offsets[first..][..OFFSETS_AT_ONCE] {
+            *place = offset(start) + bits.trailing_zeros();
+            bits &= bits.wrapping_sub(1);
+        }
+        if OFFSETS_AT_ONCE < count {
+            for place in self.offsets[first..].iter_mut().take(count).skip(OFFSETS_AT_ONCE) {
+                *place = offset(start) + bits.trailing_zeros();
+                bits &= bits.wrapping_sub(1);
+            }
+        }
+    }
+
+    /// Notes the unclean ones of the 64 bytes from `start` on.
+    #[inline(always)]
+    fn put_unclean(&mut self, start: usize, bits: u64) {
+        if let Some(place) = self.unclean[start / 8..].first_chunk_mut() {
+            *place = bits.to_le_bytes();
+        }
+    }
+}
+
+/// An offset in a datagram, as it is kept.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most DATAGRAM_BYTES_MAX")]
+const fn offset(at: usize) -> u32 {
+    at as u32
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@
 //! A chunk is two cache lines: first touch of a series costs one, and a timer of a thousand values
 //! wastes less than one chunk.
 
+use std::ptr;
+
+use crate::cache::prefetch_lines;
 use crate::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 
@@ -187,6 +190,10 @@ impl ChunkPool {
             }
         };
         let Some(mut chunk) = chunk else { return Chunk::fresh(self.home) };
+        if let Some(next) = &self.free.head {
+            // The next one may have been read on another core since: it is asked for now.
+            prefetch_lines(ptr::from_ref(&**next).cast(), size_of::<Chunk>());
+        }
         chunk.len = 0;
         chunk.older_words = 0;
         chunk.weight = 0.0;

@@ -6,41 +6,133 @@
 
 use arrayvec::ArrayVec;
 
-use super::ShardWriter;
+use super::record::{Recorder, Switch};
+use super::{ShardWriter, flip::Generations};
 use crate::books::{Cause, RejectExample};
 use crate::limits::{KEY_BYTES_MAX, SAMPLE_BATCH_MAX};
-use crate::sample::{Reason, Sample, SampleSink, Tally};
+use crate::sample::{Kind, Reason, Sample, SampleSink, Tally, Value};
 
-/// Samples between the request for a payload and its use.
-const PAYLOAD_AHEAD: usize = 8;
+/// A value on its way to its series.
+#[derive(Debug)]
+struct Keyed<'d, V> {
+    hash: u64,
+    key: &'d [u8],
+    value: V,
+}
 
-/// The samples of one datagram, applied a few lines after their slots were asked for.
+type Pending<'d, V> = ArrayVec<Keyed<'d, V>, SAMPLE_BATCH_MAX>;
+
+/// A timer's value and its weight.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    value: f64,
+    weight: f64,
+}
+
+/// What a gauge is set to, or changed by.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    value: f64,
+    is_signed: bool,
+}
+
+/// The samples of one datagram, applied some lines after their slots were asked for.
 #[derive(Debug)]
 pub struct ShardBatch<'s, 'd> {
     shard: &'s mut ShardWriter,
-    pending: ArrayVec<(u64, Sample<'d>), SAMPLE_BATCH_MAX>,
-    /// The newest key of the datagram and its hash: the values of one line share the key.
-    newest_key: Option<(&'d [u8], u64)>,
+    counters: Pending<'d, f64>,
+    timers: Pending<'d, Timing>,
+    gauges: Pending<'d, Level>,
+    sets: Pending<'d, &'d [u8]>,
+    /// Where the newest key of the datagram begins, and its hash: the values of one line share the
+    /// key, and no two keys begin at one place.
+    newest_key: *const u8,
+    newest_hash: u64,
 }
 
-impl<'s> ShardBatch<'s, '_> {
+impl<'s, 'd> ShardBatch<'s, 'd> {
+    // Always inline: the lists are five KiB, which no call should copy.
+    #[inline(always)]
     pub(super) fn new(shard: &'s mut ShardWriter) -> Self {
-        Self { shard, pending: ArrayVec::new(), newest_key: None }
+        Self {
+            shard,
+            counters: ArrayVec::new(),
+            timers: ArrayVec::new(),
+            gauges: ArrayVec::new(),
+            sets: ArrayVec::new(),
+            newest_key: std::ptr::null(),
+            newest_hash: 0,
+        }
     }
 
     fn apply_pending(&mut self) {
-        let epoch = self.shard.flip.epoch();
-        for (at, (hash, sample)) in self.pending.iter().enumerate() {
-            if let Some((ahead, _)) = self.pending.get(at + PAYLOAD_AHEAD) {
-                self.shard.table.prefetch_payload(*ahead, epoch);
+        self.apply_counters();
+        self.apply_timers();
+        self.apply_gauges();
+        self.apply_sets();
+    }
+
+    fn apply_counters(&mut self) {
+        self.shard.apply(Kind::Counter, &self.counters, |recorder, series, amount| {
+            recorder.counter(series, *amount)
+        });
+        self.counters.clear();
+    }
+
+    fn apply_timers(&mut self) {
+        self.shard.apply(Kind::Timer, &self.timers, |recorder, series, timing| {
+            recorder.timer(series, timing.value, timing.weight)
+        });
+        self.timers.clear();
+    }
+
+    fn apply_gauges(&mut self) {
+        self.shard.apply(Kind::Gauge, &self.gauges, |recorder, series, level| {
+            recorder.gauge(series, level.value, level.is_signed)
+        });
+        self.gauges.clear();
+    }
+
+    fn apply_sets(&mut self) {
+        self.shard.apply(Kind::Set, &self.sets, |recorder, series, member| {
+            recorder.member(series, member)
+        });
+        self.sets.clear();
+    }
+
+    /// Enters what is applied when it comes, with its slot asked of the cache now.
+    #[inline]
+    fn push(&mut self, hash: u64, key: &'d [u8], value: Value<'d>) {
+        match value {
+            Value::Counter(value) => {
+                if self.counters.is_full() {
+                    self.apply_counters();
+                }
+                self.counters.push(Keyed { hash, key, value });
             }
-            self.shard.apply(*hash, sample);
+            Value::Timer { value, weight } => {
+                if self.timers.is_full() {
+                    self.apply_timers();
+                }
+                self.timers.push(Keyed { hash, key, value: Timing { value, weight } });
+            }
+            Value::Gauge { value, is_signed } => {
+                if self.gauges.is_full() {
+                    self.apply_gauges();
+                }
+                self.gauges.push(Keyed { hash, key, value: Level { value, is_signed } });
+            }
+            Value::Set(value) => {
+                if self.sets.is_full() {
+                    self.apply_sets();
+                }
+                self.sets.push(Keyed { hash, key, value });
+            }
         }
-        self.pending.clear();
     }
 
     /// Applies what is pending and enters the lines of a stream into the books.
-    pub fn finish_lines(mut self, bytes: usize, tally: Tally) {
+    pub fn finish_lines(&mut self, bytes: usize, tally: Tally) {
         self.apply_pending();
         let now_ns = self.shard.batch_time_ns;
         let page = self.shard.page();
@@ -49,7 +141,7 @@ impl<'s> ShardBatch<'s, '_> {
     }
 
     /// Applies what is pending and enters the datagram into the books.
-    pub fn finish(mut self, bytes: usize, tally: Tally) {
+    pub fn finish(&mut self, bytes: usize, tally: Tally) {
         self.apply_pending();
         let now_ns = self.shard.batch_time_ns;
         let page = self.shard.page();
@@ -58,36 +150,78 @@ impl<'s> ShardBatch<'s, '_> {
     }
 }
 
+impl ShardWriter {
+    /// Records `pending`, all of one kind, in its order.
+    #[inline]
+    fn apply<V>(
+        &mut self,
+        kind: Kind,
+        pending: &[Keyed<'_, V>],
+        record: impl Fn(&mut Recorder<'_>, &Generations, &V) -> Switch,
+    ) {
+        let epoch = self.flip.epoch();
+        if kind != Kind::Counter {
+            for Keyed { hash, key, .. } in pending {
+                self.table.prefetch_payload(*hash, kind, key, epoch);
+            }
+        }
+        let mut recorder = Recorder {
+            epoch,
+            chunks: &mut self.chunks,
+            sets: &self.sets,
+            hasher: &self.hasher,
+            batch_time_ns: self.batch_time_ns,
+        };
+        let mut dropped = ArrayVec::<Cause, SAMPLE_BATCH_MAX>::new();
+        let mut switched = 0;
+        for Keyed { hash, key, value } in pending {
+            match self.table.slot(*hash, kind, key) {
+                Ok(slot) => {
+                    let switch = record(&mut recorder, &slot.generations, value);
+                    switched += u64::from(switch == Switch::Done);
+                }
+                Err(cause) => dropped.push(cause),
+            }
+        }
+        let page = self.page();
+        page.values_recorded += (pending.len() - dropped.len()) as u64;
+        match kind {
+            Kind::Timer => page.timers_sketched += switched,
+            Kind::Set => page.sets_estimated += switched,
+            Kind::Counter | Kind::Gauge => {}
+        }
+        for cause in dropped {
+            page.values_dropped[cause as usize] += 1;
+        }
+    }
+}
+
 impl<'d> SampleSink<'d> for ShardBatch<'_, 'd> {
     #[inline]
-    fn sample(&mut self, sample: Sample<'d>) {
+    fn sample(&mut self, Sample { key, value }: Sample<'d>) {
         // A line of thousands of values calls thousands of times with the very same key.
-        let hash = match self.newest_key {
-            Some((key, hash)) if std::ptr::eq(key, sample.key) => hash,
-            _ if KEY_BYTES_MAX < sample.key.len() => {
-                return self.shard.enter(Err(Cause::KeyTooLong));
+        if self.newest_key != key.as_ptr() {
+            if KEY_BYTES_MAX < key.len() {
+                return self.shard.drop_value(Cause::KeyTooLong);
             }
-            _ => {
-                let hash = self.shard.hasher.key(sample.key);
-                self.shard.table.prefetch(hash);
-                self.newest_key = Some((sample.key, hash));
-                hash
-            }
-        };
-        if self.pending.is_full() {
-            self.apply_pending();
+            self.newest_hash = self.shard.hasher.key(key);
+            self.newest_key = key.as_ptr();
+            self.shard.table.prefetch(self.newest_hash);
         }
-        self.pending.push((hash, sample));
+        let hash = self.newest_hash;
+        self.push(hash, key, value);
     }
 
-    fn sample_cleaned(&mut self, sample: Sample<'_>) {
+    fn sample_cleaned(&mut self, Sample { key, value }: Sample<'_>) {
         // What came before it on the wire goes first.
         self.apply_pending();
-        if KEY_BYTES_MAX < sample.key.len() {
-            return self.shard.enter(Err(Cause::KeyTooLong));
+        if KEY_BYTES_MAX < key.len() {
+            return self.shard.drop_value(Cause::KeyTooLong);
         }
-        let hash = self.shard.hasher.key(sample.key);
-        self.shard.apply(hash, &sample);
+        let hash = self.shard.hasher.key(key);
+        let mut alone = ShardBatch::new(self.shard);
+        alone.push(hash, key, value);
+        alone.apply_pending();
     }
 
     fn reject(&mut self, reason: Reason, line: &[u8]) {

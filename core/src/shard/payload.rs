@@ -8,6 +8,9 @@
 
 use std::ptr;
 
+use crate::cache::prefetch_lines;
+use crate::series::pool::Chunk;
+
 /// Gives a box away as a payload.
 pub(super) fn into_payload<T>(value: Box<T>) -> u64 {
     Box::into_raw(value).expose_provenance() as u64
@@ -37,10 +40,10 @@ pub(super) unsafe fn payload_mut<'a, T>(payload: u64) -> &'a mut T {
     unsafe { &mut *pointer }
 }
 
-/// The first two cache lines behind a payload, to be asked for and not to be read.
-pub(super) fn payload_lines(payload: u64) -> [*const u8; 2] {
-    let first = ptr::without_provenance::<u8>(address(payload));
-    [first, first.wrapping_add(64)]
+/// Asks the cache for what lies behind a payload: a chunk, or the head of a set.
+#[inline(always)]
+pub(super) fn prefetch_payload(payload: u64) {
+    prefetch_lines(ptr::without_provenance(address(payload)), size_of::<Chunk>());
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it was a usize before")]

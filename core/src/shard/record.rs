@@ -7,23 +7,20 @@
 use super::flip::Generations;
 use super::payload::{into_payload, payload_mut, take_payload};
 use crate::name::KeyHasher;
-use crate::sample::Value;
 use crate::series::gauge::{self, GaugeOperation};
 use crate::series::pool::{Chunk, ChunkPool};
 use crate::series::set::{SetHome, SetMembers};
 use crate::series::timer::{self, Recorded};
 
-/// Whether a value made its series pass an exact budget.
-#[derive(Clone, Copy, Debug)]
+/// Whether a value made its series pass its exact budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Switch {
     None,
-    TimerSketched,
-    SetEstimated,
+    Done,
 }
 
-/// Records one value under the worker's epoch.
+/// Records values under the worker's epoch.
 pub(super) struct Recorder<'a> {
-    pub(super) values: &'a Generations,
     pub(super) epoch: u32,
     pub(super) chunks: &'a mut ChunkPool,
     pub(super) sets: &'a SetHome,
@@ -33,28 +30,18 @@ pub(super) struct Recorder<'a> {
 
 impl Recorder<'_> {
     #[inline]
-    pub(super) fn record(self, value: &Value<'_>) -> Switch {
-        match *value {
-            Value::Counter(amount) => {
-                let before = self.values.load(self.epoch).map_or(0.0, f64::from_bits);
-                self.values.store(self.epoch, (before + amount).to_bits());
-                Switch::None
-            }
-            Value::Timer { value, weight } => self.record_timer(value, weight),
-            Value::Gauge { value, is_signed } => {
-                let time_ns = self.batch_time_ns;
-                self.record_gauge(GaugeOperation { time_ns, value, is_signed });
-                Switch::None
-            }
-            Value::Set(member) => self.record_member(member),
-        }
+    pub(super) fn counter(&self, series: &Generations, amount: f64) -> Switch {
+        let before = series.load(self.epoch).map_or(0.0, f64::from_bits);
+        series.store(self.epoch, (before + amount).to_bits());
+        Switch::None
     }
 
     #[expect(unsafe_code, reason = "chunks hang on payloads")]
-    fn record_timer(self, value: f64, weight: f64) -> Switch {
-        let Some(payload) = self.values.load(self.epoch) else {
+    #[inline]
+    pub(super) fn timer(&mut self, series: &Generations, value: f64, weight: f64) -> Switch {
+        let Some(payload) = series.load(self.epoch) else {
             let chunk = timer::start(value, weight, self.chunks);
-            self.values.store(self.epoch, into_payload(chunk));
+            series.store(self.epoch, into_payload(chunk));
             return Switch::None;
         };
         // SAFETY:
@@ -64,25 +51,27 @@ impl Recorder<'_> {
         let newest = unsafe { payload_mut::<Chunk>(payload) };
         match timer::record(newest, value, weight, self.chunks) {
             Recorded::InPlace | Recorded::Sketched(false) => Switch::None,
-            Recorded::Sketched(true) => Switch::TimerSketched,
+            Recorded::Sketched(true) => Switch::Done,
             Recorded::Full => {
                 // SAFETY:
                 // - type and owner: those of the borrow above, which has ended;
                 // - once: the payload is replaced by the chunk made of it, below.
                 let full = unsafe { take_payload::<Chunk>(payload) };
                 let chunk = timer::extend(full, value, weight, self.chunks);
-                self.values.store(self.epoch, into_payload(chunk));
+                series.store(self.epoch, into_payload(chunk));
                 Switch::None
             }
         }
     }
 
     #[expect(unsafe_code, reason = "chunks hang on payloads")]
-    fn record_gauge(self, operation: GaugeOperation) {
-        let Some(payload) = self.values.load(self.epoch) else {
+    #[inline]
+    pub(super) fn gauge(&mut self, series: &Generations, value: f64, is_signed: bool) -> Switch {
+        let operation = GaugeOperation { time_ns: self.batch_time_ns, value, is_signed };
+        let Some(payload) = series.load(self.epoch) else {
             let chunk = gauge::start(operation, self.chunks);
-            self.values.store(self.epoch, into_payload(chunk));
-            return;
+            series.store(self.epoch, into_payload(chunk));
+            return Switch::None;
         };
         // SAFETY:
         // - type: a gauge's payload is a chunk, stored by this function alone;
@@ -95,14 +84,15 @@ impl Recorder<'_> {
             // - once: the payload is replaced by the chunk made of it, below.
             let full = unsafe { take_payload::<Chunk>(payload) };
             let chunk = gauge::extend(full, operation, self.chunks);
-            self.values.store(self.epoch, into_payload(chunk));
+            series.store(self.epoch, into_payload(chunk));
         }
+        Switch::None
     }
 
     #[expect(unsafe_code, reason = "member tables hang on payloads")]
-    fn record_member(self, member: &[u8]) -> Switch {
+    pub(super) fn member(&self, series: &Generations, member: &[u8]) -> Switch {
         let member = self.hasher.member(member);
-        let passed = match self.values.load(self.epoch) {
+        let passed = match series.load(self.epoch) {
             Some(payload) => {
                 // SAFETY:
                 // - type: a set's payload is its members, stored by this function alone;
@@ -113,10 +103,10 @@ impl Recorder<'_> {
             None => {
                 let mut members = self.sets.take();
                 let passed = members.insert(member);
-                self.values.store(self.epoch, into_payload(members));
+                series.store(self.epoch, into_payload(members));
                 passed
             }
         };
-        if passed { Switch::SetEstimated } else { Switch::None }
+        if passed { Switch::Done } else { Switch::None }
     }
 }

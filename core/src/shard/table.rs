@@ -1,15 +1,14 @@
 //! The table of a shard: open addressing in sub-tables, one writer, one reader.
 //!
-//! A slot is one cache line: identity (hash, kind, key, inline up to 32 bytes) and the two
-//! generations of its value. The top eight bits of the hash choose one of 256 sub-tables, the low
-//! 32 the slot in it; probing is linear. A sub-table that is three quarters full, or whose probes
+//! The top eight bits of the hash choose one of 256 sub-tables, the low 32 a pair of slots in it.
+//! Probing is linear from there; the two slots of the first pair, which the cache fetches together,
+//! are compared without a branch, for which of them it is cannot be foreseen. A sub-table that is
+//! three quarters full, or whose probes
 //! grow long, is copied into a larger one and replaced: the copy is small, so no batch stalls, and
 //! a reader that is still walking the old one goes on undisturbed, since crossbeam-epoch frees it
 //! only when the reader has left. Eviction of idle slots is the same copy with fewer slots.
 //!
-//! **Who touches what.** The identity of a slot is written by the worker, once, while the slot is
-//! vacant; the reader looks at it only after it has found the sealed epoch's stamp, which was stored
-//! after the identity and is ordered by the flip (`flip.rs`). The generations are atomics. The
+//! **Who touches what.** Of a slot: `slot.rs`. The
 //! sub-table pointers are replaced by the worker (Release) and loaded by the reader (Acquire) under
 //! an epoch guard. A copy made while the reader walks carries the same sealed values, so it does
 //! not matter which of the two it walks.
@@ -18,46 +17,23 @@ use std::ptr;
 
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
-use super::flip::Generations;
 use super::marks::{Mark, Marks};
-use super::payload::payload_lines;
+use super::payload::prefetch_payload;
+use super::slot::{Head, Identity, Slot, slot_hash};
 use crate::books::Cause;
+use crate::cache::prefetch_lines;
 use crate::limits::{PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES};
 use crate::sample::Kind;
-use crate::sync::{Arc, Ordering, UnsafeCell};
-
-/// Key bytes that fit into a slot.
-const KEY_INLINE_BYTES: usize = 32;
+use crate::sync::{Arc, Ordering};
 
 /// How much larger one growth may make a sub-table: beyond it, probes are long because keys were
 /// made to meet, and no size helps.
 const GROWTH_MAX: usize = 8;
 
-/// `key_len` of a slot whose key lies outside.
-const SPILLED: u8 = u8::MAX;
+/// Slots that are looked at together.
+const PAIR: usize = 2;
 
-/// Who a slot belongs to. `kind` 0 = vacant, else the kind's number + 1.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Identity {
-    hash: u32,
-    kind: u8,
-    key_len: u8,
-    /// The key, or address and length of a boxed one.
-    key: [u8; KEY_INLINE_BYTES],
-}
-
-const VACANT: Identity = Identity { hash: 0, kind: 0, key_len: 0, key: [0; KEY_INLINE_BYTES] };
-
-/// One series of one shard: a cache line.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub(super) struct Slot {
-    pub(super) generations: Generations,
-    identity: UnsafeCell<Identity>,
-}
-
-const _: () = assert!(size_of::<Slot>() == 64);
+const _: () = assert!((SUB_TABLE_SLOTS_MIN as usize).is_multiple_of(PAIR));
 
 #[derive(Debug)]
 struct SubTable {
@@ -103,9 +79,12 @@ impl Drop for SubTables {
 #[derive(Debug)]
 pub(super) struct Table {
     shared: Arc<SubTables>,
-    /// The current sub-tables: the worker replaces them, so it need not load them.
-    current: Box<[*const SubTable]>,
+    /// The slots of the current sub-tables: the worker replaces them, so it need not load them.
+    current: Box<[*const [Slot]; SUB_TABLES]>,
+    /// Series in each sub-table.
     lens: Box<[u32]>,
+    /// How often each was replaced.
+    versions: Box<[u64]>,
     series_count: usize,
 }
 
@@ -123,36 +102,33 @@ pub(super) struct TableReader {
 
 /// Makes both sides of an empty table.
 pub(super) fn table() -> (Table, TableReader) {
-    let mut current = Vec::with_capacity(SUB_TABLES);
     let mut tables = Vec::with_capacity(SUB_TABLES);
-    for _ in 0..SUB_TABLES {
-        let fresh = Owned::new(SubTable::of_size(SUB_TABLE_SLOTS_MIN));
-        current.push(ptr::from_ref::<SubTable>(&fresh));
-        tables.push(Atomic::from(fresh));
-    }
+    let current = std::array::from_fn(|_| {
+        let fresh = SubTable::of_size(SUB_TABLE_SLOTS_MIN as usize);
+        let slots = ptr::from_ref(&*fresh.slots);
+        tables.push(Atomic::new(fresh));
+        slots
+    });
     let shared = Arc::new(SubTables { tables: tables.into_boxed_slice() });
     let table = Table {
         shared: Arc::clone(&shared),
-        current: current.into_boxed_slice(),
+        current: Box::new(current),
         lens: vec![0; SUB_TABLES].into_boxed_slice(),
+        versions: vec![0; SUB_TABLES].into_boxed_slice(),
         series_count: 0,
     };
     let marks = std::iter::repeat_with(Marks::default).take(SUB_TABLES).collect();
     (table, TableReader { shared, marks })
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
-const fn slot_hash(hash: u64) -> u32 {
-    hash as u32
-}
-
+/// At most 255: the compiler sees that it lies within [`SUB_TABLES`].
 const fn sub_table_index(hash: u64) -> usize {
     (hash >> 56) as usize
 }
 
-/// Where probing for `hash` starts: its share of the capacity, without a division.
+/// Where probing for `hash` starts: its share of the pairs, without a division.
 const fn probe_start(hash: u32, capacity: usize) -> usize {
-    ((hash as u64 * capacity as u64) >> 32) as usize
+    ((hash as u64 * (capacity / PAIR) as u64) >> 32) as usize * PAIR
 }
 
 /// The places where a slot for `hash` may stand, in the order in which they are looked at.
@@ -162,146 +138,62 @@ fn probe(hash: u32, capacity: usize) -> impl Iterator<Item = usize> {
     (start..capacity).chain(0..start).take(PROBE_SLOTS_MAX as usize)
 }
 
-impl Slot {
-    fn vacant() -> Self {
-        Self { generations: Generations::default(), identity: UnsafeCell::new(VACANT) }
-    }
-
-    /// # Safety
-    /// The caller is the worker, or the reader behind a stamp of the sealed epoch.
-    #[expect(unsafe_code, reason = "identity is a cell with one writer")]
-    unsafe fn identity(&self) -> &Identity {
-        // SAFETY: no write happens meanwhile: the worker writes only vacant slots, and is the
-        // caller or has written long before (passed on to the caller).
-        unsafe { &*self.identity.get() }
-    }
-
-    /// # Safety
-    /// The caller is the worker, and the slot is vacant or not yet published.
-    #[expect(unsafe_code, reason = "identity is a cell with one writer")]
-    unsafe fn occupy(&self, identity: Identity) {
-        // SAFETY: nobody reads the identity of a vacant slot (passed on to the caller).
-        unsafe { *self.identity.get() = identity }
-    }
-
-    /// Frees a boxed key. Called by whoever takes the slot out for good.
-    #[expect(unsafe_code, reason = "boxed keys are freed by hand")]
-    fn free_key(&self) {
-        // SAFETY: the slot has left its table: nobody else looks at it.
-        let identity = unsafe { self.identity() };
-        if identity.kind != 0 && identity.key_len == SPILLED {
-            // SAFETY: a spilled key came from `Identity::new`, which leaked exactly this box; a slot
-            // leaves for good once.
-            drop(unsafe { Box::from_raw(identity.spilled_key()) });
-        }
-    }
-}
-
-impl Identity {
-    fn new(hash: u32, kind: Kind, key: &[u8]) -> Self {
-        let mut identity = Self { hash, kind: kind as u8 + 1, ..VACANT };
-        if let Some(inline) = identity.key.get_mut(..key.len()) {
-            inline.copy_from_slice(key);
-            // At most 32.
-            identity.key_len = u8::try_from(key.len()).unwrap_or(SPILLED);
-        } else {
-            let boxed = Box::into_raw(Box::<[u8]>::from(key));
-            let (address, length) = identity.key.split_at_mut(8);
-            address.copy_from_slice(&boxed.cast::<u8>().expose_provenance().to_ne_bytes());
-            length[..8].copy_from_slice(&key.len().to_ne_bytes());
-            identity.key_len = SPILLED;
-        }
-        identity
-    }
-
-    fn spilled_key(&self) -> *mut [u8] {
-        let word = |at: usize| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&self.key[at..at + 8]);
-            usize::from_ne_bytes(bytes)
-        };
-        ptr::slice_from_raw_parts_mut(ptr::with_exposed_provenance_mut(word(0)), word(8))
-    }
-
-    #[expect(unsafe_code, reason = "long keys lie in boxes of their own")]
-    fn key(&self) -> &[u8] {
-        if self.key_len == SPILLED {
-            // SAFETY: the box lives as long as the slot is in a table that somebody can reach, and
-            // is never written.
-            unsafe { &*self.spilled_key() }
-        } else {
-            self.key.get(..usize::from(self.key_len)).unwrap_or_default()
-        }
-    }
-
-    #[inline]
-    fn is(&self, hash: u32, kind: Kind, key: &[u8]) -> bool {
-        self.hash == hash && self.kind == kind as u8 + 1 && self.key() == key
-    }
-
-    fn kind(&self) -> Option<Kind> {
-        Kind::ALL.get(usize::from(self.kind).checked_sub(1)?).copied()
-    }
-}
-
 impl SubTable {
-    fn of_size(slots: u32) -> Self {
-        let slots = std::iter::repeat_with(Slot::vacant).take(slots as usize).collect();
+    fn of_size(slots: usize) -> Self {
+        let slots = std::iter::repeat_with(Slot::vacant).take(slots).collect();
         Self { slots, version: 0 }
     }
+}
 
-    /// Place of a key's slot and `true`, or of the vacant slot where it belongs and `false`; `None`
-    /// if neither is within the probe bound.
-    #[inline]
-    #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
-    fn find(&self, hash: u32, kind: Kind, key: &[u8]) -> Option<(usize, bool)> {
-        for place in probe(hash, self.slots.len()) {
-            // SAFETY: the caller is the worker (`Table` is the only one to call this).
-            let identity = unsafe { self.slots[place].identity() };
-            if identity.is(hash, kind, key) {
-                return Some((place, true));
-            }
-            if identity.kind == 0 {
-                return Some((place, false));
-            }
+/// Place of a series' slot and `true`, or of the vacant slot where it belongs and `false`; `None`
+/// if neither is within the probe bound.
+///
+/// # Safety
+/// The caller is the worker whose slots these are.
+#[expect(unsafe_code, reason = "the worker reads identities it wrote")]
+unsafe fn find(slots: &[Slot], head: Head, key: &[u8]) -> Option<(usize, bool)> {
+    for place in probe(head.slot_hash(), slots.len()) {
+        // SAFETY: passed on to the caller.
+        let identity = unsafe { slots[place].identity() };
+        if identity.head == head && identity.key() == key {
+            return Some((place, true));
         }
-        None
+        if identity.head == Head::VACANT {
+            return Some((place, false));
+        }
     }
+    None
 }
 
 impl Table {
-    #[expect(unsafe_code, reason = "the worker's own pointer to a sub-table")]
-    fn sub_table(&self, index: usize) -> &SubTable {
-        // SAFETY: `current[index]` is the sub-table in `shared`, replaced by `&mut self` alone.
+    #[inline]
+    #[expect(unsafe_code, reason = "the worker's own pointer to its slots")]
+    fn slots(&self, index: usize) -> &[Slot] {
+        // SAFETY: `current[index]` are the slots of the sub-table in `shared`, replaced by
+        // `&mut self` alone.
         unsafe { &*self.current[index] }
     }
 
-    /// Asks the cache for the line where probing for `hash` starts.
+    /// Asks the cache for the lines where probing for `hash` starts.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        let slots = &self.sub_table(sub_table_index(hash)).slots;
+        let slots = self.slots(sub_table_index(hash));
         if let Some(slot) = slots.get(probe_start(slot_hash(hash), slots.len())) {
-            prefetch_line(ptr::from_ref(slot).cast());
+            prefetch_lines(ptr::from_ref(slot).cast(), PAIR * size_of::<Slot>());
         }
     }
 
     /// Asks the cache for what the payload of a series points to, once its slot is here.
     ///
-    /// Looks at the first slot alone: if that is another series' it fetches in vain, no more.
+    /// Looks at the first pair alone; what stands elsewhere comes late, no more.
     #[inline]
     #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
-    pub(super) fn prefetch_payload(&self, hash: u64, epoch: u32) {
-        let slots = &self.sub_table(sub_table_index(hash)).slots;
-        let Some(slot) = slots.get(probe_start(slot_hash(hash), slots.len())) else { return };
+    pub(super) fn prefetch_payload(&self, hash: u64, kind: Kind, key: &[u8], epoch: u32) {
+        let slots = self.slots(sub_table_index(hash));
         // SAFETY: the caller is the worker: `Table` is its side.
-        let identity = unsafe { slot.identity() };
-        if identity.kind <= Kind::Counter as u8 + 1 {
-            return;
-        }
-        if let Some(payload) = slot.generations.load(epoch) {
-            let [first, second] = payload_lines(payload);
-            prefetch_line(first);
-            prefetch_line(second);
+        let slot = unsafe { pair_member(slots, Head::of(hash, kind, key)) };
+        if let Some(payload) = slot.and_then(|slot| slot.generations.load(epoch)) {
+            prefetch_payload(payload);
         }
     }
 
@@ -309,33 +201,56 @@ impl Table {
     ///
     /// # Errors
     /// The cause why a new series cannot be taken in; its value is dropped under it.
-    #[inline]
+    // Always inline: the call, and its result in memory, cost as much as the rest.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the worker looks through its slots")]
     pub(super) fn slot(&mut self, hash: u64, kind: Kind, key: &[u8]) -> Result<&Slot, Cause> {
         let index = sub_table_index(hash);
-        let place = match self.sub_table(index).find(slot_hash(hash), kind, key) {
+        let head = Head::of(hash, kind, key);
+        // SAFETY: as in `slots`; by hand, for a borrow that is returned would hold `self` for the
+        // other way out as well.
+        let slots = unsafe { &*self.current[index] };
+        // SAFETY: the caller is the worker: `Table` is its side.
+        if let Some(slot) = unsafe { pair_member(slots, head) } {
+            // SAFETY: the same.
+            let identity = unsafe { slot.identity() };
+            if identity.head == head && identity.has_key(key) {
+                return Ok(slot);
+            }
+        }
+        self.slot_beyond(index, head, key)
+    }
+
+    /// The slot of a series that is not one of its first pair.
+    #[inline(never)]
+    #[expect(unsafe_code, reason = "the worker looks through its slots")]
+    fn slot_beyond(&mut self, index: usize, head: Head, key: &[u8]) -> Result<&Slot, Cause> {
+        // SAFETY: the caller is the worker: `Table` is its side.
+        let place = match unsafe { find(self.slots(index), head, key) } {
             Some((place, true)) => place,
-            _ => self.insert(index, slot_hash(hash), kind, key)?,
+            _ => self.insert(index, head, key)?,
         };
-        Ok(&self.sub_table(index).slots[place])
+        Ok(&self.slots(index)[place])
     }
 
     /// Makes the slot of a series that has none; returns its place.
     #[cold]
     #[expect(unsafe_code, reason = "the worker occupies a vacant slot")]
-    fn insert(&mut self, index: usize, hash: u32, kind: Kind, key: &[u8]) -> Result<usize, Cause> {
+    fn insert(&mut self, index: usize, head: Head, key: &[u8]) -> Result<usize, Cause> {
         if SERIES_PER_SHARD_MAX <= self.series_count {
             return Err(Cause::SeriesLimit);
         }
         loop {
-            let capacity = self.sub_table(index).slots.len();
+            let capacity = self.slots(index).len();
             let len = self.lens[index] as usize;
             let is_full = capacity * 3 < (len + 1) * 4;
-            if !is_full && let Some((place, is_known)) = self.sub_table(index).find(hash, kind, key)
-            {
+            // SAFETY: the caller is the worker: `Table` is its side.
+            let found = unsafe { find(self.slots(index), head, key) };
+            if !is_full && let Some((place, is_known)) = found {
                 if !is_known {
-                    let vacant = &self.sub_table(index).slots[place];
+                    let vacant = &self.slots(index)[place];
                     // SAFETY: the worker calls, and `find` says that the slot is vacant.
-                    unsafe { vacant.occupy(Identity::new(hash, kind, key)) };
+                    unsafe { vacant.occupy(Identity::new(head, key)) };
                     self.lens[index] += 1;
                     self.series_count += 1;
                 }
@@ -354,7 +269,7 @@ impl Table {
     /// # Errors
     /// [`Cause::ProbeLimit`] where keys were made to meet so that no larger table takes them all.
     fn grow(&mut self, index: usize) -> Result<(), Cause> {
-        let mut capacity = self.sub_table(index).slots.len();
+        let mut capacity = self.slots(index).len();
         let capacity_max = capacity.saturating_mul(GROWTH_MAX);
         while capacity < capacity_max {
             capacity += capacity / 2;
@@ -367,40 +282,40 @@ impl Table {
 
     /// Copies a sub-table into one of `capacity` slots, without slots last touched before
     /// `oldest_epoch`, and publishes it; `false` and no change if a series would stand where
-    /// [`SubTable::find`] does not look, and so get a second slot.
+    /// [`find`] does not look, and so get a second slot.
     #[expect(unsafe_code, reason = "slots are copied, and the old ones retired")]
     fn rebuild(&mut self, index: usize, capacity: usize, oldest_epoch: u32) -> bool {
-        let slots = u32::try_from(capacity).unwrap_or(u32::MAX).max(SUB_TABLE_SLOTS_MIN);
-        let mut fresh = SubTable::of_size(slots);
-        fresh.version = self.sub_table(index).version + 1;
+        let capacity = capacity.next_multiple_of(PAIR).max(SUB_TABLE_SLOTS_MIN as usize);
+        let mut fresh = SubTable::of_size(capacity);
+        fresh.version = self.versions[index] + 1;
         let mut left = Vec::new();
         let mut len = 0;
-        for (place, slot) in self.sub_table(index).slots.iter().enumerate() {
+        for (place, slot) in self.slots(index).iter().enumerate() {
             // SAFETY: the worker reads identities it wrote.
             let identity = unsafe { slot.identity() };
-            if identity.kind == 0 {
+            if identity.head == Head::VACANT {
                 continue;
             }
             if slot.generations.newest_stamp() < oldest_epoch {
                 left.push(place);
                 continue;
             }
-            let is_vacant = |place: &usize| fresh.slots[*place].identity.get_mut().kind == 0;
-            let Some(place) = probe(identity.hash, slots as usize).find(is_vacant) else {
+            let is_vacant = |place: &usize| fresh.slots[*place].own_head() == Head::VACANT;
+            let Some(place) = probe(identity.head.slot_hash(), capacity).find(is_vacant) else {
                 return false;
             };
-            *fresh.slots[place].identity.get_mut() = *identity;
-            fresh.slots[place].generations = slot.generations.duplicate();
+            fresh.slots[place] = slot.duplicate(*identity);
             len += 1;
         }
         let guard = crossbeam_epoch::pin();
+        self.current[index] = ptr::from_ref(&*fresh.slots);
         let fresh = Owned::new(fresh).into_shared(&guard);
-        self.current[index] = fresh.as_raw();
         // AcqRel: Release pairs with the Acquire in TableReader::for_each; the copied slots are
         // there before the pointer is.
         let old = self.shared.tables[index].swap(fresh, Ordering::AcqRel, &guard);
         self.series_count -= left.len();
         self.lens[index] = len;
+        self.versions[index] += 1;
         // SAFETY: not null, and alive until the retirement below.
         let retired = unsafe { old.deref() };
         for place in left {
@@ -419,8 +334,8 @@ impl Table {
     /// `oldest_epoch`: slots last touched before it leave; at least two epochs back, so that both
     /// generations have been read.
     pub(super) fn evict(&mut self, index: usize, oldest_epoch: u32) -> usize {
-        let slots = &self.sub_table(index).slots;
-        let idle = slots
+        let idle = self
+            .slots(index)
             .iter()
             .filter(|slot| {
                 let stamp = slot.generations.newest_stamp();
@@ -464,7 +379,7 @@ impl TableReader {
                 // SAFETY: the stamp of a sealed epoch was found: the identity was written before it
                 // and is never written again while the slot bears it.
                 let identity = unsafe { slot.identity() };
-                if let Some(kind) = identity.kind() {
+                if let Some(kind) = identity.head.kind() {
                     visit(mark, kind, identity.key(), payload);
                 }
             }
@@ -472,19 +387,18 @@ impl TableReader {
     }
 }
 
+/// The one of the first two slots for a head that bears it, else the first of them.
+///
+/// # Safety
+/// The caller is the worker whose slots these are.
 #[inline]
-fn prefetch_line(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        #[expect(unsafe_code, reason = "a prefetch is an intrinsic")]
-        // SAFETY: a prefetch reads nothing architecturally and cannot fault.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(line.cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
+#[expect(unsafe_code, reason = "the worker reads identities it wrote")]
+unsafe fn pair_member(slots: &[Slot], head: Head) -> Option<&Slot> {
+    let start = probe_start(head.slot_hash(), slots.len());
+    let pair: &[Slot; PAIR] = slots.get(start..)?.first_chunk()?;
+    // SAFETY: passed on to the caller.
+    let is_second = unsafe { pair[1].identity() }.head == head;
+    Some(&pair[usize::from(is_second)])
 }
 
 #[cfg(test)]
@@ -507,13 +421,18 @@ mod tests {
 
     /// Whether each occupied slot of sub-table 0 is where `find` finds it.
     fn is_found(table: &Table) -> bool {
-        let sub_table = table.sub_table(0);
-        sub_table.slots.iter().enumerate().all(|(place, slot)| {
+        let slots = table.slots(0);
+        slots.iter().enumerate().all(|(place, slot)| {
+            #[expect(unsafe_code, reason = "one thread")]
+            // SAFETY: the test is the worker.
+            let Identity { head, .. } = unsafe { *slot.identity() };
             #[expect(unsafe_code, reason = "one thread")]
             // SAFETY: the test is the worker.
             let identity = unsafe { slot.identity() };
-            let Some(kind) = identity.kind() else { return true };
-            sub_table.find(identity.hash, kind, identity.key()) == Some((place, true))
+            #[expect(unsafe_code, reason = "one thread")]
+            // SAFETY: the test is the worker.
+            let found = unsafe { find(slots, head, identity.key()) };
+            head == Head::VACANT || found == Some((place, true))
         })
     }
 
@@ -522,7 +441,7 @@ mod tests {
         let (mut table, _reader) = table();
         let taken = fill(&mut table, std::iter::repeat_n(7, 10_000), 5);
         assert_eq!(taken, PROBE_SLOTS_MAX as usize);
-        assert!(table.sub_table(0).slots.len() < 8 * 2 * PROBE_SLOTS_MAX as usize);
+        assert!(table.slots(0).len() < 8 * 2 * PROBE_SLOTS_MAX as usize);
         assert!(is_found(&table));
         assert_eq!(fill(&mut table, [u32::MAX].into_iter(), 5), 1, "others find their place");
     }

@@ -6,11 +6,11 @@
 
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
-    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::{BLOCK_BYTES, Block, Chunks, KeySet};
+use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet};
 
 /// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
 #[derive(Clone, Copy, Debug)]
@@ -50,32 +50,25 @@ impl Detected {
 
 /// Classifies `chunks`.
 #[inline]
-pub(super) fn classify(_: Detected, chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block]) {
-    #[expect(unsafe_code, reason = "calls code compiled for AVX2")]
+pub(super) fn classify(_: Detected, chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
+    #[expect(unsafe_code, reason = "calls code compiled for AVX2 and what comes with it")]
     // SAFETY:
-    // - the CPU has AVX2: the caller holds a `Detected`, which only `Detected::ask` makes, after
-    //   it has asked the CPU.
+    // - the CPU has the instructions: the caller holds a `Detected`, which only `Detected::ask`
+    //   makes, after it has asked the CPU.
     unsafe {
-        classify_detected(chunks, key_set, blocks);
+        classify_detected(chunks, key_set, found);
     }
 }
 
-#[target_feature(enable = "avx2")]
-fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block]) {
+#[target_feature(enable = "avx2,bmi1,popcnt")]
+fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
     let halves = match key_set {
         KeySet::Sanitized => const { &Halves::of(KeySet::Sanitized) },
         KeySet::Raw => const { &Halves::of(KeySet::Raw) },
     };
     let low = table(&halves.low);
     let high = table(&halves.high);
-    let mut blocks = blocks.iter_mut();
-    for (chunk, found) in chunks.full.iter().zip(&mut blocks) {
-        *found = block(chunk, low, high);
-    }
-    let end = block(chunks.last, low, high).ended_at(chunks.last_bytes);
-    for (end, found) in [end, Block::default()].into_iter().zip(blocks) {
-        *found = end;
-    }
+    found.fill(chunks, |chunk| block(chunk, low, high));
 }
 
 #[inline]
@@ -83,9 +76,7 @@ fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block])
 fn block(chunk: &[u8; BLOCK_BYTES], low: __m256i, high: __m256i) -> Block {
     let (first, second) = load(chunk);
     Block {
-        newline: join(equal(first, b'\n'), equal(second, b'\n')),
-        colon: join(equal(first, b':'), equal(second, b':')),
-        pipe: join(equal(first, b'|'), equal(second, b'|')),
+        delimiter: join(delimiter(first), delimiter(second)),
         unclean: join(unclean(first, low, high), unclean(second, low, high)),
     }
 }
@@ -120,8 +111,16 @@ fn load(chunk: &[u8; BLOCK_BYTES]) -> (__m256i, __m256i) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn equal(bytes: __m256i, byte: u8) -> u32 {
-    bits(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte.cast_signed())))
+fn delimiter(bytes: __m256i) -> u32 {
+    let is_newline = equal(bytes, b'\n');
+    let is_mark = _mm256_or_si256(equal(bytes, b':'), equal(bytes, b'|'));
+    bits(_mm256_or_si256(is_newline, is_mark))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn equal(bytes: __m256i, byte: u8) -> __m256i {
+    _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte.cast_signed()))
 }
 
 #[inline]

@@ -4,31 +4,21 @@
 //! the ones of eight bytes into one.
 
 use super::super::key;
-use super::{BLOCK_BYTES, Block, Chunks, KeySet};
+use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet};
 
-pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, blocks: &mut [Block]) {
+pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
     match key_set {
-        KeySet::Sanitized => classify_by(chunks, |byte| !key::is_clean(byte), blocks),
-        KeySet::Raw => classify_by(chunks, |byte| !byte.is_ascii(), blocks),
+        KeySet::Sanitized => classify_by(chunks, |byte| !key::is_clean(byte), found),
+        KeySet::Raw => classify_by(chunks, |byte| !byte.is_ascii(), found),
     }
 }
 
 #[inline]
-fn classify_by(chunks: &Chunks<'_>, is_unclean: impl Fn(u8) -> bool, blocks: &mut [Block]) {
-    let block = |chunk: &[u8; BLOCK_BYTES]| Block {
-        newline: bits(chunk, |byte| byte == b'\n'),
-        colon: bits(chunk, |byte| byte == b':'),
-        pipe: bits(chunk, |byte| byte == b'|'),
+fn classify_by(chunks: &Chunks<'_>, is_unclean: impl Fn(u8) -> bool, found: &mut Found) {
+    found.fill(chunks, |chunk| Block {
+        delimiter: bits(chunk, |byte| (byte == b'\n') | (byte == b':') | (byte == b'|')),
         unclean: bits(chunk, &is_unclean),
-    };
-    let mut blocks = blocks.iter_mut();
-    for (chunk, found) in chunks.full.iter().zip(&mut blocks) {
-        *found = block(chunk);
-    }
-    let ends = [block(chunks.last).ended_at(chunks.last_bytes), Block::default()];
-    for (end, found) in ends.into_iter().zip(blocks) {
-        *found = end;
-    }
+    });
 }
 
 #[inline]

@@ -14,41 +14,48 @@ fn classifiers() -> Vec<Classifier> {
     vec![Classifier::Portable, Classifier::detect()]
 }
 
+/// The offsets that count.
+fn offsets(index: &Index) -> &[u32] {
+    &index.found.offsets[..index.found.offset_count]
+}
+
+fn offsets_of(datagram: &[u8]) -> Vec<u32> {
+    let delimiters = (0..).zip(datagram).filter(|(_, byte)| b"\n:|".contains(byte));
+    let behind = u32::try_from(datagram.len()).unwrap();
+    delimiters.map(|(offset, _)| offset).chain([behind]).collect()
+}
+
 #[test]
 fn every_byte_is_classified_by_its_definition() {
     let datagram: Vec<u8> = (0..=255).collect();
     for classifier in classifiers() {
         for key_set in [KeySet::Sanitized, KeySet::Raw] {
             let index = index(key_set, classifier, &datagram, 0);
+            assert_eq!(offsets(&index), offsets_of(&datagram));
             for byte in 0..=255_u8 {
-                let window = index.window(usize::from(byte));
+                let at = usize::from(byte);
                 let is_clean = match key_set {
                     KeySet::Sanitized => byte.is_ascii_alphanumeric() || b"_-.;=".contains(&byte),
                     KeySet::Raw => byte.is_ascii(),
                 };
-                assert_eq!(window.newline & 1 == 1, byte == b'\n', "{byte}");
-                assert_eq!(window.colon & 1 == 1, byte == b':', "{byte}");
-                assert_eq!(window.pipe & 1 == 1, byte == b'|', "{byte}");
-                assert_eq!(window.unclean & 1 == 0, is_clean, "{byte} {key_set:?}");
+                assert_eq!(index.is_clean(at, at + 1), is_clean, "{byte} {key_set:?}");
             }
         }
     }
 }
 
 #[test]
-fn the_slack_leaves_no_bit() {
+fn the_slack_leaves_nothing() {
     for classifier in classifiers() {
         for len in [0, 1, 31, 32, 63, 64, 65, 127, 128, 200] {
             let datagram = vec![b'a'; len];
-            let one = index(KeySet::Sanitized, classifier, &datagram, b'a');
-            for slack in *b":|\n\xff" {
-                let other = index(KeySet::Sanitized, classifier, &datagram, slack);
-                assert_eq!(one.blocks, other.blocks);
+            for slack in *b"a:|\n\xff" {
+                let index = index(KeySet::Sanitized, classifier, &datagram, slack);
+                assert_eq!(offsets(&index), [u32::try_from(len).unwrap()]);
+                assert_eq!(index.delimiters(0), [len; DELIMITERS_OF_LINE]);
+                assert!(index.is_clean(0, len), "{len} {slack}");
+                assert!(index.found.unclean.iter().all(|unclean| *unclean == 0));
             }
-            let newlines: u32 = one.blocks.iter().map(|block| block.newline.count_ones()).sum();
-            assert_eq!(newlines, 1);
-            assert_eq!(one.next(|block| block.newline, 0, usize::MAX), len);
-            assert!(one.blocks.iter().all(|block| block.colon | block.pipe | block.unclean == 0));
         }
     }
 }
@@ -59,9 +66,20 @@ fn nothing_is_left_of_the_datagram_before() {
         let mut index = index(KeySet::Sanitized, classifier, &[b':'; 300], 0);
         let buffer = [b'a'; 130 + DATAGRAM_SLACK_BYTES];
         index.build(&buffer, 130);
-        for at in 0..130 {
-            assert_eq!(index.window(at).colon, 0, "{at}");
-        }
+        assert_eq!(index.delimiters(0), [130; DELIMITERS_OF_LINE]);
+        assert!(index.is_clean(0, 130));
+    }
+}
+
+#[test]
+fn a_datagram_of_delimiters_alone_has_all_of_them() {
+    let datagram = vec![b':'; DATAGRAM_BYTES_MAX];
+    for classifier in classifiers() {
+        let index = index(KeySet::Sanitized, classifier, &datagram, b':');
+        assert_eq!(offsets(&index), offsets_of(&datagram));
+        let last = DATAGRAM_BYTES_MAX;
+        assert_eq!(index.delimiters(last - 1), [last - 1, last, last, last]);
+        assert_eq!(index.delimiters(last), [last; DELIMITERS_OF_LINE]);
     }
 }
 
@@ -72,35 +90,25 @@ fn both_classifiers_agree_on_the_largest_datagram() {
     for key_set in [KeySet::Sanitized, KeySet::Raw] {
         let portable = index(key_set, Classifier::Portable, &datagram, 0);
         let detected = index(key_set, Classifier::detect(), &datagram, 0);
-        assert_eq!(portable.blocks, detected.blocks);
+        assert_eq!(offsets(&portable), offsets(&detected));
+        assert_eq!(offsets(&portable), offsets_of(&datagram));
+        assert_eq!(portable.found.unclean, detected.found.unclean);
     }
 }
 
 #[test]
-fn a_window_spans_two_blocks() {
-    let mut datagram = vec![b'a'; 128];
-    datagram[70] = b':';
-    datagram[127] = b'|';
+fn a_key_is_clean_or_not_wherever_it_begins_and_ends() {
+    let mut datagram = vec![b'a'; 400];
+    datagram[200] = b'/';
     for classifier in classifiers() {
-        let index = index(KeySet::Sanitized, classifier, &datagram, 0);
-        assert_eq!(index.window(60).colon, 1 << 10);
-        assert_eq!(index.window(64).colon, 1 << 6);
-        assert_eq!(index.window(71).colon, 0);
-        assert_eq!(index.window(127).pipe, 1);
-        assert_eq!(index.window(127).newline, 2);
+        let index = index(KeySet::Sanitized, classifier, &datagram, b'/');
+        for start in [0, 1, 63, 64, 65, 130, 199, 200, 201, 255, 399] {
+            for end in start..=datagram.len() {
+                let is_clean = !(start..end).contains(&200);
+                assert_eq!(index.is_clean(start, end), is_clean, "{start} {end}");
+            }
+        }
     }
-}
-
-#[test]
-fn the_search_ends_at_its_limit() {
-    let mut datagram = vec![b'a'; 300];
-    datagram[200] = b':';
-    let index = index(KeySet::Sanitized, Classifier::detect(), &datagram, 0);
-    assert_eq!(index.next(|block| block.colon, 0, 300), 200);
-    assert_eq!(index.next(|block| block.colon, 200, 300), 200);
-    assert_eq!(index.next(|block| block.colon, 201, 300), 300);
-    assert_eq!(index.next(|block| block.colon, 0, 150), 150);
-    assert_eq!(index.next(|block| block.colon, 0, 193), 193);
 }
 
 #[test]

@@ -1,0 +1,231 @@
+//! A slot: one series of one shard, in one cache line.
+//!
+//! It holds the two generations of a value and the identity of the series: hash, kind, and the key,
+//! inline up to 32 bytes and in a box of its own beyond. The parts of an identity that tell series
+//! apart at a glance are one word, its *head*, so that a look-up compares a word, and the key of the
+//! one slot whose head is right.
+//!
+//! **Who touches what.** The identity is written by the worker, once, while the slot is vacant; the
+//! reader looks at it only after it has found the sealed epoch's stamp, which was stored after the
+//! identity and is ordered by the flip (`flip.rs`). The generations are atomics.
+
+use std::ptr;
+
+use super::flip::Generations;
+use crate::sample::Kind;
+use crate::sync::UnsafeCell;
+
+/// Key bytes that fit into a slot.
+const KEY_INLINE_BYTES: usize = 32;
+
+/// The length that the head of a boxed key bears.
+const SPILLED: u64 = u8::MAX as u64;
+
+/// Where the kind (its number + 1) and the length of the key stand in a head, above the hash.
+const KIND_SHIFT: u32 = 32;
+const LENGTH_SHIFT: u32 = 40;
+
+/// The part of an identity that is compared first: the low half of the hash, the kind, and the
+/// length of the key if it is inline. 0 = the slot is vacant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head(u64);
+
+impl Head {
+    /// The head of every slot that is not taken.
+    pub(super) const VACANT: Self = Self(0);
+
+    /// The head of the series `key` of `kind`, whose hash is `hash`.
+    #[inline]
+    pub(super) fn of(hash: u64, kind: Kind, key: &[u8]) -> Self {
+        let length = if key.len() <= KEY_INLINE_BYTES { key.len() as u64 } else { SPILLED };
+        let kind = kind as u64 + 1;
+        Self(u64::from(slot_hash(hash)) | kind << KIND_SHIFT | length << LENGTH_SHIFT)
+    }
+
+    /// The half of the hash that places a slot in its sub-table.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
+    pub(super) const fn slot_hash(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// `None` for a vacant slot.
+    pub(super) fn kind(self) -> Option<Kind> {
+        let number = usize::from(self.0.to_le_bytes()[KIND_SHIFT as usize / 8]);
+        Kind::ALL.get(number.checked_sub(1)?).copied()
+    }
+
+    fn is_spilled(self) -> bool {
+        self.0 >> LENGTH_SHIFT == SPILLED
+    }
+
+    /// Length of an inline key.
+    fn key_len(self) -> usize {
+        usize::from(self.0.to_le_bytes()[LENGTH_SHIFT as usize / 8])
+    }
+}
+
+/// The half of a hash that places a slot in its sub-table.
+#[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
+pub(super) const fn slot_hash(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// Who a slot belongs to.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Identity {
+    pub(super) head: Head,
+    /// The key, or address and length of a boxed one.
+    key: [u8; KEY_INLINE_BYTES],
+}
+
+/// One series of one shard: a cache line.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Slot {
+    pub(super) generations: Generations,
+    identity: UnsafeCell<Identity>,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+impl Slot {
+    pub(super) fn vacant() -> Self {
+        let identity = Identity { head: Head::VACANT, key: [0; KEY_INLINE_BYTES] };
+        Self { generations: Generations::default(), identity: UnsafeCell::new(identity) }
+    }
+
+    /// A copy for another sub-table; a boxed key is not copied, and belongs to one of the two.
+    pub(super) fn duplicate(&self, identity: Identity) -> Self {
+        Self { generations: self.generations.duplicate(), identity: UnsafeCell::new(identity) }
+    }
+
+    /// # Safety
+    /// The caller is the worker, or the reader behind a stamp of the sealed epoch.
+    #[inline]
+    #[expect(unsafe_code, reason = "identity is a cell with one writer")]
+    pub(super) unsafe fn identity(&self) -> &Identity {
+        // SAFETY: no write happens meanwhile: the worker writes only vacant slots, and is the
+        // caller or has written long before (passed on to the caller).
+        unsafe { &*self.identity.get() }
+    }
+
+    /// # Safety
+    /// The caller is the worker, and the slot is vacant or not yet published.
+    #[expect(unsafe_code, reason = "identity is a cell with one writer")]
+    pub(super) unsafe fn occupy(&self, identity: Identity) {
+        // SAFETY: nobody reads the identity of a vacant slot (passed on to the caller).
+        unsafe { *self.identity.get() = identity }
+    }
+
+    /// The head of a slot that nobody shares yet.
+    pub(super) fn own_head(&mut self) -> Head {
+        self.identity.get_mut().head
+    }
+
+    /// Frees a boxed key. Called by whoever takes the slot out for good.
+    #[expect(unsafe_code, reason = "boxed keys are freed by hand")]
+    pub(super) fn free_key(&self) {
+        // SAFETY: the slot has left its table: nobody else looks at it.
+        let identity = unsafe { self.identity() };
+        if identity.head.is_spilled() {
+            // SAFETY: a spilled key came from `Identity::new`, which leaked exactly this box; a slot
+            // leaves for good once.
+            drop(unsafe { Box::from_raw(identity.spilled_key()) });
+        }
+    }
+}
+
+impl Identity {
+    pub(super) fn new(head: Head, key: &[u8]) -> Self {
+        let mut identity = Self { head, key: [0; KEY_INLINE_BYTES] };
+        if let Some(inline) = identity.key.get_mut(..key.len()) {
+            inline.copy_from_slice(key);
+        } else {
+            let boxed = Box::into_raw(Box::<[u8]>::from(key));
+            let (address, length) = identity.key.split_at_mut(8);
+            address.copy_from_slice(&boxed.cast::<u8>().expose_provenance().to_ne_bytes());
+            length[..8].copy_from_slice(&key.len().to_ne_bytes());
+        }
+        identity
+    }
+
+    fn spilled_key(&self) -> *mut [u8] {
+        let word = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&self.key[at..at + 8]);
+            usize::from_ne_bytes(bytes)
+        };
+        ptr::slice_from_raw_parts_mut(ptr::with_exposed_provenance_mut(word(0)), word(8))
+    }
+
+    #[expect(unsafe_code, reason = "long keys lie in boxes of their own")]
+    pub(super) fn key(&self) -> &[u8] {
+        if self.head.is_spilled() {
+            // SAFETY: the box lives as long as the slot is in a table that somebody can reach, and
+            // is never written.
+            unsafe { &*self.spilled_key() }
+        } else {
+            self.key.get(..self.head.key_len()).unwrap_or_default()
+        }
+    }
+
+    /// Whether the key is `key`; the head is that of `key`.
+    #[inline]
+    pub(super) fn has_key(&self, key: &[u8]) -> bool {
+        // Two overlapping comparisons of a fixed size each, in place of a call.
+        let inline = &self.key;
+        match key.len() {
+            16..=KEY_INLINE_BYTES => {
+                let (first, last) = (key.first_chunk::<16>(), key.last_chunk::<16>());
+                let rest = inline.get(key.len() - 16..).and_then(<[_]>::first_chunk);
+                (inline.first_chunk() == first) & (rest == last)
+            }
+            8..16 => {
+                let (first, last) = (key.first_chunk::<8>(), key.last_chunk::<8>());
+                let rest = inline.get(key.len() - 8..).and_then(<[_]>::first_chunk);
+                (inline.first_chunk() == first) & (rest == last)
+            }
+            _ => self.key() == key,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_equals_itself_and_no_other_of_its_length() {
+        for length in 0..100 {
+            let key: Vec<u8> = (1..=length).collect();
+            let head = Head::of(7, Kind::Timer, &key);
+            let identity = Identity::new(head, &key);
+            assert_eq!((identity.key(), head.kind()), (&*key, Some(Kind::Timer)));
+            assert!(identity.has_key(&key), "{length}");
+            for at in 0..key.len() {
+                let mut other = key.clone();
+                other[at] ^= 0x80;
+                assert!(!identity.has_key(&other), "{length} {at}");
+            }
+            let slot = Slot::vacant().duplicate(identity);
+            slot.free_key();
+        }
+    }
+
+    #[test]
+    fn heads_tell_hash_kind_and_length_apart() {
+        let head = Head::of(1 << 40 | 5, Kind::Counter, b"ab");
+        assert_eq!(head, Head::of(5, Kind::Counter, b"cd"), "the upper half is not in it");
+        assert_eq!(head.slot_hash(), 5);
+        for other in [
+            Head::of(6, Kind::Counter, b"ab"),
+            Head::of(5, Kind::Set, b"ab"),
+            Head::of(5, Kind::Counter, b"abc"),
+            Head::VACANT,
+        ] {
+            assert_ne!(head, other);
+        }
+        assert_eq!(Head::VACANT.kind(), None);
+    }
+}
