@@ -116,9 +116,8 @@ impl Index {
     /// The newline behind the datagram stands for every one that is not there.
     #[inline]
     pub(super) fn delimiters(&self, first: usize) -> [usize; DELIMITERS_OF_LINE] {
-        // Never more, but where the compiler sees it, it need not look again.
-        let first = first.min(OFFSETS_MAX - DELIMITERS_OF_LINE);
-        std::array::from_fn(|index| self.found.offsets[first + index] as usize)
+        let offsets = run(&self.found.offsets, first).copied().unwrap_or_default();
+        offsets.map(|offset| offset as usize)
     }
 
     /// Whether a key may hold the bytes from `start` to `end` of the last `build` as they are.
@@ -141,8 +140,7 @@ impl Index {
     /// The unclean ones of the [`WINDOW_BYTES`] bytes from `at` on, and of some more.
     #[inline]
     fn unclean_from(&self, at: usize) -> u64 {
-        let first = (at / 8).min(UNCLEAN_BYTES_MAX - size_of::<u64>());
-        let word = self.found.unclean[first..].first_chunk().copied().unwrap_or_default();
+        let word = run(&self.found.unclean, at / 8).copied().unwrap_or_default();
         u64::from_le_bytes(word) >> (at % 8)
     }
 }
@@ -205,9 +203,10 @@ impl Found {
             Block { delimiter: last.delimiter & inside | newline, unclean: last.unclean & inside };
         self.push(start, last);
         self.put_unclean(start + BLOCK_BYTES, 0);
-        let behind = self.offset_count.min(OFFSETS_MAX - DELIMITERS_OF_LINE);
         let end = offset(start + chunks.last_bytes);
-        self.offsets[behind..][..DELIMITERS_OF_LINE].fill(end);
+        if let Some(behind) = run_mut(&mut self.offsets, self.offset_count) {
+            *behind = [end; DELIMITERS_OF_LINE];
+        }
     }
 
     /// Takes the block that begins at byte `start`.
@@ -216,28 +215,48 @@ impl Found {
         self.put_unclean(start, block.unclean);
         let mut bits = block.delimiter;
         let count = bits.count_ones() as usize;
-        // Never more, but where the compiler sees it, it need not look again.
-        let first = self.offset_count.min(OFFSETS_MAX - OFFSETS_AT_ONCE);
-        self.offset_count += count;
-        for place in &mut self.offsets[first..][..OFFSETS_AT_ONCE] {
-            *place = offset(start) + bits.trailing_zeros();
-            bits &= bits.wrapping_sub(1);
-        }
-        if OFFSETS_AT_ONCE < count {
-            for place in self.offsets[first..].iter_mut().take(count).skip(OFFSETS_AT_ONCE) {
+        let mut put = |places: &mut [u32]| {
+            for place in places {
                 *place = offset(start) + bits.trailing_zeros();
                 bits &= bits.wrapping_sub(1);
             }
+        };
+        if let Some(at_once) =
+            run_mut::<_, OFFSETS_AT_ONCE, _>(&mut self.offsets, self.offset_count)
+        {
+            put(at_once);
+        }
+        let first = self.offset_count;
+        self.offset_count += count;
+        if OFFSETS_AT_ONCE < count {
+            let rest = self.offsets.get_mut(first + OFFSETS_AT_ONCE..self.offset_count);
+            put(rest.unwrap_or_default());
         }
     }
 
     /// Notes the unclean ones of the 64 bytes from `start` on.
     #[inline(always)]
     fn put_unclean(&mut self, start: usize, bits: u64) {
-        if let Some(place) = self.unclean[start / 8..].first_chunk_mut() {
+        if let Some(place) = run_mut(&mut self.unclean, start / 8) {
             *place = bits.to_le_bytes();
         }
     }
+}
+
+/// `N` of `all` from `first` on, which is never later than where they are the last ones: said here, so
+/// that the compiler need not look.
+#[inline(always)]
+fn run<T, const N: usize, const ALL: usize>(all: &[T; ALL], first: usize) -> Option<&[T; N]> {
+    all.get(first.min(ALL - N)..).and_then(<[_]>::first_chunk)
+}
+
+/// The same, to be written.
+#[inline(always)]
+fn run_mut<T, const N: usize, const ALL: usize>(
+    all: &mut [T; ALL],
+    first: usize,
+) -> Option<&mut [T; N]> {
+    all.get_mut(first.min(ALL - N)..).and_then(<[_]>::first_chunk_mut)
 }
 
 /// An offset in a datagram, as it is kept.

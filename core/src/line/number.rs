@@ -95,7 +95,6 @@ fn in_word(word: u64, count: usize) -> Option<f64> {
 ///
 /// Each multiplication puts ten (a hundred, ten thousand) times the earlier half onto the later one.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "eight digits are below 2^27")]
 const fn eight_digits(digits: u64) -> u32 {
     let pairs = digits.wrapping_mul(10 << 8 | 1) >> 8 & 0x00ff_00ff_00ff_00ff;
     let fours = pairs.wrapping_mul(100 << 16 | 1) >> 16 & 0x0000_ffff_0000_ffff;

@@ -3,15 +3,14 @@
 //! The top eight bits of the hash choose one of 256 sub-tables, the low 32 a pair of slots in it.
 //! Probing is linear from there; the two slots of the first pair, which the cache fetches together,
 //! are compared without a branch, for which of them it is cannot be foreseen. A sub-table that is
-//! three quarters full, or whose probes
-//! grow long, is copied into a larger one and replaced: the copy is small, so no batch stalls, and
-//! a reader that is still walking the old one goes on undisturbed, since crossbeam-epoch frees it
-//! only when the reader has left. Eviction of idle slots is the same copy with fewer slots.
+//! three quarters full, or whose probes grow long, is copied into a larger one and replaced: the copy
+//! is small, so no batch stalls, and a reader that is still walking the old one goes on undisturbed,
+//! since crossbeam-epoch frees it only when the reader has left. Eviction of idle slots is the same
+//! copy with fewer slots.
 //!
-//! **Who touches what.** Of a slot: `slot.rs`. The
-//! sub-table pointers are replaced by the worker (Release) and loaded by the reader (Acquire) under
-//! an epoch guard. A copy made while the reader walks carries the same sealed values, so it does
-//! not matter which of the two it walks.
+//! **Who touches what.** Of a slot: `slot.rs`. The sub-table pointers are replaced by the worker
+//! (Release) and loaded by the reader (Acquire) under an epoch guard. A copy made while the reader
+//! walks carries the same sealed values, so it does not matter which of the two it walks.
 
 use std::ptr;
 
@@ -425,14 +424,11 @@ mod tests {
         slots.iter().enumerate().all(|(place, slot)| {
             #[expect(unsafe_code, reason = "one thread")]
             // SAFETY: the test is the worker.
-            let Identity { head, .. } = unsafe { *slot.identity() };
-            #[expect(unsafe_code, reason = "one thread")]
-            // SAFETY: the test is the worker.
             let identity = unsafe { slot.identity() };
             #[expect(unsafe_code, reason = "one thread")]
             // SAFETY: the test is the worker.
-            let found = unsafe { find(slots, head, identity.key()) };
-            head == Head::VACANT || found == Some((place, true))
+            let found = unsafe { find(slots, identity.head, identity.key()) };
+            identity.head == Head::VACANT || found == Some((place, true))
         })
     }
 
