@@ -51,7 +51,7 @@ pub(crate) struct CompareArguments {
     /// Folder of the record, or `none` [default: bench/record/<date>-<host>]
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,
-    /// Write the tables of the record into docs/benchmarks.md
+    /// Write the tables of the record into docs/benchmarks.md and README.md
     #[arg(long)]
     pub(crate) write_docs: bool,
     /// floe's binary [default: the one beside this program, built first]

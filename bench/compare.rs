@@ -28,6 +28,8 @@ mod idle;
 mod target;
 /// Tables.
 mod table;
+/// The contestants as a picture.
+mod chart;
 /// The machine.
 mod machine;
 /// What a run leaves behind.
@@ -213,10 +215,8 @@ fn command() -> String {
 
 /// Tables, to standard output.
 fn tell(record: &Record) -> anyhow::Result<()> {
-    let targets: Vec<Target> = record.targets.iter().map(|each| each.figure.clone()).collect();
-    let measurements: Vec<_> = record.measurements.iter().map(|each| each.figure.clone()).collect();
     let mut text = format!("{}\n\n", record.machine.sentence());
-    for table in [table::targets(&targets), table::side_by_side(&measurements)] {
+    for table in [table::targets(&record.targets()), table::side_by_side(&record.measurements())] {
         if !table.is_empty() {
             text += &format!("{}\n", table.text());
         }
@@ -243,9 +243,7 @@ fn keep(arguments: &CompareArguments, record: Record) -> anyhow::Result<()> {
     record.write(&folder)?;
     say(&format!("recorded in {}", folder.display()));
     if arguments.write_docs {
-        let path = record::page();
-        let page = std::fs::read_to_string(&path)?;
-        std::fs::write(&path, record::into_page(&page, &record.markdown())?)?;
+        record::write_pages(&record)?;
     }
     Ok(())
 }

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use floe_bench::datagrams::Datagrams;
 use floe_io::clock::monotonic_ns;
 
 use super::feeds::Pool;
@@ -98,12 +97,11 @@ fn variant(
     pool: Pool,
     names: &str,
 ) -> Vec<Target> {
-    let datagrams = pool.make();
     let seconds = time.as_secs();
     let lost = format!("lost of a load just under the sender's limit, {names}, {seconds} s");
     let pause = format!("longest pause of the worker meanwhile, {names}, no core to spare");
     let (zero, longest) = ((Bound::AtMost(0.0), "datagrams"), (Bound::AtMost(8.0), "ms"));
-    match run(site, time, rate_max, &datagrams) {
+    match run(site, time, rate_max, pool) {
         Ok((measurement, depths)) => told(&measurement, depths, (&lost, zero), (&pause, longest)),
         Err(error) => {
             say(&format!("target 4, {names}: {error:#}"));
@@ -141,8 +139,9 @@ fn run(
     site: &Site,
     time: Duration,
     rate_max: Option<u32>,
-    datagrams: &Datagrams,
+    pool: Pool,
 ) -> anyhow::Result<(Measurement, Depths)> {
+    let datagrams = &pool.make();
     let limit = {
         let bare = Contestant::BareRing.start(site)?;
         let rate = rate_max.map_or(Rate::Flood, Rate::Paced);
@@ -150,7 +149,7 @@ fn run(
         feed(&bare, site, order, || {})?.offered_per_s()
     };
     let running = Running::floe(site, Launch { ingest: Ingest::IoUring, workers: None })?;
-    warm_up(&running, site, datagrams)?;
+    warm_up(&running, site, datagrams, pool.names())?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -184,6 +183,7 @@ mod tests {
             lines_sent: 600_000,
             datagrams_lost: lost,
             sending_ns: 60_000_000_000,
+            sender_delay_ns: 0,
             reading_ns: 60_000_000_000,
             worker_cpu_ns: 1,
             all_cpu_ns: 1,

@@ -36,6 +36,8 @@ pub(crate) struct Measurement {
     pub(crate) datagrams_lost: u64,
     /// From the first datagram to the last, ns.
     pub(crate) sending_ns: u64,
+    /// Time of that in which the sender was ready and had no CPU, ns.
+    pub(crate) sender_delay_ns: u64,
     /// From the first datagram until the socket was read empty, ns.
     pub(crate) reading_ns: u64,
     /// CPU time of the receiving threads, ns.
@@ -54,6 +56,11 @@ impl Measurement {
     /// Lines that came through.
     pub(crate) fn lines(&self) -> f64 {
         self.received() * self.lines_per_datagram()
+    }
+
+    /// Whether others were busy on the sender's CPU for more than a twentieth of the time.
+    pub(crate) const fn is_disturbed(&self) -> bool {
+        self.sending_ns / 20 < self.sender_delay_ns
     }
 
     fn lines_per_datagram(&self) -> f64 {
@@ -96,13 +103,19 @@ impl Measurement {
     }
 }
 
-/// Sends every datagram of the pool once at a moderate rate, and waits until all is read.
+/// Sends the head of the pool, which has each of its `names` once, at a moderate rate, and waits until
+/// all is read.
 ///
 /// # Errors
 /// When the contestant is gone, or does not come to an end.
-pub(crate) fn warm_up(running: &Running, site: &Site, datagrams: &Datagrams) -> anyhow::Result<()> {
-    let pass = datagrams.len() as u64 * 1_000 / u64::from(WARM_UP_PER_S);
-    let time = Duration::from_millis(pass.clamp(200, 20_000));
+pub(crate) fn warm_up(
+    running: &Running,
+    site: &Site,
+    datagrams: &Datagrams,
+    names: u32,
+) -> anyhow::Result<()> {
+    let head = datagrams.len() as u64 * u64::from(names) / datagrams.line_count();
+    let time = Duration::from_millis(100 + head * 1_000 / u64::from(WARM_UP_PER_S));
     let rate = Rate::Paced(WARM_UP_PER_S);
     let order = Order { datagrams, rate, is_segmented: false, time };
     send(running.port, site.sender_cpu, order)?;
@@ -142,6 +155,7 @@ pub(crate) fn feed(
         lines_sent: lines,
         datagrams_lost: lost,
         sending_ns: sent.ns,
+        sender_delay_ns: sent.delay_ns,
         reading_ns: end_ns.saturating_sub(start_ns),
         worker_cpu_ns: spent(|time| time.worker_ns),
         all_cpu_ns: spent(|time| time.all_ns),
@@ -182,6 +196,7 @@ mod tests {
             lines_sent: 46_000,
             datagrams_lost: 500,
             sending_ns: 1_000_000,
+            sender_delay_ns: 60_000,
             reading_ns: 2_000_000,
             worker_cpu_ns: 230_000,
             all_cpu_ns: 460_000,
@@ -192,5 +207,7 @@ mod tests {
         assert!((measurement.lines_per_s() - 11.5e6).abs() < 1.0);
         assert!((measurement.offered_lines_per_s() - 46e6).abs() < 1.0);
         assert!((measurement.loss() - 0.5).abs() < 1e-12);
+        assert!(measurement.is_disturbed());
+        assert!(!Measurement { sender_delay_ns: 50_000, ..measurement }.is_disturbed());
     }
 }

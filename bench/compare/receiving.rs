@@ -191,6 +191,7 @@ mod tests {
             lines_sent: 23_000,
             datagrams_lost: lost,
             sending_ns: 1_000_000,
+            sender_delay_ns: 0,
             reading_ns: 1_000_000,
             worker_cpu_ns: cpu_ns,
             all_cpu_ns: cpu_ns,

@@ -4,6 +4,7 @@
 //! the same machine replaces what it measured again and leaves the rest, so that one target can be
 //! measured anew without an hour for the others; every figure names the run it is from.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,11 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::chart;
 use super::machine::Machine;
 use super::measurement::Measurement;
 use super::table;
-use super::target::Target;
+use super::target::{Target, Verdict};
 
 /// Version of the format.
 const FORMAT: u32 = 1;
@@ -156,6 +158,16 @@ impl Record {
         self
     }
 
+    /// The targets alone.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        self.targets.iter().map(|each| each.figure.clone()).collect()
+    }
+
+    /// The raw numbers alone.
+    pub(crate) fn measurements(&self) -> Vec<Measurement> {
+        self.measurements.iter().map(|each| each.figure.clone()).collect()
+    }
+
     /// The page of the record: who ran where, the targets, the contestants side by side.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}.\n\n", self.machine.sentence());
@@ -172,10 +184,8 @@ impl Record {
                 run.command,
             );
         }
-        let targets: Vec<Target> = self.targets.iter().map(|each| each.figure.clone()).collect();
-        let measurements: Vec<Measurement> =
-            self.measurements.iter().map(|each| each.figure.clone()).collect();
-        for table in [table::targets(&targets), table::side_by_side(&measurements)] {
+        let sides = table::side_by_side(&self.measurements());
+        for table in [table::targets(&self.targets()), sides] {
             if !table.is_empty() {
                 text += &format!("{}\n", table.markdown());
             }
@@ -193,13 +203,42 @@ impl Record {
         if !absent.is_empty() {
             text += &format!("Did not: {}.\n", absent.join(", "));
         }
+        let disturbed = self.measurements.iter().filter(|each| each.figure.is_disturbed()).count();
+        if 0 < disturbed {
+            text += &format!(
+                "Of {} feeds {disturbed} were disturbed: others held the sender's CPU for more than \
+                 a twentieth of the time, three times in a row.\n",
+                self.measurements.len()
+            );
+        }
         for failure in &self.failures {
             text += &format!("Failed: {failure}.\n");
         }
         text
     }
 
-    /// Writes `record.json` and `tables.md` into `folder`.
+    /// The same in short, for the README: the contestants side by side, and how many targets hold.
+    pub(crate) fn summary(&self) -> String {
+        let date = |run: &Run| run.started.split('T').next().unwrap_or_default().to_owned();
+        let dates: BTreeSet<String> = self.runs.iter().map(date).collect();
+        let dates: Vec<String> = dates.into_iter().collect();
+        let count =
+            |verdict| self.targets.iter().filter(|each| each.figure.verdict == verdict).count();
+        format!(
+            "{}; {}. CPU time of all threads per line, medians and spread of the rounds:\n\n{}\n\
+             Of {} rows of the targets {} hold, {} do not, {} are not shown: \
+             [all of them](docs/benchmarks.md#side-by-side).\n",
+            self.machine.sentence(),
+            dates.join(", "),
+            table::side_by_side(&self.measurements()).markdown(),
+            self.targets.len(),
+            count(Verdict::Holds),
+            count(Verdict::Missed),
+            count(Verdict::NotShown),
+        )
+    }
+
+    /// Writes `record.json`, `tables.md` and `chart.svg` into `folder`.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -209,6 +248,9 @@ impl Record {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
         fs::write(folder.join("record.json"), json).with_context(told)?;
+        if let Some(svg) = chart::svg(&self.measurements(), &self.machine.sentence())? {
+            fs::write(folder.join("chart.svg"), svg).with_context(told)?;
+        }
         fs::write(folder.join("tables.md"), self.markdown()).with_context(told)
     }
 }
@@ -217,11 +259,12 @@ impl Record {
 ///
 /// # Errors
 /// When it has no marks.
-pub(crate) fn into_page(page: &str, text: &str) -> anyhow::Result<String> {
+fn into_page(page: &str, text: &str) -> anyhow::Result<String> {
     let (begin, end) = MARKS;
     let start = page.find(begin).context("the page has no mark where tables begin")? + begin.len();
     let rest = page[start..].find(end).context("the page has no mark where tables end")?;
-    Ok(format!("{}\n{text}\n{}", &page[..start], &page[start + rest..]))
+    let text = if text.is_empty() { String::new() } else { format!("\n{text}\n") };
+    Ok(format!("{}{text}{}", &page[..start], &page[start + rest..]))
 }
 
 /// Where records lie in the repository.
@@ -229,9 +272,29 @@ pub(crate) fn records() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("record")
 }
 
-/// The page that carries the tables.
-pub(crate) fn page() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md")
+/// A page of the repository that carries tables.
+fn page(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
+
+/// What of a record stands in a page.
+type TextOf = fn(&Record) -> String;
+
+/// The pages that carry tables.
+const PAGES: [(&str, TextOf); 2] =
+    [("docs/benchmarks.md", Record::markdown), ("README.md", Record::summary)];
+
+/// Writes the tables of `record` into the pages that carry them.
+///
+/// # Errors
+/// When a page has no marks, or cannot be written.
+pub(crate) fn write_pages(record: &Record) -> anyhow::Result<()> {
+    for (name, text_of) in PAGES {
+        let path = page(name);
+        let text = fs::read_to_string(&path).with_context(|| name.to_owned())?;
+        fs::write(&path, into_page(&text, &text_of(record))?).with_context(|| name.to_owned())?;
+    }
+    Ok(())
 }
 
 /// `2026-11-26T14:05:09Z` of milliseconds since the epoch.

@@ -120,7 +120,7 @@ fn filled(site: &Site, datagrams: &Datagrams, workers: usize) -> anyhow::Result<
 fn growth(site: &Site, steady: Duration) -> anyhow::Result<Vec<Target>> {
     let datagrams = Pool::Single.make();
     let running = Running::floe(site, Launch { ingest: Ingest::IoUring, workers: Some(1) })?;
-    warm_up(&running, site, &datagrams)?;
+    warm_up(&running, site, &datagrams, Pool::Single.names())?;
     let rate = Rate::Paced(STEADY_PER_S);
     let order = |time| Order { datagrams: &datagrams, rate, is_segmented: false, time };
     // Buffers find their sizes in the first part.

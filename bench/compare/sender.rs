@@ -18,6 +18,9 @@ use floe_io::clock::{NS_PER_S, duration_ns, monotonic_ns};
 use floe_io::cpu;
 use rustix::io::Errno;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use rustix::thread::gettid;
+
+use super::probe::schedstat;
 
 /// Datagrams of one call at the most.
 const BATCH: usize = 64;
@@ -57,6 +60,8 @@ pub(crate) struct Sent {
     pub(crate) datagrams: u64,
     /// Time from the first to the last, ns.
     pub(crate) ns: u64,
+    /// Time the sender was ready and had no CPU, ns: others were busy on it.
+    pub(crate) delay_ns: u64,
 }
 
 /// Sends `order` to `port` from a thread on `cpu`.
@@ -92,6 +97,7 @@ pub(crate) fn send_watched(
 fn run(port: u16, order: Order<'_>, mut watch: impl FnMut()) -> io::Result<Sent> {
     let socket = connect(port, order)?;
     let batch = batch_of(order);
+    let delay_ns = own_delay_ns();
     let start_ns = monotonic_ns();
     let end_ns = start_ns + duration_ns(order.time);
     let mut sent = Sent::default();
@@ -106,6 +112,7 @@ fn run(port: u16, order: Order<'_>, mut watch: impl FnMut()) -> io::Result<Sent>
         }
         if end_ns <= now_ns {
             sent.ns = now_ns - start_ns;
+            sent.delay_ns = own_delay_ns().saturating_sub(delay_ns);
             return Ok(sent);
         }
         let pool = order.datagrams.len();
@@ -119,6 +126,12 @@ fn run(port: u16, order: Order<'_>, mut watch: impl FnMut()) -> io::Result<Sent>
         sent.datagrams += count as u64;
         watch();
     }
+}
+
+/// Time this thread has waited for a CPU, ns; 0 where the kernel does not tell.
+fn own_delay_ns() -> u64 {
+    let id = u32::try_from(gettid().as_raw_nonzero().get()).expect("thread ids are positive");
+    schedstat(std::process::id(), id).map_or(0, |(_, delay_ns)| delay_ns)
 }
 
 fn batch_of(order: Order<'_>) -> usize {

@@ -167,6 +167,7 @@ mod tests {
             lines_sent: 1_000,
             datagrams_lost: 0,
             sending_ns: 1_000_000,
+            sender_delay_ns: 0,
             reading_ns: 1_000_000,
             worker_cpu_ns: cpu_ns,
             all_cpu_ns: cpu_ns,

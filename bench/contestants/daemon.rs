@@ -16,7 +16,7 @@ use crate::compare::probe::{Waiting, pause, socket_state};
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Longest orderly stop; after it the process is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// What is left to a daemon that listens before it is fed: threads settle, caches fill.
 const SETTLE: Duration = Duration::from_millis(300);

@@ -4,7 +4,7 @@
 //! receive buffer it has a setting for, batches where it knows them. Those that have an internal
 //! queue (telegraf, vector, gostatsd) may lose behind the socket; the kernel does not count that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Site;
@@ -17,7 +17,7 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// Arguments; `{config}` is the file.
     arguments: &'static [&'static str],
-    /// The file; `{port}`, `{graphite}` and `{seconds}` are filled in.
+    /// The file; `{port}`, `{graphite}`, `{seconds}` and `{folder}` are filled in.
     config: &'static str,
     /// What makes it say its version.
     version: &'static [&'static str],
@@ -74,8 +74,8 @@ pub(crate) const PEERS: [Peer; 7] = [
     Peer {
         name: "netdata",
         arguments: &["-D", "-u", "root", "-c", "{config}"],
-        config: "[directories]\ncache = cache\nlib = lib\nlog = log\nconfig = .\n\
-            [db]\nmode = none\nupdate every = {seconds}\n[web]\nmode = none\n[ml]\nenabled = no\n\
+        config: "[directories]\ncache = {folder}/cache\nlib = {folder}/lib\nlog = {folder}/log\n\
+            config = {folder}\n[db]\nmode = ram\nupdate every = {seconds}\n[web]\nmode = none\n[ml]\nenabled = no\n\
             [cloud]\nenabled = no\n[health]\nenabled = no\n\
             [plugins]\nenable running new plugins = no\ncheck for new plugins every = 86400\n\
             proc = no\ndiskspace = no\ncgroups = no\ntc = no\nidlejitter = no\ntimex = no\n\
@@ -121,14 +121,14 @@ impl Peer {
             std::fs::create_dir(folder.path().join(name))?;
         }
         let path = folder.path().join("config");
-        std::fs::write(&path, self.config_text(port, site))?;
+        std::fs::write(&path, self.config_text(port, site, folder.path()))?;
         let path = path.display().to_string();
         let mut command = Command::new(on_path(self.name).unwrap_or_else(|| self.name.into()));
         command.args(self.arguments.iter().map(|word| word.replace("{config}", &path)));
         Daemon::start(command, folder, port, &site.receiver_cpus)
     }
 
-    fn config_text(&self, port: u16, site: &Site) -> String {
+    fn config_text(&self, port: u16, site: &Site, folder: &Path) -> String {
         // The discard port stands in where nothing is delivered.
         let graphite = site.graphite_port.unwrap_or(9);
         let seconds = (site.flush_interval_ms / 1_000).max(1);
@@ -136,6 +136,7 @@ impl Peer {
             .replace("{port}", &port.to_string())
             .replace("{graphite}", &graphite.to_string())
             .replace("{seconds}", &seconds.to_string())
+            .replace("{folder}", &folder.display().to_string())
     }
 }
 
@@ -161,9 +162,9 @@ mod tests {
             floe: PathBuf::new(),
         };
         for peer in &PEERS {
-            let text = peer.config_text(8_125, &site);
+            let text = peer.config_text(8_125, &site, Path::new("/tmp/one"));
             assert!(text.contains("8125"), "{}: {text}", peer.name);
-            for blank in ["{port}", "{graphite}", "{seconds}"] {
+            for blank in ["{port}", "{graphite}", "{seconds}", "{folder}"] {
                 assert!(!text.contains(blank), "{}: {text}", peer.name);
             }
         }

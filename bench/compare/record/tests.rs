@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::compare::spread::Spread;
-use crate::compare::target::{Bound, Verdict};
+use crate::compare::target::Bound;
 
 fn run(started: &str) -> Run {
     Run {
@@ -28,6 +28,7 @@ fn measurement(contestant: &str, feed: &str, cpu_ns: u64) -> Measurement {
         lines_sent: 1_000,
         datagrams_lost: 0,
         sending_ns: 1_000_000,
+        sender_delay_ns: 0,
         reading_ns: 1_000_000,
         worker_cpu_ns: cpu_ns,
         all_cpu_ns: cpu_ns,
@@ -116,4 +117,18 @@ fn tables_go_between_the_marks_of_a_page() {
 fn times_are_utc_and_folders_are_named_by_date_and_host() {
     assert_eq!(utc(1_795_701_909_123), "2026-11-26T14:05:09Z");
     assert_eq!(folder_name("2026-11-26T14:05:09Z", "vm.lan"), "2026-11-26-vm-lan");
+}
+
+#[test]
+fn pages_carry_the_tables_of_the_newest_record() {
+    let entries = fs::read_dir(records()).unwrap().map(|entry| entry.unwrap().path());
+    let newest = entries.filter(|path| path.join("record.json").is_file()).max();
+    let record = newest.map(|folder| Record::read(&folder).unwrap().unwrap());
+    for (name, text_of) in PAGES {
+        let text = fs::read_to_string(page(name)).unwrap();
+        // Nothing between the marks where there is no record.
+        let tables = record.as_ref().map_or_else(String::new, text_of);
+        let advice = "cargo run --release -p floe-bench -- compare --write-docs writes them";
+        assert!(into_page(&text, &tables).unwrap() == text, "{name} has other tables; {advice}");
+    }
 }
