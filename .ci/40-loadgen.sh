@@ -29,7 +29,7 @@ run() { # ingest packing rate protocol
     2> "$dir/log" &
   daemon=$!
   if ! timeout 180 "$bin/loadgen" --target "127.0.0.1:$udp" --lines 1000000 --names 10000 \
-    --packing "$2" --rate "$3" --sampled 20 --bad 1 --sink "$4=127.0.0.1:$sink" \
+    --packing "$2" --rate "$3" --pacing sleep --sampled 20 --bad 1 --sink "$4=127.0.0.1:$sink" \
     --start-file "$dir/ready.json" --settle 60s; then
     echo "loadgen: not explained on $1, $2; the daemon said:" >&2
     cat "$dir/log" >&2

@@ -78,6 +78,8 @@ fn every_line_is_explained(ingest: Ingest, protocol: Protocol, packing: [&str; 2
     command
         .args(["--target", &format!("127.0.0.1:{udp_port}"), "--lines", LINES, "--names", NAMES])
         .args(["--rate", rate, "--sampled", "20", "--tagged", "10", "--bad", "2"])
+        // Other tests want the cores too.
+        .args(["--pacing", "sleep"])
         .args(packing)
         .args(["--sink", &format!("{word}=127.0.0.1:0"), "--settle", "30s"])
         .arg("--sink-ready-file")

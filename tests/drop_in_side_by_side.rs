@@ -276,7 +276,7 @@ fn send(to: SocketAddr, length: Duration, interval: Duration) -> Sent {
             command.args(["--target", &to.to_string(), "--key-prefix", prefix, "--json"]);
             command.args(["--duration", &format!("{}s", length.as_secs())]).args(pace);
             command.args(["--senders", senders, "--names", names, "--mix", "c=50,ms=30,g=12,s=8"]);
-            command.args(["--sampled", "20", "--tagged", "15", "--bad", "3"]);
+            command.args(["--sampled", "20", "--tagged", "15", "--bad", "3", "--pacing", "sleep"]);
             command.args(["--interval", &format!("{}ms", interval.as_millis())]);
             command.args(["--margin", &format!("{}ms", margin.as_millis())]);
             Process::start("loadgen", command)

@@ -25,7 +25,7 @@ use crate::series::gauge::{self, GaugeOperation};
 use crate::series::pool::{Chain, ChunkHomes, HomeQueue};
 use crate::series::set::{SetHome, SetMembers};
 use crate::shard::{Mark, SealedValue, ShardReader};
-use crate::statistics::Statistics;
+use crate::statistics::{Statistics, TIMERS_AT_ONCE};
 
 /// Counters that the reference daemon never deletes: their names hold one of these anywhere.
 const PROTECTED_COUNTERS: [&[u8]; 3] =
@@ -290,7 +290,9 @@ impl Interval {
         let mut rows = RowsBuilder::new(&self.settings, timestamp_s, spare);
         self.counters.for_each(|key, total| rows.push_counter(key, *total));
         let (statistics, homes) = (&mut self.statistics, &mut self.chunk_homes);
-        self.timers.for_each(|key, chains| rows.push_timer(key, chains, statistics, homes));
+        self.timers.for_each_group(TIMERS_AT_ONCE, |timers| {
+            rows.push_timers(timers, statistics, homes);
+        });
         self.gauges.for_each(|key, gauge| rows.push_gauge(key, gauge.value.unwrap_or(0.0)));
         self.sets.for_each(|key, set| {
             rows.push_set(key, set.members.as_ref().map_or(0, |members| members.count()));

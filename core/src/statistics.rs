@@ -2,26 +2,50 @@
 //!
 //! The values of all chains are brought together, sorted, and summed from the smallest to the
 //! largest, as `lib/process_metrics.js` does; a selection instead of a sort, or a sum in another
-//! order, changes last digits. Sorting works on integers that order like the doubles, which is
-//! about twice as fast as comparing doubles.
+//! order, changes last digits. Sorting works on integers that order like the doubles (`order`).
+//!
+//! The chunks of a timer lie wherever its values came to lie, and each says where the next one is: a
+//! walk waits for memory at every step. So the values of several timers are gathered at once, one
+//! chunk of each in turn, and the waits overlap.
 //!
 //! Differences from the reference, numbered in docs/protocol.md: a negative threshold that takes in
 //! all values yields their true sums, and a threshold beyond 100 percent takes in all values.
 
+mod order;
 mod sketched;
 
+use self::order::Order;
 use crate::config::settings::{Histogram, Threshold};
 use crate::row::TimerColumns;
 use crate::series::pool::{Chain, ChunkHomes};
 use crate::series::timer::Overflow;
+
+/// Timers whose values are gathered at once.
+pub const TIMERS_AT_ONCE: usize = 8;
+
+/// Places for values that a timer's buffer keeps: 64 KiB. A timer of more is rare and large.
+const GATHERED_KEPT_MAX: usize = 8_192;
+
+/// What was gathered of one timer.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// What is left of its chains, and which of them is next.
+    chains: Vec<Chain>,
+    next_chain: usize,
+    /// Its values as integers in their order.
+    keys: Vec<u64>,
+    /// The reference's `timer_count`: the sum of the weights.
+    weight: f64,
+    overflow: Option<Overflow>,
+}
 
 /// Computes the row of one timer after the other, in reused buffers.
 #[derive(Debug)]
 pub struct Statistics {
     thresholds: Vec<Threshold>,
     histograms: Vec<Histogram>,
-    /// The values as integers in their order.
-    keys: Vec<u64>,
+    gathered: [Gathered; TIMERS_AT_ONCE],
+    order: Order,
     /// The values, ascending.
     values: Vec<f64>,
     /// Sums of the values up to and including each.
@@ -57,6 +81,38 @@ struct Whole {
     median: f64,
 }
 
+impl Gathered {
+    /// Begins with a timer: takes its chains, and leaves the memory of their list.
+    fn begin(&mut self, chains: &mut Vec<Chain>) {
+        self.keys.clear();
+        self.overflow = None;
+        self.next_chain = 0;
+        let newest = chains.iter().filter_map(Chain::newest);
+        self.weight = newest.fold(0.0, |weight, chunk| weight + chunk.weight);
+        self.chains.clear();
+        std::mem::swap(chains, &mut self.chains);
+    }
+
+    /// Takes one chunk; `false` if there is none left.
+    #[inline]
+    fn step(&mut self, homes: &mut ChunkHomes) -> bool {
+        let Some(chain) = self.chains.get_mut(self.next_chain) else { return false };
+        let Some(mut chunk) = chain.pop() else {
+            self.next_chain += 1;
+            return true;
+        };
+        self.keys.extend(chunk.words().iter().map(|&bits| order_key(bits)));
+        if let Some(overflow) = chunk.overflow.take() {
+            match &mut self.overflow {
+                Some(known) => known.merge(&overflow),
+                None => self.overflow = Some(*overflow),
+            }
+        }
+        homes.put(chunk);
+        true
+    }
+}
+
 impl Statistics {
     /// Statistics for these thresholds and histograms.
     #[must_use]
@@ -64,7 +120,8 @@ impl Statistics {
         Self {
             thresholds: thresholds.to_vec(),
             histograms: histograms.to_vec(),
-            keys: Vec::new(),
+            gathered: Default::default(),
+            order: Order::default(),
             values: Vec::new(),
             sums: Vec::new(),
             sums_squares: Vec::new(),
@@ -73,49 +130,54 @@ impl Statistics {
         }
     }
 
-    /// Loads the values of one timer and sends its chunks home.
-    pub fn load(&mut self, chains: &mut Vec<Chain>, homes: &mut ChunkHomes) {
-        self.keys.clear();
-        self.weight = 0.0;
-        self.overflow = None;
-        for mut chain in chains.drain(..) {
-            self.weight += chain.newest().map_or(0.0, |chunk| chunk.weight);
-            while let Some(mut chunk) = chain.pop() {
-                self.keys.extend(chunk.words().iter().map(|&bits| order_key(bits)));
-                if let Some(overflow) = chunk.overflow.take() {
-                    match &mut self.overflow {
-                        Some(known) => known.merge(&overflow),
-                        None => self.overflow = Some(*overflow),
-                    }
-                }
-                homes.put(chunk);
-            }
+    /// Gathers the values of `timers`, [`TIMERS_AT_ONCE`] at the most, and sends their chunks home.
+    pub fn gather<'c>(
+        &mut self,
+        timers: impl Iterator<Item = &'c mut Vec<Chain>>,
+        homes: &mut ChunkHomes,
+    ) {
+        for (gathered, chains) in self.gathered.iter_mut().zip(timers) {
+            gathered.begin(chains);
         }
-        self.sort();
+        while self.gathered.iter_mut().fold(false, |goes_on, each| each.step(homes) | goes_on) {}
+    }
+
+    /// Loads the timer that was the `number`th of those gathered last; once.
+    pub fn load(&mut self, number: usize) {
+        let gathered = &mut self.gathered[number];
+        self.weight = gathered.weight;
+        self.overflow = gathered.overflow.take();
+        let mut keys = std::mem::take(&mut gathered.keys);
+        self.sort(&mut keys);
+        if keys.capacity() <= GATHERED_KEPT_MAX {
+            self.gathered[number].keys = keys;
+        }
     }
 
     /// Loads plain values, for tests and benchmarks.
     pub fn load_values(&mut self, values: &[f64], weight: f64) {
-        self.keys.clear();
-        self.keys.extend(values.iter().map(|value| order_key(value.to_bits())));
-        self.weight = weight;
-        self.overflow = None;
-        self.sort();
+        let keys = &mut self.gathered[0].keys;
+        keys.clear();
+        keys.extend(values.iter().map(|value| order_key(value.to_bits())));
+        (self.gathered[0].weight, self.gathered[0].overflow) = (weight, None);
+        self.load(0);
     }
 
-    fn sort(&mut self) {
-        self.keys.sort_unstable();
+    fn sort(&mut self, keys: &mut Vec<u64>) {
+        self.order.sort(keys);
         self.values.clear();
-        self.values.extend(self.keys.iter().map(|&key| f64::from_bits(order_bits(key))));
+        self.values.extend(keys.iter().map(|&key| f64::from_bits(order_bits(key))));
         self.sums.clear();
         self.sums_squares.clear();
         let (mut sum, mut sum_squares) = (0.0, 0.0);
-        for &value in &self.values {
+        self.sums.extend(self.values.iter().map(|value| {
             sum += value;
+            sum
+        }));
+        self.sums_squares.extend(self.values.iter().map(|value| {
             sum_squares += value * value;
-            self.sums.push(sum);
-            self.sums_squares.push(sum_squares);
-        }
+            sum_squares
+        }));
     }
 
     /// Appends the row of the loaded timer to the columns; returns its number of bins.

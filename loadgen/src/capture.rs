@@ -1,6 +1,6 @@
 //! UDP payloads out of a packet capture.
 //!
-//! Feeds `sender::replay`. Reads the classic pcap format:
+//! Feeds `replay`. Reads the classic pcap format:
 //!
 //! ```text
 //! file    magic u32, version u16 u16, zone i32, accuracy u32, snapshot length u32, link type u32

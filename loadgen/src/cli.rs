@@ -2,35 +2,46 @@
 //!
 //! Nothing behind this module checks an option again. Wrong usage ends with status 2.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::compose::Packing;
+use crate::compose::{End, Packing};
+use crate::fleet::Plan;
 use crate::naming::Naming;
-use crate::sender::{Plan, Quiet};
+use crate::pacer::Pacing;
+use crate::sender::{Manner, Quiet, Share};
 use crate::settle::Patience;
 use crate::sink::Protocol;
+use crate::target::Target;
 use crate::workload::{LINE_TAIL_BYTES_MAX, Mix, Shape};
+
+use values::{duration, graphite, key_prefix, packing, rate, sink};
+
+mod values;
 
 /// Lines sent where neither --lines nor --duration says otherwise.
 const LINES_DEFAULT: u64 = 100_000;
 
-/// Largest UDP payload over IPv4.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// From this rate on lines are composed ahead: composing them one by one would be the limit.
+const ROTATION_RATE_MIN: u64 = 1_000_000;
 
-/// Sends a seeded statsd workload over UDP and accounts for every value.
+/// Fewest lines composed ahead by default; with many names it is four of each.
+const ROTATION_LINES_MIN: u64 = 65_536;
+
+/// Sends a seeded statsd workload and accounts for every value.
 ///
 /// With a witness (--sink or --graphite) the exit status is 0 only if every counter total, gauge, set
 /// and timer count is explained; 1 if not, or if something failed; 2 for wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version)]
 pub(crate) struct Arguments {
-    /// Where to send: HOST:PORT, an IPv6 address in brackets
-    #[arg(long, default_value = "127.0.0.1:8125")]
-    target: String,
+    /// Where to send: HOST:PORT over UDP (an IPv6 address in brackets), tcp:HOST:PORT, unix:PATH for a
+    /// stream, unixgram:PATH for datagrams
+    #[arg(long, default_value = "127.0.0.1:8125", value_parser = Target::read)]
+    target: Target,
     /// Lines to send [default: 100000 without --duration]
     #[arg(long)]
     lines: Option<u64>,
@@ -64,9 +75,27 @@ pub(crate) struct Arguments {
     /// First part of every key
     #[arg(long, default_value = "loadgen", value_parser = key_prefix)]
     key_prefix: String,
-    /// Sending threads, each with a socket of its own
+    /// Sending threads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     senders: u32,
+    /// Sockets of each sending thread, used in turn: as many source ports
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    sockets: u32,
+    /// Wait for the moment a datagram is due by spinning, which costs a core, or by sleeping, which
+    /// bunches what falls into a millisecond
+    #[arg(long, value_enum, default_value = "spin")]
+    pacing: Pacing,
+    /// Datagrams that leave together, by one sendmmsg
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    burst: u32,
+    /// Lines composed ahead and sent in rotation; 0 composes every line when it goes [default: 0 below
+    /// 1000000 lines/s, else four of each name and at least 65536]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
+    pool: Option<u64>,
+    /// Process number of the daemon under test: report its CPU time by thread, and what its UDP sockets
+    /// dropped
+    #[arg(long)]
+    pid: Option<u32>,
     /// With --margin: the interval of the daemons under test, whose flushes fall on its wall-clock multiples
     #[arg(long, value_parser = duration, requires = "margin")]
     interval: Option<Duration>,
@@ -150,7 +179,9 @@ pub(crate) enum Task {
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) plan: Plan,
+    pub(crate) share: Share,
     pub(crate) shape: Shape,
+    pub(crate) pid: Option<u32>,
     pub(crate) sinks: Vec<(Protocol, SocketAddr)>,
     pub(crate) sink_ready_file: Option<PathBuf>,
     pub(crate) start_file: Option<PathBuf>,
@@ -178,17 +209,17 @@ impl Arguments {
     /// # Errors
     /// One sentence on what is wrong.
     pub(crate) fn into_task(self) -> Result<Task, String> {
-        let target = self
-            .target
-            .to_socket_addrs()
-            .map_err(|error| format!("--target {:?}: {error}", self.target))?
-            .next()
-            .ok_or_else(|| format!("--target {:?} has no address", self.target))?;
         if let Some(file) = self.replay {
+            let Target::Udp(target) = self.target else {
+                return Err(format!("--replay sends datagrams over UDP, not to {}", self.target));
+            };
             let (port, rate) = (self.replay_port, self.rate.0);
             return Ok(Task::Replay(Replay { file, port, target, rate, is_json: self.json }));
         }
-        let packing = self.packing.resolve(&self.key_prefix, self.gso)?;
+        self.into_load().map(|load| Task::Load(Box::new(load)))
+    }
+
+    fn into_load(self) -> Result<Load, String> {
         let has_twice = |protocol| 1 < self.sink.iter().filter(|sink| sink.0 == protocol).count();
         if has_twice(Protocol::Text) || has_twice(Protocol::Pickle) {
             return Err("--sink: give each protocol once".to_owned());
@@ -196,32 +227,13 @@ impl Arguments {
         if self.sink_ready_file.is_some() && self.sink.is_empty() {
             return Err("--sink-ready-file needs --sink".to_owned());
         }
-        let lines_max = match (self.lines, self.duration) {
-            (Some(lines), _) => lines,
-            (None, Some(_)) => u64::MAX,
-            (None, None) => LINES_DEFAULT,
-        };
-        let (duration_max, rate) = (self.duration, self.rate.0);
-        let quiet = match (self.interval, self.margin) {
-            (Some(interval), Some(margin)) => Some(Quiet::new(interval, margin)?),
-            _ => None,
-        };
-        let shape = Shape {
-            seed: self.seed,
-            names: self.names,
-            mix: self.mix,
-            sampled_percent: self.sampled,
-            tagged_percent: self.tagged,
-            bad_percent: self.bad,
-            key_prefix: self.key_prefix,
-            senders: self.senders,
-        };
-        // The last sender owns the fewest gauges.
-        crate::workload::Workload::new(&shape, shape.senders - 1)
-            .map_err(|error| error.to_string())?;
-        Ok(Task::Load(Box::new(Load {
-            plan: Plan { target, packing, lines_max, duration_max, rate, quiet },
+        let (shape, share) = (self.shape()?, self.share());
+        let plan = self.plan(share)?;
+        Ok(Load {
+            plan,
+            share,
             shape,
+            pid: self.pid,
             sinks: self.sink,
             sink_ready_file: self.sink_ready_file,
             start_file: self.start_file,
@@ -236,12 +248,63 @@ impl Arguments {
             is_shared: self.shared,
             patience: Patience { settle: self.settle, confirm: self.confirm },
             is_json: self.json,
-        })))
+        })
+    }
+
+    fn shape(&self) -> Result<Shape, String> {
+        let shape = Shape {
+            seed: self.seed,
+            names: self.names,
+            mix: self.mix,
+            sampled_percent: self.sampled,
+            tagged_percent: self.tagged,
+            bad_percent: self.bad,
+            key_prefix: self.key_prefix.clone(),
+            streams: self.senders * self.sockets,
+        };
+        shape.check().map_err(|error| error.to_string())?;
+        Ok(shape)
+    }
+
+    fn share(&self) -> Share {
+        let lines_max = match (self.lines, self.duration) {
+            (Some(lines), _) => lines,
+            (None, Some(_)) => u64::MAX,
+            (None, None) => LINES_DEFAULT,
+        };
+        Share { lines_max, duration_max: self.duration, rate: self.rate.0 }
+    }
+
+    fn plan(&self, share: Share) -> Result<Plan, String> {
+        let end = match (&self.target, self.gso) {
+            (Target::Udp(_), true) => End::Padded,
+            (target, true) => return Err(format!("--gso is for UDP, not for {target}")),
+            (target, false) if target.is_stream() => End::LineFeed,
+            _ => End::Bare,
+        };
+        let quiet = match (self.interval, self.margin) {
+            (Some(interval), Some(margin)) => Some(Quiet::new(interval, margin)?),
+            _ => None,
+        };
+        let manner = Manner {
+            pacing: self.pacing,
+            burst: usize::try_from(self.burst).expect("at most 64"),
+            quiet,
+            is_stream: self.target.is_stream(),
+        };
+        Ok(Plan {
+            target: self.target.clone(),
+            packing: self.packing.resolve(&self.key_prefix, end)?,
+            senders: self.senders,
+            sockets: self.sockets,
+            rotation_lines: rotation_lines(self.pool, share, self.names),
+            manner,
+        })
     }
 }
 
 impl PackingChoice {
-    fn resolve(self, key_prefix: &str, is_padded: bool) -> Result<Packing, String> {
+    fn resolve(self, key_prefix: &str, end: End) -> Result<Packing, String> {
         // `.bad.n000000` is the longest base behind the prefix while numbers have up to seven digits.
         let line_bytes_max = key_prefix.len() + 16 + LINE_TAIL_BYTES_MAX;
         let (datagram_bytes_max, is_single) = match self {
@@ -253,168 +316,20 @@ impl PackingChoice {
                 "--packing packed={datagram_bytes_max}: lines may have {line_bytes_max} bytes, give at least that"
             ));
         }
-        Ok(Packing { datagram_bytes_max, is_single, is_padded })
+        Ok(Packing { datagram_bytes_max, is_single, end })
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| "give a number with ms, s or m".to_owned())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err("give a number with ms, s or m".to_owned()),
-    }
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    if text == "max" {
-        return Ok(Rate(None));
-    }
-    match text.parse() {
-        Ok(rate) if 0 < rate => Ok(Rate(Some(rate))),
-        _ => Err("give a number above 0, or max".to_owned()),
-    }
-}
-
-fn packing(text: &str) -> Result<PackingChoice, String> {
-    match text {
-        "single" => Ok(PackingChoice::Single),
-        "packed" => Ok(PackingChoice::Packed(1_400)),
-        _ => {
-            let bytes = text.strip_prefix("packed=").and_then(|bytes| bytes.parse().ok());
-            match bytes {
-                Some(bytes) if bytes <= DATAGRAM_BYTES_MAX => Ok(PackingChoice::Packed(bytes)),
-                _ => Err("give single, packed, or packed=BYTES with at most 65507".to_owned()),
-            }
-        }
-    }
-}
-
-fn key_prefix(text: &str) -> Result<String, String> {
-    let is_plain =
-        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
-    let is_well_formed = !text.starts_with('.') && !text.ends_with('.') && !text.contains("..");
-    if text.is_empty() || 200 < text.len() || !text.chars().all(is_plain) || !is_well_formed {
-        return Err("give up to 200 of A-Z a-z 0-9 _ - and inner dots".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn sink(text: &str) -> Result<(Protocol, SocketAddr), String> {
-    let (protocol, address) =
-        text.split_once('=').ok_or("give text=ADDRESS:PORT or pickle=ADDRESS:PORT")?;
-    let protocol = match protocol {
-        "text" => Protocol::Text,
-        "pickle" => Protocol::Pickle,
-        _ => return Err(format!("{protocol:?} is neither text nor pickle")),
+/// Lines to compose ahead; none where each is composed as it goes.
+fn rotation_lines(asked: Option<u64>, share: Share, names: u32) -> Option<u64> {
+    let is_fast = share.rate.is_none_or(|rate| ROTATION_RATE_MIN <= rate);
+    let lines = match asked {
+        Some(lines) => lines,
+        None if is_fast => ROTATION_LINES_MIN.max(4 * u64::from(names)),
+        None => 0,
     };
-    let address = address.parse().map_err(|_| format!("{address:?} is no ADDRESS:PORT"))?;
-    Ok((protocol, address))
-}
-
-fn graphite(text: &str) -> Result<String, String> {
-    if text.starts_with("http://") && "http://".len() < text.len() {
-        return Ok(text.to_owned());
-    }
-    Err("give http://HOST:PORT".to_owned())
+    (0 < lines).then_some(lines.min(share.lines_max))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn task(arguments: &[&str]) -> Result<Task, String> {
-        let arguments = ["loadgen"].iter().chain(arguments);
-        Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.into_task()
-    }
-
-    fn load(arguments: &[&str]) -> Load {
-        match task(arguments).unwrap() {
-            Task::Load(load) => *load,
-            Task::Replay(_) => panic!("a replay"),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        use clap::CommandFactory as _;
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn without_options_a_modest_load_goes_to_the_usual_port() {
-        let load = load(&[]);
-        assert_eq!(load.plan.target, "127.0.0.1:8125".parse().unwrap());
-        assert_eq!(load.plan.lines_max, 100_000);
-        assert_eq!(load.plan.rate, Some(50_000));
-        assert_eq!(load.plan.packing.datagram_bytes_max, 1_400);
-        assert!(load.naming.is_legacy);
-    }
-
-    #[test]
-    fn a_duration_alone_sets_no_limit_on_lines() {
-        assert_eq!(load(&["--duration", "2s"]).plan.lines_max, u64::MAX);
-        let both = load(&["--duration", "2s", "--lines", "5"]);
-        assert_eq!(
-            (both.plan.lines_max, both.plan.duration_max),
-            (5, Some(Duration::from_secs(2)))
-        );
-    }
-
-    #[test]
-    fn values_are_read_in_all_their_forms() {
-        assert_eq!(load(&["--rate", "max"]).plan.rate, None);
-        assert!(load(&["--packing", "single"]).plan.packing.is_single);
-        assert_eq!(load(&["--packing", "packed=8932"]).plan.packing.datagram_bytes_max, 8_932);
-        assert!(load(&["--gso"]).plan.packing.is_padded);
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        let load = load(&["--sink", "text=127.0.0.1:0", "--sink", "pickle=[::1]:2104"]);
-        assert_eq!(load.sinks[1], (Protocol::Pickle, "[::1]:2104".parse().unwrap()));
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        for wrong in [
-            &["--rate", "0"][..],
-            &["--margin", "1s"],
-            &["--interval", "0s", "--margin", "0s"],
-            &["--interval", "2s", "--margin", "1s"],
-            &["--rate", "fast"],
-            &["--packing", "packed=65508"],
-            &["--packing", "packed=50"],
-            &["--packing", "loose"],
-            &["--names", "0"],
-            &["--mix", "c=0"],
-            &["--bad", "101"],
-            &["--duration", "10"],
-            &["--duration", "s"],
-            &["--key-prefix", "a b"],
-            &["--key-prefix", "a."],
-            &["--sink", "text"],
-            &["--sink", "xml=127.0.0.1:1"],
-            &["--sink", "text=nowhere"],
-            &["--sink", "text=127.0.0.1:0", "--sink", "text=127.0.0.1:0"],
-            &["--sink-ready-file", "x"],
-            &["--graphite", "ftp://x"],
-            &["--target", "127.0.0.1"],
-            &["--replay-port", "1"],
-            &["--replay", "x", "--lines", "1"],
-            &["--mix", "g=1", "--names", "1", "--senders", "2"],
-            &["--unknown"],
-            &["stray"],
-        ] {
-            assert!(task(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn a_replay_takes_target_rate_and_port() {
-        let arguments = ["--replay", "a.pcap", "--replay-port", "8125", "--rate", "max"];
-        let Ok(Task::Replay(replay)) = task(&arguments) else { panic!("no replay") };
-        assert_eq!((replay.port, replay.rate), (Some(8_125), None));
-    }
-}
+mod tests;

@@ -23,12 +23,13 @@ impl Stopwatch {
         self.start.elapsed()
     }
 
-    /// Returns once `due` has passed since the start; at once where it already has.
-    pub(crate) fn wait_until(&self, due: Duration) {
+    /// Returns once `due` has passed since the start, and the time that it is then; at once where it
+    /// already has.
+    pub(crate) fn wait_until(&self, due: Duration) -> Duration {
         loop {
             let elapsed = self.elapsed();
             if due <= elapsed {
-                return;
+                return elapsed;
             }
             let left = due - elapsed;
             if left <= SPIN {
@@ -70,8 +71,7 @@ mod tests {
     #[test]
     fn a_wait_never_ends_early() {
         let stopwatch = Stopwatch::start();
-        stopwatch.wait_until(Duration::from_millis(3));
-        assert!(Duration::from_millis(3) <= stopwatch.elapsed());
+        assert!(Duration::from_millis(3) <= stopwatch.wait_until(Duration::from_millis(3)));
         stopwatch.wait_until(Duration::ZERO);
     }
 

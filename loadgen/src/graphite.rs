@@ -117,7 +117,7 @@ mod tests {
 
     fn terms(tagged_percent: u32) -> Terms {
         let shape = Shape { tagged_percent, mix: "c=1,ms=1".parse().unwrap(), ..shape() };
-        Terms { keys: Keys::new(&shape), naming: legacy(), is_shared: false }
+        Terms { keys: Keys::new(&shape), naming: legacy(), is_shared: false, is_stream: false }
     }
 
     #[test]

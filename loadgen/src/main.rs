@@ -1,16 +1,24 @@
 //! `loadgen`: sends a seeded statsd workload and accounts for every value.
 //!
 //! The independent witness: it shares no code with the daemon. On the way out a line goes
-//! `random → workload → compose → sender → socket`; on the way back a point goes
-//! `sink` (or `graphite`) `→ received → ledger → settle → report`.
+//! `random → workload → compose → stock → sender → socket`; on the way back a point goes
+//! `sink` (or `graphite`) `→ received → ledger → settle → report`. `process` asks the kernel about the
+//! daemon meanwhile.
 
 mod clock;
 mod random;
 mod workload;
 mod compose;
+mod stock;
+mod pacer;
 mod sender;
+mod fleet;
+mod target;
 mod socket;
+mod process;
+mod watch;
 mod capture;
+mod replay;
 mod sink;
 mod pickle;
 mod graphite;

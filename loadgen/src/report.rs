@@ -1,24 +1,50 @@
 //! The end of a run, as text for people and as JSON for programs.
 //!
-//! Built from the outcome of `sender` and the statements of `settle`; writes to whatever it is given.
+//! Built from the round of `fleet`, the figures of `process` and the statements of `settle`; writes to
+//! whatever it is given.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ledger::Comparison;
-use crate::sender::{Outcome, Replayed};
+use crate::fleet::{Plan, Round};
+use crate::ledger::{Comparison, Sent};
+use crate::process::Figures;
+use crate::replay::Replayed;
 use crate::settle::{Statement, is_explained};
+use crate::watch::Moment;
 use crate::workload::Kind;
 
 /// Differences shown in the text report.
 const DIFFERENCES_SHOWN_MAX: usize = 10;
 
+/// Threads shown in the text report: those that used most.
+const THREADS_SHOWN_MAX: usize = 12;
+
+/// What the kernel said about the daemon over a round.
+#[derive(Debug, Clone)]
+pub(crate) struct Usage {
+    pub(crate) pid: u32,
+    /// From just before the first datagram until the queues were empty.
+    pub(crate) window: Duration,
+    /// What came on top in the window.
+    pub(crate) figures: Figures,
+    /// Whether the queues were empty at its end.
+    pub(crate) is_drained: bool,
+}
+
 /// Everything that is known at the end of a run.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     pub(crate) seed: u64,
-    pub(crate) outcome: &'a Outcome,
+    pub(crate) plan: &'a Plan,
+    pub(crate) round: &'a Round,
+    pub(crate) sent: &'a Sent,
+    /// Sends that met a closed port.
+    pub(crate) refused: u64,
+    pub(crate) usage: Option<&'a Usage>,
+    pub(crate) moments: &'a [Moment],
     pub(crate) statements: &'a [Statement],
 }
 
@@ -33,28 +59,41 @@ impl Report<'_> {
         }
     }
 
-    fn per_second(&self, count: u64) -> f64 {
-        per_second(count, self.outcome.elapsed.as_secs_f64())
-    }
-
     /// Writes the report for people.
     pub(crate) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
-        let sent = &self.outcome.sent;
-        let seconds = self.outcome.elapsed.as_secs_f64();
+        let (round, unit) = (self.round, self.plan.target.unit());
         writeln!(
             out,
-            "sent       {} lines ({} bad) in {} datagrams, {} bytes, in {seconds:.3} s, seed {}",
-            sent.lines, sent.bad, sent.datagrams, sent.bytes, self.seed
+            "sent       {} lines ({} bad) in {} {unit}, {} bytes, in {:.3} s, seed {}",
+            round.lines,
+            self.sent.bad,
+            round.datagrams,
+            round.bytes,
+            round.elapsed.as_secs_f64(),
+            self.seed
         )?;
         writeln!(
             out,
-            "rate       {:.0} lines/s, {:.0} datagrams/s, {:.0} bytes/s",
-            self.per_second(sent.lines),
-            self.per_second(sent.datagrams),
-            self.per_second(sent.bytes)
+            "rate       {:.0} lines/s, {:.0} {unit}/s, {:.0} bytes/s",
+            round.per_second(round.lines),
+            round.per_second(round.datagrams),
+            round.per_second(round.bytes)
         )?;
-        if 0 < self.outcome.refused {
-            writeln!(out, "refused    {} sends met a closed port", self.outcome.refused)?;
+        match round.offered {
+            Some(offered) => writeln!(
+                out,
+                "pace       {offered} lines/s asked for; lag p50 {}, p99 {}, worst {}",
+                show_ns(round.lag.value_at_quantile(0.5)),
+                show_ns(round.lag.value_at_quantile(0.99)),
+                show_ns(round.lag.max())
+            )?,
+            None => writeln!(out, "pace       as fast as the sender can")?,
+        }
+        if 0 < self.refused {
+            writeln!(out, "refused    {} sends met a closed port", self.refused)?;
+        }
+        if let Some(usage) = self.usage {
+            self.write_usage(out, usage)?;
         }
         for (witness, comparison) in self.statements {
             match comparison {
@@ -65,9 +104,54 @@ impl Report<'_> {
         writeln!(out, "verdict    {}", self.verdict())
     }
 
+    fn write_usage(&self, out: &mut impl Write, usage: &Usage) -> io::Result<()> {
+        let figures = &usage.figures;
+        let (lines, datagrams) = self.taken(usage);
+        let window = usage.window.as_secs_f64();
+        writeln!(
+            out,
+            "daemon     pid {}: {:.3} s of CPU in {window:.3} s, {:.0} MiB resident, {} datagrams dropped",
+            usage.pid,
+            Duration::from_nanos(figures.cpu_ns()).as_secs_f64(),
+            float(figures.resident_bytes) / 1_048_576.0,
+            figures.drops()
+        )?;
+        let mut threads: Vec<_> =
+            figures.threads.iter().filter(|thread| 0 < thread.cpu_ns).collect();
+        threads.sort_by_key(|thread| std::cmp::Reverse(thread.cpu_ns));
+        for thread in threads.iter().take(THREADS_SHOWN_MAX) {
+            writeln!(
+                out,
+                "  {:<16} {:>5.1} % of a core, {:>8.1} ns per line, {:>8.1} ns per {}",
+                thread.name,
+                100.0 * float(thread.cpu_ns) / 1e9 / window,
+                per(thread.cpu_ns, lines),
+                per(thread.cpu_ns, datagrams),
+                self.plan.target.unit().trim_end_matches('s')
+            )?;
+        }
+        for socket in figures.sockets.iter().filter(|socket| 0 < socket.drops) {
+            let part = 100.0 * per(socket.drops, float(self.round.datagrams));
+            writeln!(out, "  {} dropped {} ({part:.3} %)", socket.address, socket.drops)?;
+        }
+        if !usage.is_drained {
+            writeln!(out, "  its queue was not empty {window:.3} s after the start")?;
+        }
+        Ok(())
+    }
+
+    /// Lines and datagrams that the daemon took: what was sent less what its sockets dropped. That a
+    /// dropped datagram had as many lines as the mean is an assumption.
+    fn taken(&self, usage: &Usage) -> (f64, f64) {
+        let sent = float(self.round.datagrams);
+        let taken = (sent - float(usage.figures.drops())).max(0.0);
+        let lines = float(self.round.lines) * if 0.0 < sent { taken / sent } else { 0.0 };
+        (lines, taken)
+    }
+
     /// The report for programs.
     pub(crate) fn to_json(&self) -> Value {
-        let sent = &self.outcome.sent;
+        let round = self.round;
         let witnesses: Vec<Value> = self
             .statements
             .iter()
@@ -76,26 +160,119 @@ impl Report<'_> {
                 Err(error) => json!({"witness": witness, "explained": false, "error": error}),
             })
             .collect();
-        json!({
+        let mut value = json!({
             "verdict": self.verdict(),
             "seed": self.seed,
-            "lines": sent.lines,
-            "bad_lines": sent.bad,
-            "datagrams": sent.datagrams,
-            "bytes": sent.bytes,
-            "refused_sends": self.outcome.refused,
-            "elapsed_s": self.outcome.elapsed.as_secs_f64(),
-            "lines_per_s": self.per_second(sent.lines),
-            "datagrams_per_s": self.per_second(sent.datagrams),
-            "bytes_per_s": self.per_second(sent.bytes),
-            "witnesses": witnesses,
+            "target": self.plan.target.to_string(),
+            "senders": self.plan.senders,
+            "sockets": self.plan.senders * self.plan.sockets,
+            "lines": round.lines,
+            "bad_lines": self.sent.bad,
+            "datagrams": round.datagrams,
+            "bytes": round.bytes,
+            "refused_sends": self.refused,
+            "elapsed_s": round.elapsed.as_secs_f64(),
+            "offered_lines_per_s": round.offered,
+            "lines_per_s": round.per_second(round.lines),
+            "datagrams_per_s": round.per_second(round.datagrams),
+            "bytes_per_s": round.per_second(round.bytes),
+            "lag_ms_p50": milliseconds(round.lag.value_at_quantile(0.5)),
+            "lag_ms_p99": milliseconds(round.lag.value_at_quantile(0.99)),
+            "lag_ms_max": milliseconds(round.lag.max()),
+        });
+        if let Some(usage) = self.usage {
+            value["daemon"] = self.usage_json(usage);
+        }
+        value["witnesses"] = witnesses.into();
+        value["moments"] = self.moments.iter().map(moment_json).collect();
+        value
+    }
+
+    fn usage_json(&self, usage: &Usage) -> Value {
+        let figures = &usage.figures;
+        let (lines, datagrams) = self.taken(usage);
+        let threads: Vec<Value> = figures
+            .threads
+            .iter()
+            .map(|thread| {
+                json!({
+                    "tid": thread.id,
+                    "name": thread.name,
+                    "cpu_ns": thread.cpu_ns,
+                    "cpu_ns_per_line": per(thread.cpu_ns, lines),
+                    "cpu_ns_per_datagram": per(thread.cpu_ns, datagrams),
+                    "voluntary_switches": thread.switches[0],
+                    "involuntary_switches": thread.switches[1],
+                })
+            })
+            .collect();
+        let sockets: Vec<Value> = figures
+            .sockets
+            .iter()
+            .map(|socket| {
+                json!({
+                    "address": socket.address.to_string(),
+                    "inode": socket.inode,
+                    "drops": socket.drops,
+                    "queue_bytes": socket.queue_bytes,
+                })
+            })
+            .collect();
+        json!({
+            "pid": usage.pid,
+            "window_s": usage.window.as_secs_f64(),
+            "drained": usage.is_drained,
+            "cpu_ns": figures.cpu_ns(),
+            "cpu_ns_per_line": per(figures.cpu_ns(), lines),
+            "cpu_ns_per_datagram": per(figures.cpu_ns(), datagrams),
+            "drops": figures.drops(),
+            "resident_bytes": figures.resident_bytes,
+            "threads": threads,
+            "sockets": sockets,
         })
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate is shown rounded")]
-fn per_second(count: u64, seconds: f64) -> f64 {
-    if seconds <= 0.0 { 0.0 } else { count as f64 / seconds }
+fn moment_json(moment: &Moment) -> Value {
+    let mut value = json!({
+        "at_s": moment.at.as_secs_f64(),
+        "lines": moment.lines,
+        "lag_ms": moment.lag.as_secs_f64() * 1e3,
+    });
+    if let Some(figures) = &moment.figures {
+        value["cpu_ns"] = figures.cpu_ns().into();
+        value["drops"] = figures.drops().into();
+        value["queue_bytes"] = figures.queue_bytes().into();
+    }
+    value
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown rounded")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// `amount` for each of `count`; 0 where there is none.
+fn per(amount: u64, count: f64) -> f64 {
+    if 0.0 < count { float(amount) / count } else { 0.0 }
+}
+
+fn milliseconds(ns: u64) -> f64 {
+    float(ns) / 1e6
+}
+
+/// A time with a unit in which it has few digits.
+pub(crate) fn show_ns(ns: u64) -> String {
+    let value = float(ns);
+    if value < 1e3 {
+        format!("{ns} ns")
+    } else if value < 1e6 {
+        format!("{:.1} µs", value / 1e3)
+    } else if value < 1e9 {
+        format!("{:.2} ms", value / 1e6)
+    } else {
+        format!("{:.2} s", value / 1e9)
+    }
 }
 
 fn plural(kind: Kind) -> &'static str {
@@ -179,7 +356,7 @@ pub(crate) fn write_replayed(
             "skipped_packets": skipped,
             "refused_sends": refused,
             "elapsed_s": seconds,
-            "datagrams_per_s": per_second(*datagrams, seconds),
+            "datagrams_per_s": if 0.0 < seconds { float(*datagrams) / seconds } else { 0.0 },
         });
         return writeln!(out, "{value}");
     }
@@ -191,77 +368,4 @@ pub(crate) fn write_replayed(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::{Difference, Sent, Tally};
-    use crate::workload::{Keys, tests::shape};
-    use std::time::Duration;
-
-    fn outcome() -> Outcome {
-        let mut sent = Sent::new(&Keys::new(&shape()));
-        (sent.lines, sent.bad, sent.datagrams, sent.bytes) = (1_000, 10, 100, 20_000);
-        Outcome { sent, elapsed: Duration::from_secs(2), refused: 0 }
-    }
-
-    fn short(count: usize) -> Comparison {
-        let difference = |number: usize| Difference {
-            name: format!("stats_counts.n{number}"),
-            sent: "25".to_owned(),
-            received: "24".to_owned(),
-        };
-        Comparison {
-            tallies: [Tally { names: 20, explained: 20 - count as u64 }; 4],
-            differences: (0..count).map(difference).collect(),
-            difference_count: count as u64,
-            lines_lost: 3,
-            ..Comparison::default()
-        }
-    }
-
-    fn text(statements: &[Statement]) -> String {
-        let outcome = outcome();
-        let mut out = Vec::new();
-        Report { seed: 42, outcome: &outcome, statements }.write_text(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn the_text_tells_rates_and_verdict() {
-        let text = text(&[("text sink".to_owned(), Ok(short(0)))]);
-        assert!(text.contains("1000 lines (10 bad) in 100 datagrams, 20000 bytes"), "{text}");
-        assert!(text.contains("500 lines/s, 50 datagrams/s, 10000 bytes/s"), "{text}");
-        assert!(text.contains("counters 20 of 20 explained"), "{text}");
-        assert!(text.ends_with("verdict    explained\n"), "{text}");
-    }
-
-    #[test]
-    fn the_text_shows_the_first_differences_and_their_number() {
-        let text = text(&[("text sink".to_owned(), Ok(short(12)))]);
-        assert!(text.contains("stats_counts.n0                "), "{text}");
-        assert!(text.contains("stats_counts.n9"), "{text}");
-        assert!(!text.contains("stats_counts.n10"), "{text}");
-        assert!(text.contains("10 of 12 differences shown"), "{text}");
-        assert!(text.contains("lost 3 lines"), "{text}");
-        assert!(text.ends_with("verdict    not explained\n"), "{text}");
-    }
-
-    #[test]
-    fn a_run_without_a_witness_is_not_checked() {
-        assert!(text(&[]).ends_with("verdict    not checked\n"));
-    }
-
-    #[test]
-    fn the_json_has_every_witness() {
-        let outcome = outcome();
-        let statements = [
-            ("text sink".to_owned(), Ok(short(1))),
-            ("graphite".to_owned(), Err("does not answer".to_owned())),
-        ];
-        let json = Report { seed: 42, outcome: &outcome, statements: &statements }.to_json();
-        assert_eq!(json["verdict"], "not explained");
-        assert_eq!(json["lines_per_s"], 500.0);
-        assert_eq!(json["witnesses"][0]["counters"]["explained"], 19);
-        assert_eq!(json["witnesses"][0]["differences"][0]["received"], "24");
-        assert_eq!(json["witnesses"][1]["error"], "does not answer");
-    }
-}
+mod tests;

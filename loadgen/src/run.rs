@@ -12,12 +12,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::capture;
 use crate::cli::{Load, Replay, Task};
 use crate::clock::{self, Stopwatch};
+use crate::fleet::{Fleet, Round};
 use crate::graphite::Graphite;
 use crate::ledger::Terms;
-use crate::report::{self, Report};
-use crate::sender;
+use crate::process::Process;
+use crate::replay;
+use crate::report::{self, Report, Usage};
 use crate::settle::{self, Witness};
 use crate::sink::Sink;
+use crate::watch::{Moment, Watch};
 use crate::workload::Keys;
 
 /// Longest wait for the start file.
@@ -25,6 +28,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Between two looks for the start file.
 const START_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Longest wait for the daemon to empty its queues after the last datagram.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Runs `task`; true where nothing is left to explain.
 pub(crate) fn run(task: Task) -> Result<bool> {
@@ -45,22 +51,35 @@ fn run_load(load: &Load) -> Result<bool> {
     }
     let step = i64::try_from(load.graphite_step.as_secs()).unwrap_or(i64::MAX);
     let from = clock::unix_seconds().saturating_sub(step);
-    let length = (load.plan.lines_max != u64::MAX).then_some(load.plan.lines_max);
-    let progress = progress(length, "lines");
-    let outcome = sender::run(&load.plan, &load.shape, &progress)?;
-    progress.finish_and_clear();
+    let mut fleet = Fleet::prepare(&load.plan, &load.shape)?;
+    let (round, usage, moments) = send(load, &mut fleet)?;
+    let (sent, refused) = fleet.close();
 
     let mut witnesses: Vec<Witness> = sinks.into_iter().map(Witness::Sink).collect();
     if let Some(base) = &load.graphite {
         witnesses.push(Witness::Graphite { graphite: Graphite::new(base), from });
     }
     let keys = Keys::new(&load.shape);
-    let terms = Terms { keys, naming: load.naming.clone(), is_shared: load.is_shared };
+    let terms = Terms {
+        keys,
+        naming: load.naming.clone(),
+        is_shared: load.is_shared,
+        is_stream: load.plan.target.is_stream(),
+    };
     let waiting = waiting(!witnesses.is_empty());
-    let statements = settle::settle(&witnesses, &terms, &outcome.sent, load.patience);
+    let statements = settle::settle(&witnesses, &terms, &sent, load.patience);
     waiting.finish_and_clear();
 
-    let report = Report { seed: load.shape.seed, outcome: &outcome, statements: &statements };
+    let report = Report {
+        seed: load.shape.seed,
+        plan: &load.plan,
+        round: &round,
+        sent: &sent,
+        refused,
+        usage: usage.as_ref(),
+        moments: &moments,
+        statements: &statements,
+    };
     let mut out = io::stdout().lock();
     if load.is_json {
         writeln!(out, "{:#}", report.to_json()).context("cannot write the report")?;
@@ -70,13 +89,35 @@ fn run_load(load: &Load) -> Result<bool> {
     Ok(settle::is_explained(&statements))
 }
 
+/// Sends the load, and asks the kernel what that did to the daemon.
+fn send(load: &Load, fleet: &mut Fleet) -> Result<(Round, Option<Usage>, Vec<Moment>)> {
+    let process = load.pid.map(Process::open).transpose()?;
+    let length = (load.share.lines_max != u64::MAX).then_some(load.share.lines_max);
+    let progress = progress(length, "lines");
+    let mut watch = Watch::new(&progress, process.as_ref());
+    let before = process.as_ref().map(Process::figures).transpose()?;
+    let stopwatch = Stopwatch::start();
+    let round = fleet.run(load.share, &mut |look| watch.look(look))?;
+    let usage = match (load.pid, &process, before) {
+        (Some(pid), Some(process), Some(before)) => {
+            let is_drained = process.drain(DRAIN_TIME_MAX)?;
+            let figures = process.figures()?.since(&before);
+            Some(Usage { pid, window: stopwatch.elapsed(), figures, is_drained })
+        }
+        _ => None,
+    };
+    let moments = watch.into_moments();
+    progress.finish_and_clear();
+    Ok((round, usage, moments))
+}
+
 fn run_replay(replay: &Replay) -> Result<()> {
     let path = replay.file.display();
     let file = std::fs::read(&replay.file).with_context(|| format!("cannot read {path}"))?;
     let capture =
         capture::read(&file, replay.port).with_context(|| format!("cannot replay {path}"))?;
     let progress = progress(Some(capture.payloads.len() as u64), "datagrams");
-    let replayed = sender::replay(replay.target, &capture.payloads, replay.rate, &progress)?;
+    let replayed = replay::replay(replay.target, &capture.payloads, replay.rate, &progress)?;
     progress.finish_and_clear();
     let mut out = io::stdout().lock();
     report::write_replayed(&mut out, &replayed, capture.skipped, replay.is_json)

@@ -1,20 +1,24 @@
-//! A connected UDP socket that sends many datagrams in one system call.
+//! One sending socket: UDP or Unix datagrams many at a time, or the bytes of a stream.
 //!
-//! The near end of the wire, used by `sender`. The only module of the load generator with `unsafe`:
-//! `sendmmsg` and the `UDP_SEGMENT` option have no safe wrapper in the libraries used here.
+//! The near end of the wire, used by `sender` and `probe`. The only module of the load generator with
+//! `unsafe`: `sendmmsg` and the `UDP_SEGMENT` option have no safe wrapper in the libraries used here.
 //!
 //! A datagram socket that is connected hears about a closed port (`ECONNREFUSED`) at a later send. That
-//! send took nothing; it is counted and tried again, and the datagram before it is what got lost.
+//! send took nothing; it is counted and tried again, and the datagram before it is what got lost. A Unix
+//! datagram waits where the receiver's queue is full, as a stream does.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::ops::Range;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::clock;
 use crate::compose::{BATCH_DATAGRAMS_MAX, Batch};
+use crate::target::Target;
 
 /// Send buffer asked for; the kernel caps it at `net.core.wmem_max`.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
@@ -33,8 +37,76 @@ const RETRIES_MAX: u32 = 10_000;
 
 /// One sending socket.
 #[derive(Debug)]
+pub(crate) enum Socket {
+    Datagram(DatagramSocket),
+    Tcp(TcpStream),
+    UnixStream(UnixStream),
+}
+
+impl Socket {
+    /// Connects to `target`; `segment_bytes` turns segmentation offload on, and every datagram but the
+    /// last then has exactly that size.
+    pub(crate) fn connect(target: &Target, segment_bytes: Option<usize>) -> Result<Socket> {
+        let reach = || format!("cannot reach {target}");
+        match target {
+            Target::Udp(address) => {
+                DatagramSocket::connect(*address, segment_bytes).map(Socket::Datagram)
+            }
+            Target::UnixDatagram(path) => {
+                let socket = UnixDatagram::unbound().context("cannot make a Unix socket")?;
+                socket.connect(path).with_context(reach)?;
+                Ok(Socket::Datagram(DatagramSocket::new(socket.into())))
+            }
+            Target::Tcp(address) => {
+                let stream = TcpStream::connect(address).with_context(reach)?;
+                stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
+                Ok(Socket::Tcp(stream))
+            }
+            Target::UnixStream(path) => {
+                UnixStream::connect(path).with_context(reach).map(Socket::UnixStream)
+            }
+        }
+    }
+
+    /// Sends `datagrams` of `batch`; gives how many datagrams or writes that were.
+    pub(crate) fn send(&mut self, batch: &Batch, datagrams: Range<usize>) -> Result<u64> {
+        match self {
+            Socket::Datagram(socket) => {
+                let count = datagrams.len() as u64;
+                socket.send(batch, datagrams).map(|()| count)
+            }
+            Socket::Tcp(stream) => write(stream, batch.slice(datagrams)),
+            Socket::UnixStream(stream) => write(stream, batch.slice(datagrams)),
+        }
+    }
+
+    /// Sends the bytes of one datagram.
+    pub(crate) fn send_one(&mut self, bytes: &[u8]) -> Result<u64> {
+        match self {
+            Socket::Datagram(socket) => socket.send_all(&[bytes]).map(|()| 1),
+            Socket::Tcp(stream) => write(stream, bytes),
+            Socket::UnixStream(stream) => write(stream, bytes),
+        }
+    }
+
+    /// Sends that reported an earlier datagram as refused.
+    pub(crate) fn refused(&self) -> u64 {
+        match self {
+            Socket::Datagram(socket) => socket.refused,
+            Socket::Tcp(_) | Socket::UnixStream(_) => 0,
+        }
+    }
+}
+
+fn write(stream: &mut impl io::Write, bytes: &[u8]) -> Result<u64> {
+    stream.write_all(bytes).context("the connection broke")?;
+    Ok(1)
+}
+
+/// A connected socket that sends many datagrams in one system call.
+#[derive(Debug)]
 pub(crate) struct DatagramSocket {
-    socket: UdpSocket,
+    socket: OwnedFd,
     /// Datagrams per message: above 1 with segmentation offload.
     datagrams_per_message: usize,
     /// Sends that reported an earlier datagram as refused.
@@ -42,8 +114,13 @@ pub(crate) struct DatagramSocket {
 }
 
 impl DatagramSocket {
-    /// Connects a socket to `target`; `segment_bytes` turns segmentation offload on, and every datagram
-    /// then has exactly that size.
+    fn new(socket: OwnedFd) -> DatagramSocket {
+        // A smaller buffer than asked for only means more waiting.
+        drop(socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES));
+        DatagramSocket { socket, datagrams_per_message: 1, refused: 0 }
+    }
+
+    /// Connects a UDP socket to `target`; `segment_bytes` as for [`Socket::connect`].
     pub(crate) fn connect(
         target: SocketAddr,
         segment_bytes: Option<usize>,
@@ -54,29 +131,43 @@ impl DatagramSocket {
         };
         let socket = UdpSocket::bind(local).context("cannot make a UDP socket")?;
         socket.connect(target).with_context(|| format!("cannot reach {target}"))?;
-        // A smaller buffer than asked for only means more waiting.
-        drop(socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES));
-        let mut datagrams_per_message = 1;
+        let mut socket = DatagramSocket::new(socket.into());
         if let Some(segment_bytes) = segment_bytes {
-            datagrams_per_message = (SEGMENTED_BYTES_MAX / segment_bytes).clamp(1, SEGMENTS_MAX);
-            set_segment(&socket, segment_bytes).context("cannot set UDP_SEGMENT (--gso)")?;
+            socket.datagrams_per_message =
+                (SEGMENTED_BYTES_MAX / segment_bytes).clamp(1, SEGMENTS_MAX);
+            set_segment(&socket.socket, segment_bytes).context("cannot set UDP_SEGMENT (--gso)")?;
         }
-        Ok(DatagramSocket { socket, datagrams_per_message, refused: 0 })
+        Ok(socket)
     }
 
-    /// Sends every datagram of `batch`.
-    pub(crate) fn send(&mut self, batch: &Batch) -> Result<()> {
-        let mut slices = Vec::with_capacity(BATCH_DATAGRAMS_MAX);
-        let mut first = 0;
-        while first < batch.datagrams() {
-            let last = (first + self.datagrams_per_message).min(batch.datagrams());
-            slices.push(batch.slice(first, last));
-            first = last;
+    /// Sends `datagrams` of `batch`, at most [`BATCH_DATAGRAMS_MAX`] of them at a time.
+    pub(crate) fn send(&mut self, batch: &Batch, datagrams: Range<usize>) -> Result<()> {
+        let mut slices: [&[u8]; BATCH_DATAGRAMS_MAX] = [&[]; BATCH_DATAGRAMS_MAX];
+        let mut first = datagrams.start;
+        while first < datagrams.end {
+            let mut count = 0;
+            while first < datagrams.end && count < slices.len() {
+                let last = (first + self.datagrams_per_message).min(datagrams.end);
+                slices[count] = batch.slice(first..last);
+                count += 1;
+                first = last;
+            }
+            self.send_all(&slices[..count])?;
         }
+        Ok(())
+    }
+
+    fn send_all(&mut self, messages: &[&[u8]]) -> Result<()> {
         let mut sent = 0;
         let mut retries = 0;
-        while sent < slices.len() {
-            match send_messages(&self.socket, &slices[sent..]) {
+        while sent < messages.len() {
+            let rest = &messages[sent..];
+            // A paced sender mostly has one: it need not pay for an array of headers.
+            let taken = match rest.len() {
+                1 => send_messages::<1>(&self.socket, rest),
+                _ => send_messages::<BATCH_DATAGRAMS_MAX>(&self.socket, rest),
+            };
+            match taken {
                 Ok(count) => {
                     sent += count;
                     retries = 0;
@@ -109,7 +200,7 @@ impl DatagramSocket {
     }
 }
 
-fn set_segment(socket: &UdpSocket, segment_bytes: usize) -> io::Result<()> {
+fn set_segment(socket: &OwnedFd, segment_bytes: usize) -> io::Result<()> {
     let value = libc::c_int::try_from(segment_bytes).map_err(io::Error::other)?;
     let size = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
     #[expect(unsafe_code, reason = "UDP_SEGMENT has no safe wrapper")]
@@ -130,42 +221,50 @@ fn set_segment(socket: &UdpSocket, segment_bytes: usize) -> io::Result<()> {
 }
 
 /// Sends the first of `messages`, as many as the kernel takes at once; says how many it took.
-fn send_messages(socket: &UdpSocket, messages: &[&[u8]]) -> io::Result<usize> {
-    let mut parts: Vec<libc::iovec> = messages
-        .iter()
-        .map(|message| libc::iovec {
-            iov_base: message.as_ptr().cast_mut().cast(),
-            iov_len: message.len(),
-        })
-        .collect();
-    let mut headers: Vec<libc::mmsghdr> = parts.iter_mut().map(header).collect();
-    let count = libc::c_uint::try_from(headers.len()).map_err(io::Error::other)?;
+///
+/// # Panics
+/// Where there are more than `N`.
+fn send_messages<const N: usize>(socket: &OwnedFd, messages: &[&[u8]]) -> io::Result<usize> {
+    const NO_PART: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    let mut parts = [NO_PART; N];
+    let mut headers = [empty_header(); N];
+    assert!(messages.len() <= N, "callers send a batch at a time");
+    for ((message, part), header) in messages.iter().zip(&mut parts).zip(&mut headers) {
+        part.iov_base = message.as_ptr().cast_mut().cast();
+        part.iov_len = message.len();
+        header.msg_hdr.msg_iov = part;
+        header.msg_hdr.msg_iovlen = 1;
+    }
+    let count = libc::c_uint::try_from(messages.len()).map_err(io::Error::other)?;
     #[expect(unsafe_code, reason = "sendmmsg has no safe wrapper")]
     // SAFETY:
     // - the descriptor is open: `socket` is borrowed for the call;
-    // - `msgvec` is valid for `count` headers: both come from `headers`, which outlives the call;
-    // - each header points to one element of `parts`, which is neither moved nor resized after
-    //   `header` took its address and outlives the call;
+    // - `msgvec` is valid for `count` headers: `headers` outlives the call, and `count` was asserted
+    //   to be within it;
+    // - each of these headers points to one element of `parts`, which is neither moved nor resized
+    //   after its address was taken and outlives the call;
     // - each part is valid for reading: it is a slice of `messages`, borrowed for the call;
-    // - names and control data are null with length 0, as `header` leaves them.
+    // - names and control data are null with length 0, as `empty_header` leaves them.
     let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
     usize::try_from(taken).map_err(|_| io::Error::last_os_error())
 }
 
-/// A message of the one part `part`, without name and control data.
-fn header(part: &mut libc::iovec) -> libc::mmsghdr {
+/// A message without parts, name and control data.
+fn empty_header() -> libc::mmsghdr {
     #[expect(unsafe_code, reason = "msghdr has private padding on some systems")]
     // SAFETY:
     // - all zeroes is a value of `mmsghdr`: it holds integers and raw pointers only.
-    let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    header.msg_hdr.msg_iov = part;
-    header.msg_hdr.msg_iovlen = 1;
-    header
+    unsafe {
+        std::mem::zeroed()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
 
     fn receiver(address: &str) -> UdpSocket {
         let socket = UdpSocket::bind(address).unwrap();
@@ -179,18 +278,37 @@ mod tests {
         buffer[..length].to_vec()
     }
 
+    fn batch(payloads: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        for payload in payloads {
+            batch.push(payload.as_bytes());
+        }
+        batch
+    }
+
     #[test]
     fn a_batch_arrives_datagram_by_datagram() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let receiver = receiver(address);
             let mut sender = DatagramSocket::connect(receiver.local_addr().unwrap(), None).unwrap();
-            let mut batch = Batch::default();
-            for payload in ["a:1|c", "", "b:2|ms\nc:3|g"] {
-                batch.push(payload.as_bytes());
-            }
-            sender.send(&batch).unwrap();
+            let batch = batch(&["a:1|c", "", "b:2|ms\nc:3|g"]);
+            sender.send(&batch, 0..3).unwrap();
             let got: Vec<Vec<u8>> = (0..3).map(|_| receive(&receiver)).collect();
             assert_eq!(got, [b"a:1|c".to_vec(), b"".to_vec(), b"b:2|ms\nc:3|g".to_vec()]);
+        }
+    }
+
+    #[test]
+    fn more_datagrams_than_one_call_takes_arrive_in_order() {
+        let receiver = receiver("127.0.0.1:0");
+        let mut sender = DatagramSocket::connect(receiver.local_addr().unwrap(), None).unwrap();
+        let mut batch = Batch::default();
+        for number in 0..150u8 {
+            batch.push(&[number]);
+        }
+        sender.send(&batch, 3..150).unwrap();
+        for number in 3..150 {
+            assert_eq!(receive(&receiver), [number]);
         }
     }
 
@@ -198,14 +316,55 @@ mod tests {
     fn segmentation_offload_cuts_at_the_segment_size() {
         let receiver = receiver("127.0.0.1:0");
         let mut sender = DatagramSocket::connect(receiver.local_addr().unwrap(), Some(8)).unwrap();
-        let mut batch = Batch::default();
-        for payload in ["a:1|c\n\n\n", "bb:2|c\n\n", "ccc:3|c\n"] {
-            batch.push(payload.as_bytes());
-        }
-        sender.send(&batch).unwrap();
+        sender.send(&batch(&["a:1|c\n\n\n", "bb:2|c\n\n", "ccc:3|c\n"]), 0..3).unwrap();
         let got: Vec<Vec<u8>> = (0..3).map(|_| receive(&receiver)).collect();
         let expected = [b"a:1|c\n\n\n".to_vec(), b"bb:2|c\n\n".to_vec(), b"ccc:3|c\n".to_vec()];
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn a_unix_datagram_socket_takes_a_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let mut sender = Socket::connect(&Target::UnixDatagram(path), None).unwrap();
+        assert_eq!(sender.send(&batch(&["a:1|c", "b:2|c"]), 0..2).unwrap(), 2);
+        let mut buffer = [0; 100];
+        for expected in [b"a:1|c", b"b:2|c"] {
+            let length = receiver.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], expected);
+        }
+    }
+
+    #[test]
+    fn a_stream_takes_the_bytes_in_one_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (unix, tcp) =
+            (UnixListener::bind(&path).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let targets = [Target::UnixStream(path), Target::Tcp(tcp.local_addr().unwrap())];
+        for target in targets {
+            let mut sender = Socket::connect(&target, None).unwrap();
+            assert_eq!(sender.send(&batch(&["a:1|c\n", "b:2|c\n"]), 0..2).unwrap(), 1);
+            assert_eq!(sender.send_one(b"c:3|c\n").unwrap(), 1);
+            drop(sender);
+            let mut text = String::new();
+            match target {
+                Target::Tcp(_) => tcp.accept().unwrap().0.read_to_string(&mut text).unwrap(),
+                _ => unix.accept().unwrap().0.read_to_string(&mut text).unwrap(),
+            };
+            assert_eq!(text, "a:1|c\nb:2|c\nc:3|c\n");
+        }
+    }
+
+    #[test]
+    fn nobody_at_the_target_is_an_error_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("absent");
+        for target in [Target::UnixStream(path.clone()), Target::UnixDatagram(path)] {
+            let error = Socket::connect(&target, None).unwrap_err().to_string();
+            assert!(error.contains(&target.to_string()), "{error}");
+        }
     }
 
     #[test]
@@ -213,10 +372,9 @@ mod tests {
         // An address of its own: no other test can take the port meanwhile.
         let closed = receiver("127.0.0.2:0").local_addr().unwrap();
         let mut sender = DatagramSocket::connect(closed, None).unwrap();
-        let mut batch = Batch::default();
-        batch.push(b"a:1|c");
+        let batch = batch(&["a:1|c"]);
         for _ in 0..20 {
-            sender.send(&batch).unwrap();
+            sender.send(&batch, 0..1).unwrap();
         }
         assert!(0 < sender.refused);
     }
@@ -227,7 +385,7 @@ mod tests {
         let mut sender = DatagramSocket::connect(receiver.local_addr().unwrap(), None).unwrap();
         let mut batch = Batch::default();
         batch.push(&vec![b'a'; 65_508]);
-        let error = sender.send(&batch).unwrap_err().to_string();
+        let error = sender.send(&batch, 0..1).unwrap_err().to_string();
         assert!(error.contains("--packing"), "{error}");
     }
 }

@@ -10,6 +10,7 @@
 
 use std::io::Write as _;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -102,7 +103,30 @@ pub(crate) struct Shape {
     pub(crate) bad_percent: u32,
     /// First part of every key.
     pub(crate) key_prefix: String,
-    pub(crate) senders: u32,
+    /// Streams of lines: one per socket.
+    pub(crate) streams: u32,
+}
+
+impl Shape {
+    /// The weights of one stream's kinds: gauges have none where the stream owns no gauge.
+    fn weights(&self, stream: u32, gauges: u32) -> Result<[u32; 4]> {
+        let mut weights = self.mix.weights;
+        if gauges <= stream {
+            weights[Kind::Gauge.index()] = 0;
+        }
+        if weights == [0; 4] {
+            bail!("{} sockets share {gauges} gauges, and each gauge needs one", self.streams);
+        }
+        Ok(weights)
+    }
+
+    /// # Errors
+    /// Where the mix has nothing but gauges and there are fewer of them than streams.
+    pub(crate) fn check(&self) -> Result<()> {
+        // The last stream owns the fewest gauges.
+        let gauges = Keys::new(self).count(Kind::Gauge);
+        self.weights(self.streams - 1, gauges).map(drop)
+    }
 }
 
 /// The keys of a run: how many of each kind, and the text of each.
@@ -190,41 +214,55 @@ pub(crate) enum Line {
     Bad,
 }
 
-/// The stream of lines of one sender.
-#[derive(Debug)]
+/// The text of every key before its tags, shared by the streams of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Bases([Arc<[String]>; 4]);
+
+impl Bases {
+    pub(crate) fn new(keys: &Keys) -> Bases {
+        Bases(
+            Kind::ALL
+                .map(|kind| (0..keys.count(kind)).map(|index| keys.base(kind, index)).collect()),
+        )
+    }
+}
+
+/// The stream of lines of one socket.
+#[derive(Debug, Clone)]
 pub(crate) struct Workload {
     random: Xoshiro256,
     keys: Keys,
-    bases: [Vec<String>; 4],
+    bases: Bases,
     weights: [u32; 4],
     weight_total: u32,
     gauge_is_set: Vec<bool>,
     sampled_percent: u32,
     bad_percent: u32,
-    sender: u32,
-    senders: u32,
+    stream: u32,
+    streams: u32,
 }
 
 impl Workload {
-    /// The stream of sender `sender` (`0..shape.senders`).
+    /// A stream whose keys' texts are made here.
     ///
     /// # Errors
-    /// Where the mix has nothing but gauges and there are fewer of them than senders.
-    pub(crate) fn new(shape: &Shape, sender: u32) -> Result<Workload> {
+    /// As [`Workload::with_bases`].
+    #[cfg(test)]
+    pub(crate) fn new(shape: &Shape, stream: u32) -> Result<Workload> {
+        Workload::with_bases(shape, stream, Bases::new(&Keys::new(shape)))
+    }
+
+    /// Stream `stream` (`0..shape.streams`).
+    ///
+    /// # Errors
+    /// As [`Shape::check`], for this stream.
+    pub(crate) fn with_bases(shape: &Shape, stream: u32, bases: Bases) -> Result<Workload> {
         let keys = Keys::new(shape);
-        let mut weights = shape.mix.weights;
         let gauges = keys.count(Kind::Gauge);
-        if gauges <= sender {
-            weights[Kind::Gauge.index()] = 0;
-        }
+        let weights = shape.weights(stream, gauges)?;
         let weight_total = weights.iter().sum();
-        if weight_total == 0 {
-            bail!("{} senders share {gauges} gauges, and each gauge needs one", shape.senders);
-        }
-        let bases = Kind::ALL
-            .map(|kind| (0..keys.count(kind)).map(|index| keys.base(kind, index)).collect());
         Ok(Workload {
-            random: Xoshiro256::new(shape.seed, u64::from(sender)),
+            random: Xoshiro256::new(shape.seed, u64::from(stream)),
             gauge_is_set: vec![false; gauges as usize],
             keys,
             bases,
@@ -232,8 +270,8 @@ impl Workload {
             weight_total,
             sampled_percent: shape.sampled_percent,
             bad_percent: shape.bad_percent,
-            sender,
-            senders: shape.senders,
+            stream,
+            streams: shape.streams,
         })
     }
 
@@ -286,9 +324,9 @@ impl Workload {
     }
 
     fn gauge(&mut self, out: &mut Vec<u8>) -> Line {
-        // Gauge i belongs to sender i % senders.
-        let owned = (self.keys.count(Kind::Gauge) - self.sender).div_ceil(self.senders);
-        let index = self.random.below(owned) * self.senders + self.sender;
+        // Gauge i belongs to stream i % streams.
+        let owned = (self.keys.count(Kind::Gauge) - self.stream).div_ceil(self.streams);
+        let index = self.random.below(owned) * self.streams + self.stream;
         let is_set = &mut self.gauge_is_set[index as usize];
         if *is_set && self.random.chance(30) {
             let step = 1 + self.random.below(50);
@@ -327,7 +365,7 @@ impl Workload {
         value: std::fmt::Arguments<'_>,
         rate: Option<&str>,
     ) {
-        out.extend_from_slice(self.bases[kind.index()][index as usize].as_bytes());
+        out.extend_from_slice(self.bases.0[kind.index()][index as usize].as_bytes());
         let is_tagged = self.keys.is_tagged(kind, index);
         let is_in_key = is_tagged && self.random.chance(50);
         let host = index % 7;
@@ -361,12 +399,12 @@ pub(crate) mod tests {
             tagged_percent: 30,
             bad_percent: 5,
             key_prefix: "loadgen".to_owned(),
-            senders: 1,
+            streams: 1,
         }
     }
 
-    fn lines(shape: &Shape, sender: u32, count: usize) -> Vec<(String, Line)> {
-        let mut workload = Workload::new(shape, sender).unwrap();
+    fn lines(shape: &Shape, stream: u32, count: usize) -> Vec<(String, Line)> {
+        let mut workload = Workload::new(shape, stream).unwrap();
         let mut out = Vec::new();
         let next = |_| {
             out.clear();
@@ -436,7 +474,7 @@ pub(crate) mod tests {
 
     #[test]
     fn each_gauge_belongs_to_one_sender() {
-        let shape = Shape { senders: 3, mix: "g=1".parse().unwrap(), names: 10, ..shape() };
+        let shape = Shape { streams: 3, mix: "g=1".parse().unwrap(), names: 10, ..shape() };
         for sender in 0..3 {
             for (_, line) in lines(&shape, sender, 500) {
                 if let Line::GaugeSet { index, .. } | Line::GaugeDelta { index, .. } = line {
@@ -449,7 +487,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_sender_without_a_gauge_sends_the_other_kinds() {
-        let shape = Shape { senders: 2, names: 2, mix: "c=1,g=1".parse().unwrap(), ..shape() };
+        let shape = Shape { streams: 2, names: 2, mix: "c=1,g=1".parse().unwrap(), ..shape() };
         let lines = lines(&shape, 1, 200);
         assert!(lines.iter().all(|(_, line)| matches!(line, Line::Counter { .. } | Line::Bad)));
         let only_gauges = Shape { names: 1, mix: "g=1".parse().unwrap(), ..shape };

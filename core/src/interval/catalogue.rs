@@ -19,14 +19,16 @@ const FRESH_SORTED_MAX: usize = 10_000;
 
 /// One series.
 #[derive(Debug)]
-struct Entry<S> {
-    key: Box<[u8]>,
+pub struct Entry<S> {
+    /// Its key.
+    pub key: Box<[u8]>,
     /// Half of the key's hash: enough for the table, see [`table_hash`].
     hash: u32,
     /// What marks know it by: given once, from 1; 0 when they have run out, after 2^32 new series, and
     /// it is found by its key alone.
     number: u32,
-    state: S,
+    /// What the coordinator keeps of it.
+    pub state: S,
 }
 
 /// A table takes the place from the low bits and the check from the top seven.
@@ -174,6 +176,11 @@ impl<S: Default> Catalogue<S> {
         for entry in &mut self.entries {
             visit(&entry.key, &mut entry.state);
         }
+    }
+
+    /// Visits all series in order, `size` at once; fewer at the end.
+    pub fn for_each_group(&mut self, size: usize, visit: impl FnMut(&mut [Entry<S>])) {
+        self.entries.chunks_mut(size).for_each(visit);
     }
 
     /// Keeps the series that `keep` says.

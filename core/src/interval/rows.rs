@@ -5,6 +5,7 @@
 
 use std::vec::IntoIter;
 
+use super::catalogue::Entry;
 use crate::config::settings::Settings;
 use crate::limits::SEGMENT_PART_CUT_BYTES;
 use crate::row::{HistogramRule, Rows, ThresholdColumns, TimerColumns};
@@ -59,17 +60,21 @@ impl RowsBuilder {
         self.current.counters.push(total);
     }
 
-    pub(super) fn push_timer(
+    /// A row for each of `timers`, of which there are at most
+    /// [`TIMERS_AT_ONCE`](crate::statistics::TIMERS_AT_ONCE).
+    pub(super) fn push_timers(
         &mut self,
-        key: &[u8],
-        chains: &mut Vec<Chain>,
+        timers: &mut [Entry<Vec<Chain>>],
         statistics: &mut Statistics,
         homes: &mut ChunkHomes,
     ) {
-        self.start_row(key, self.timer_row_bytes);
-        statistics.load(chains, homes);
-        let bins = statistics.push_row(key, &mut self.current.timers);
-        self.current_bytes += 8 * bins;
+        statistics.gather(timers.iter_mut().map(|timer| &mut timer.state), homes);
+        for (number, timer) in timers.iter().enumerate() {
+            self.start_row(&timer.key, self.timer_row_bytes);
+            statistics.load(number);
+            let bins = statistics.push_row(&timer.key, &mut self.current.timers);
+            self.current_bytes += 8 * bins;
+        }
     }
 
     pub(super) fn push_gauge(&mut self, key: &[u8], value: f64) {

@@ -10,7 +10,7 @@ const TIMES: [i64; 3] = [1_000, 1_010, 1_020];
 fn terms() -> Terms {
     let shape = Shape { names: 8, mix: "c=1,ms=1,g=1,s=1".parse().unwrap(), ..shape() };
     let keys = Keys::new(&Shape { tagged_percent: 0, ..shape });
-    Terms { keys, naming: legacy(), is_shared: false }
+    Terms { keys, naming: legacy(), is_shared: false, is_stream: false }
 }
 
 fn sent(terms: &Terms) -> Sent {

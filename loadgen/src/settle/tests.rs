@@ -5,24 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use indicatif::ProgressBar;
-
 use super::*;
+use crate::fleet::Plan;
+use crate::fleet::tests::{Datagram, plan, receiver, run, share};
 use crate::naming::tests::legacy;
-use crate::sender::{run, tests::plan, tests::receiver};
 use crate::sink::Protocol;
 use crate::workload::{Keys, Shape, tests::shape};
 
 const LINES: u64 = 3_000;
 
 /// Aggregates datagrams as the reference documents it, for the well-formed lines of this workload.
-fn aggregate(datagrams: &[Vec<u8>]) -> BTreeMap<String, f64> {
+fn aggregate(datagrams: &[Datagram]) -> BTreeMap<String, f64> {
     let mut points: BTreeMap<String, f64> = BTreeMap::new();
     let mut members: BTreeSet<(String, String)> = BTreeSet::new();
     let mut add = |name: String, value: f64| *points.entry(name).or_insert(0.0) += value;
     let mut gauges: BTreeMap<String, f64> = BTreeMap::new();
     let mut timers: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for datagram in datagrams {
+    for (_, datagram) in datagrams {
         add("stats_counts.statsd.packets_received".to_owned(), 1.0);
         let text = std::str::from_utf8(datagram).unwrap();
         for line in text.lines().filter(|line| !line.is_empty()) {
@@ -87,16 +86,17 @@ fn deliver(points: &BTreeMap<String, f64>, timestamp: i64, to: SocketAddr) {
 
 /// Sends a workload, lets `mistake` change the points, and gives the sink's statement.
 fn statement(mistake: impl FnOnce(&mut BTreeMap<String, f64>)) -> Comparison {
-    let shape = Shape { senders: 2, ..shape() };
+    let shape = Shape { streams: 2, ..shape() };
     let sink = Sink::bind(Protocol::Text, "127.0.0.1:0".parse().unwrap()).unwrap();
     let (target, datagrams) = receiver(usize::try_from(LINES).unwrap());
-    let outcome = run(&plan(target, LINES), &shape, &ProgressBar::hidden()).unwrap();
+    let (_, sent, _) = run(&Plan { senders: 2, ..plan(target) }, share(LINES));
     let mut points = aggregate(&datagrams.join().unwrap());
     mistake(&mut points);
     deliver(&points, 1_700_000_000, sink.address());
-    let terms = Terms { keys: Keys::new(&shape), naming: legacy(), is_shared: false };
+    let terms =
+        Terms { keys: Keys::new(&shape), naming: legacy(), is_shared: false, is_stream: false };
     let patience = Patience { settle: Duration::ZERO, confirm: Duration::ZERO };
-    let mut statements = settle(&[Witness::Sink(sink)], &terms, &outcome.sent, patience);
+    let mut statements = settle(&[Witness::Sink(sink)], &terms, &sent, patience);
     assert_eq!(statements.len(), 1);
     statements.remove(0).1.unwrap()
 }

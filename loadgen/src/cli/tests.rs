@@ -1,0 +1,117 @@
+//! The command line: what is taken, what is refused, and what options say together.
+
+use super::*;
+
+fn task(arguments: &[&str]) -> Result<Task, String> {
+    let arguments = ["loadgen"].iter().chain(arguments);
+    Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.into_task()
+}
+
+fn load(arguments: &[&str]) -> Load {
+    match task(arguments).unwrap() {
+        Task::Load(load) => *load,
+        Task::Replay(_) => panic!("a replay"),
+    }
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    use clap::CommandFactory as _;
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn without_options_a_modest_load_goes_to_the_usual_port() {
+    let load = load(&[]);
+    assert_eq!(load.plan.target, Target::Udp("127.0.0.1:8125".parse().unwrap()));
+    assert_eq!((load.share.lines_max, load.share.rate), (100_000, Some(50_000)));
+    assert_eq!((load.plan.senders, load.plan.sockets, load.plan.rotation_lines), (1, 1, None));
+    assert_eq!(load.plan.packing.datagram_bytes_max, 1_400);
+    assert!(load.naming.is_legacy);
+}
+
+#[test]
+fn a_duration_alone_sets_no_limit_on_lines() {
+    assert_eq!(load(&["--duration", "2s"]).share.lines_max, u64::MAX);
+    let both = load(&["--duration", "2s", "--lines", "5"]);
+    assert_eq!((both.share.lines_max, both.share.duration_max), (5, Some(Duration::from_secs(2))));
+}
+
+#[test]
+fn values_are_read_in_all_their_forms() {
+    assert_eq!(load(&["--rate", "max"]).share.rate, None);
+    assert!(load(&["--packing", "single"]).plan.packing.is_single);
+    assert_eq!(load(&["--packing", "packed=8932"]).plan.packing.datagram_bytes_max, 8_932);
+    assert_eq!(load(&["--gso"]).plan.packing.end, End::Padded);
+    assert_eq!(load(&["--target", "unix:/s"]).plan.packing.end, End::LineFeed);
+    assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+    assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+    let load = load(&["--sink", "text=127.0.0.1:0", "--sink", "pickle=[::1]:2104"]);
+    assert_eq!(load.sinks[1], (Protocol::Pickle, "[::1]:2104".parse().unwrap()));
+}
+
+#[test]
+fn nonsense_is_refused() {
+    for wrong in [
+        &["--rate", "0"][..],
+        &["--margin", "1s"],
+        &["--interval", "0s", "--margin", "0s"],
+        &["--interval", "2s", "--margin", "1s"],
+        &["--rate", "fast"],
+        &["--packing", "packed=65508"],
+        &["--packing", "packed=50"],
+        &["--packing", "loose"],
+        &["--names", "0"],
+        &["--mix", "c=0"],
+        &["--bad", "101"],
+        &["--duration", "10"],
+        &["--duration", "s"],
+        &["--key-prefix", "a b"],
+        &["--key-prefix", "a."],
+        &["--sink", "text"],
+        &["--sink", "xml=127.0.0.1:1"],
+        &["--sink", "text=nowhere"],
+        &["--sink", "text=127.0.0.1:0", "--sink", "text=127.0.0.1:0"],
+        &["--sink-ready-file", "x"],
+        &["--graphite", "ftp://x"],
+        &["--target", "127.0.0.1"],
+        &["--replay-port", "1"],
+        &["--replay", "x", "--lines", "1"],
+        &["--mix", "g=1", "--names", "1", "--senders", "2"],
+        &["--gso", "--target", "tcp:127.0.0.1:1"],
+        &["--replay", "x", "--target", "unix:/s"],
+        &["--target", "unix:"],
+        &["--burst", "65"],
+        &["--sockets", "0"],
+        &["--pacing", "later"],
+        &["--mix", "g=1", "--names", "1", "--sockets", "2"],
+        &["--unknown"],
+        &["stray"],
+    ] {
+        assert!(task(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_replay_takes_target_rate_and_port() {
+    let arguments = ["--replay", "a.pcap", "--replay-port", "8125", "--rate", "max"];
+    let Ok(Task::Replay(replay)) = task(&arguments) else { panic!("no replay") };
+    assert_eq!((replay.port, replay.rate), (Some(8_125), None));
+}
+
+#[test]
+fn fast_lines_are_composed_ahead() {
+    let rotation = |arguments: &[&str]| load(arguments).plan.rotation_lines;
+    assert_eq!(rotation(&["--rate", "999999"]), None);
+    assert_eq!(rotation(&["--rate", "1000000"]), Some(65_536));
+    assert_eq!(rotation(&["--rate", "max", "--names", "50000", "--duration", "1s"]), Some(200_000));
+    assert_eq!(rotation(&["--rate", "max", "--lines", "10"]), Some(10));
+    assert_eq!(rotation(&["--rate", "max", "--pool", "0"]), None);
+    assert_eq!(rotation(&["--pool", "500"]), Some(500));
+}
+
+#[test]
+fn every_socket_has_a_stream_of_its_own() {
+    let load = load(&["--senders", "2", "--sockets", "8"]);
+    assert_eq!((load.shape.streams, load.plan.senders, load.plan.sockets), (16, 2, 8));
+}

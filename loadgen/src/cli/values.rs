@@ -1,0 +1,77 @@
+//! Values of options, read from their text.
+//!
+//! Used by `cli`; every error is one sentence that says what to give.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{PackingChoice, Rate};
+use crate::sink::Protocol;
+
+/// Largest UDP payload over IPv4.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| "give a number with ms, s or m".to_owned())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err("give a number with ms, s or m".to_owned()),
+    }
+}
+
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    if text == "max" {
+        return Ok(Rate(None));
+    }
+    match text.parse() {
+        Ok(rate) if 0 < rate => Ok(Rate(Some(rate))),
+        _ => Err("give a number above 0, or max".to_owned()),
+    }
+}
+
+pub(super) fn packing(text: &str) -> Result<PackingChoice, String> {
+    match text {
+        "single" => Ok(PackingChoice::Single),
+        "packed" => Ok(PackingChoice::Packed(1_400)),
+        _ => {
+            let bytes = text.strip_prefix("packed=").and_then(|bytes| bytes.parse().ok());
+            match bytes {
+                Some(bytes) if bytes <= DATAGRAM_BYTES_MAX => Ok(PackingChoice::Packed(bytes)),
+                _ => Err("give single, packed, or packed=BYTES with at most 65507".to_owned()),
+            }
+        }
+    }
+}
+
+pub(super) fn key_prefix(text: &str) -> Result<String, String> {
+    let is_plain =
+        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
+    let is_well_formed = !text.starts_with('.') && !text.ends_with('.') && !text.contains("..");
+    if text.is_empty() || 200 < text.len() || !text.chars().all(is_plain) || !is_well_formed {
+        return Err("give up to 200 of A-Z a-z 0-9 _ - and inner dots".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn sink(text: &str) -> Result<(Protocol, SocketAddr), String> {
+    let (protocol, address) =
+        text.split_once('=').ok_or("give text=ADDRESS:PORT or pickle=ADDRESS:PORT")?;
+    let protocol = match protocol {
+        "text" => Protocol::Text,
+        "pickle" => Protocol::Pickle,
+        _ => return Err(format!("{protocol:?} is neither text nor pickle")),
+    };
+    let address = address.parse().map_err(|_| format!("{address:?} is no ADDRESS:PORT"))?;
+    Ok((protocol, address))
+}
+
+pub(super) fn graphite(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") && "http://".len() < text.len() {
+        return Ok(text.to_owned());
+    }
+    Err("give http://HOST:PORT".to_owned())
+}

@@ -1,0 +1,185 @@
+//! All senders of a run: prepared once, sent out for one round or many.
+//!
+//! Between `sender` and `run` or `search`. The lines and the rate are shared out; while the threads
+//! send, the caller is told every 50 ms how far they are. Each sender keeps its own books, which are
+//! added up at the end.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use crate::clock::Stopwatch;
+use crate::compose::{End, Packing};
+use crate::ledger::Sent;
+use crate::pacer::lag_histogram;
+use crate::sender::{Done, Flow, Manner, Meter, Sender, Share};
+use crate::socket::Socket;
+use crate::stock::Stock;
+use crate::target::Target;
+use crate::workload::{Bases, Keys, Shape, Workload};
+
+/// Between two looks at the senders.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What to send with.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) target: Target,
+    pub(crate) packing: Packing,
+    /// Sending threads.
+    pub(crate) senders: u32,
+    /// Sockets of each.
+    pub(crate) sockets: u32,
+    /// Lines composed ahead over all sockets and sent in rotation; none composes each line as it goes.
+    pub(crate) rotation_lines: Option<u64>,
+    pub(crate) manner: Manner,
+}
+
+/// How the senders are doing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) at: Duration,
+    pub(crate) lines: u64,
+    /// Longest lag since the look before.
+    pub(crate) lag: Duration,
+}
+
+/// What became of a round.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// Lines per second asked for; none where it was as fast as possible.
+    pub(crate) offered: Option<u64>,
+    pub(crate) lines: u64,
+    /// Datagrams, or writes to a stream.
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+    pub(crate) elapsed: Duration,
+    /// Of every send, in nanoseconds.
+    pub(crate) lag: Histogram<u64>,
+}
+
+impl Round {
+    #[expect(clippy::cast_precision_loss, reason = "a rate is shown rounded")]
+    pub(crate) fn per_second(&self, count: u64) -> f64 {
+        let seconds = self.elapsed.as_secs_f64();
+        if seconds <= 0.0 { 0.0 } else { count as f64 / seconds }
+    }
+}
+
+/// Senders that are ready.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    senders: Vec<Sender>,
+    keys: Keys,
+}
+
+impl Fleet {
+    /// Connects and composes. `shape.streams` is the number of sockets over all senders.
+    pub(crate) fn prepare(plan: &Plan, shape: &Shape) -> Result<Fleet> {
+        let keys = Keys::new(shape);
+        let bases = Bases::new(&keys);
+        let segment_bytes =
+            (plan.packing.end == End::Padded).then_some(plan.packing.datagram_bytes_max);
+        let streams = u64::from(shape.streams.max(1));
+        let rotation_lines = plan.rotation_lines.map(|lines| lines.div_ceil(streams));
+        let flow = |stream| -> Result<Flow> {
+            let socket = Socket::connect(&plan.target, segment_bytes)?;
+            let workload = Workload::with_bases(shape, stream, bases.clone())?;
+            let stock = match rotation_lines {
+                Some(lines) => Stock::rotation(plan.packing, workload, lines),
+                None => Stock::fresh(plan.packing, workload),
+            };
+            Ok(Flow { socket, stock })
+        };
+        let mut senders = Vec::new();
+        for index in 0..plan.senders {
+            let first = index * plan.sockets;
+            let flows = (first..first + plan.sockets).map(flow).collect::<Result<_>>()?;
+            senders.push(Sender { flows, sent: Sent::new(&keys), manner: plan.manner, turn: 0 });
+        }
+        Ok(Fleet { senders, keys })
+    }
+
+    /// Sends `share` over all senders, and tells `watch` how they are doing.
+    pub(crate) fn run(&mut self, share: Share, watch: &mut dyn FnMut(Look)) -> Result<Round> {
+        let meters: Vec<Meter> = self.senders.iter().map(|_| Meter::default()).collect();
+        let shares = share_out(share, self.senders.len() as u64);
+        let stopwatch = Stopwatch::start();
+        let finished: Vec<Result<Done>> = thread::scope(|scope| {
+            let main = thread::current();
+            let running: Vec<_> = (self.senders.iter_mut().zip(shares))
+                .zip(&meters)
+                .map(|((sender, share), meter)| {
+                    let main = main.clone();
+                    scope.spawn(move || {
+                        let done = sender.run(stopwatch, share, meter);
+                        main.unpark();
+                        done
+                    })
+                })
+                .collect();
+            while !running.iter().all(thread::ScopedJoinHandle::is_finished) {
+                thread::park_timeout(LOOK_EVERY);
+                watch(look(stopwatch, &meters));
+            }
+            running
+                .into_iter()
+                .map(|thread| thread.join().expect("a sender never panics"))
+                .collect()
+        });
+        let mut round = Round {
+            offered: share.rate,
+            lines: 0,
+            datagrams: 0,
+            bytes: 0,
+            elapsed: Duration::ZERO,
+            lag: lag_histogram(),
+        };
+        for done in finished {
+            let done = done?;
+            round.lines += done.lines;
+            round.datagrams += done.datagrams;
+            round.bytes += done.bytes;
+            round.elapsed = round.elapsed.max(done.elapsed);
+            round.lag.add(&done.lag).expect("both have the same bounds");
+        }
+        Ok(round)
+    }
+
+    /// Closes the sockets and the books; gives them with the number of refused sends.
+    pub(crate) fn close(self) -> (Sent, u64) {
+        let mut total = Sent::new(&self.keys);
+        let mut refused = 0;
+        for sender in self.senders {
+            let (sent, sender_refused) = sender.close();
+            total.merge(&sent);
+            refused += sender_refused;
+        }
+        (total, refused)
+    }
+}
+
+fn look(stopwatch: Stopwatch, meters: &[Meter]) -> Look {
+    Look {
+        at: stopwatch.elapsed(),
+        lines: meters.iter().map(Meter::lines).sum(),
+        lag: meters.iter().map(Meter::take_lag).max().unwrap_or_default(),
+    }
+}
+
+/// One share per sender: the remainder goes to the first ones, line by line.
+fn share_out(share: Share, senders: u64) -> impl Iterator<Item = Share> {
+    (0..senders).map(move |place| {
+        let part = |total: u64| total / senders + u64::from(place < total % senders);
+        Share {
+            lines_max: if share.lines_max == u64::MAX { u64::MAX } else { part(share.lines_max) },
+            duration_max: share.duration_max,
+            rate: share.rate.map(|rate| part(rate).max(1)),
+        }
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
