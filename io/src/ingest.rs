@@ -17,6 +17,8 @@ pub mod udp;
 pub mod stream;
 /// Receiving by `recvmmsg`, where the ring is refused.
 pub(crate) mod recvmmsg;
+/// Datagrams that the kernel hands over as one.
+pub(crate) mod train;
 /// Copies of raw datagrams for others.
 pub mod tap;
 /// Every datagram sent on to other statsds.

@@ -130,6 +130,72 @@ pub fn socket_drops(socket: impl AsFd) -> io::Result<u32> {
     Ok(values[MEMINFO_DROPS])
 }
 
+/// How datagrams are cut and joined on their way through a UDP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpOffload {
+    /// `UDP_GRO`: what came as a train is received as one.
+    Joined,
+    /// `UDP_SEGMENT`: what is sent is cut into datagrams of so many bytes.
+    Cut(u16),
+}
+
+/// Sets an option of a UDP socket.
+///
+/// # Errors
+/// The kernel's: not a UDP socket, or a kernel before 5.0.
+pub fn set_udp_offload(socket: impl AsFd, offload: UdpOffload) -> io::Result<()> {
+    let (name, value) = match offload {
+        UdpOffload::Joined => (libc::UDP_GRO, 1),
+        UdpOffload::Cut(bytes) => (libc::UDP_SEGMENT, libc::c_int::from(bytes)),
+    };
+    let bytes = libc::socklen_t::try_from(size_of_val(&value)).expect("4 bytes fit");
+    #[expect(unsafe_code, reason = "no safe crate offers these options")]
+    // SAFETY:
+    // - the value pointer is valid for `bytes` bytes of reading: it is the local `value`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_UDP,
+            name,
+            (&raw const value).cast(),
+            bytes,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts a classic BPF program on the group of sockets that share a port with `socket`; it returns the
+/// index of the one that gets a datagram.
+///
+/// # Errors
+/// The kernel's, when the socket is in no group or the program is not accepted.
+pub(crate) fn attach_reuseport_filter(
+    socket: impl AsFd,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?,
+        // The kernel only reads it.
+        filter: program.as_ptr().cast_mut(),
+    };
+    let bytes = libc::socklen_t::try_from(size_of_val(&program)).expect("16 bytes fit");
+    #[expect(unsafe_code, reason = "no safe crate offers SO_ATTACH_REUSEPORT_CBPF")]
+    // SAFETY:
+    // - the value pointer is valid for `bytes` bytes of reading: it is the local `program`;
+    // - its filter is valid for reading `len` instructions: both are those of one slice, borrowed for
+    //   the call, and the kernel copies them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            bytes,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// How the kernel schedules a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Schedule {

@@ -17,6 +17,7 @@ use floe_io::ingest::worker::{
 };
 use floe_io::ingest::{DatagramSink, ReceiveCounts};
 use floe_io::ring::probe::Refusal;
+use floe_io::sys::UdpOffload;
 use floe_io::{cpu, sys};
 
 /// Bound of every wait: never reached but by a failure.
@@ -81,10 +82,13 @@ impl Subject {
         let listener = |address: &&str| Listener {
             address: (*address).into(),
             port: 0,
-            is_dual_stack_default: false,
+            is_dual_stack_default: *address == "::",
         };
         let settings: Vec<Listener> = addresses.iter().map(listener).collect();
         let listeners = udp::open_all(&settings, 1, 4 << 20).unwrap();
+        if options.has_trains {
+            udp::coalesce_all(&listeners).unwrap();
+        }
         let signals = Arc::new(WorkerSignals::new().unwrap());
         let (seen_sender, seen) = bounded(1 << 16);
         let (started_sender, started) = bounded(1);
@@ -109,7 +113,9 @@ impl Subject {
 
     fn sender(&self, listener: usize) -> UdpSocket {
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender.connect(self.listeners[listener].local_address).unwrap();
+        // `::` takes IPv4 as well.
+        let port = self.listeners[listener].local_address.port();
+        sender.connect(("127.0.0.1", port)).unwrap();
         sender
     }
 
@@ -138,15 +144,18 @@ impl Subject {
     }
 }
 
-/// Every way to receive: the ring, the ring on an older kernel, and without it. Where this kernel
-/// refuses the ring the first two are the third, which `ring_is_taken_where_the_kernel_gives_one`
+/// Every way to receive: the ring, the ring on an older kernel, and without it, with trains and without
+/// them. Where this kernel
+/// refuses the ring the others are those without it, which `ring_is_taken_where_the_kernel_gives_one`
 /// tells apart.
-fn paths() -> [ReceiveOptions; 3] {
+fn paths() -> [ReceiveOptions; 5] {
     let default = ReceiveOptions::default();
     [
         default,
         ReceiveOptions { forgo_min_wait: true, ..default },
         ReceiveOptions { mode: IngestMode::Recvmmsg, ..default },
+        ReceiveOptions { has_trains: true, ..default },
+        ReceiveOptions { has_trains: true, mode: IngestMode::Recvmmsg, ..default },
     ]
 }
 
@@ -175,6 +184,57 @@ fn datagrams_of_every_size_arrive_byte_for_byte_and_once() {
         let (rest, counts) = subject.stop();
         assert_eq!(only_datagrams(rest), Vec::<Vec<u8>>::new(), "{options:?}");
         assert_eq!((counts.datagrams_truncated, counts.receive_errors), (0, 0), "{options:?}");
+    }
+}
+
+#[test]
+fn trains_are_received_datagram_by_datagram() {
+    for options in paths() {
+        let subject = Subject::start(options, &["127.0.0.1", "::"]);
+        let mut count = 0;
+        for listener in [0, 1] {
+            let sender = subject.sender(listener);
+            // Length of a datagram and of all together: whole ones, a shorter last one, the largest
+            // train, one datagram alone.
+            for (bytes, total) in [(30, 1_920), (30, 1_921), (1_400, 65_507), (1, 64), (30, 30)] {
+                sys::set_udp_offload(&sender, UdpOffload::Cut(bytes)).unwrap();
+                let train: Vec<u8> = (0..total).map(|n: u32| n.to_le_bytes()[0] ^ 5).collect();
+                sender.send(&train).unwrap();
+                let datagrams: Vec<&[u8]> = train.chunks(bytes.into()).collect();
+                assert!(subject.datagrams(datagrams.len()) == datagrams, "{options:?} {bytes}");
+                count += datagrams.len();
+                // In between, datagrams that are no train.
+                sys::set_udp_offload(&sender, UdpOffload::Cut(0)).unwrap();
+                for plain in [&b""[..], b"a:1|c", b""] {
+                    sender.send(plain).unwrap();
+                    assert_eq!(subject.datagrams(1), [plain], "{options:?} {bytes}");
+                }
+            }
+        }
+        assert_eq!(count, 2 * (64 + 65 + 47 + 64 + 1), "{options:?}");
+        let (rest, counts) = subject.stop();
+        assert_eq!(only_datagrams(rest), Vec::<Vec<u8>>::new(), "{options:?}");
+        assert_eq!((counts.datagrams_truncated, counts.receive_errors), (0, 0), "{options:?}");
+    }
+}
+
+/// What waits in the socket is taken by the ring in one go, or left to `recvmmsg` at the stop.
+#[test]
+fn many_trains_at_once_are_taken_apart() {
+    for options in paths() {
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock().unwrap();
+        let subject = Subject::start_behind(Arc::clone(&gate), options, &["127.0.0.1"]);
+        let sender = subject.sender(0);
+        sys::set_udp_offload(&sender, UdpOffload::Cut(20)).unwrap();
+        let datagrams: Vec<Vec<u8>> =
+            (0..3_000).map(|n| format!("key.of.series:{n:04}|c").into_bytes()).collect();
+        for train in datagrams.chunks(10) {
+            sender.send(&train.concat()).unwrap();
+        }
+        drop(closed);
+        assert!(subject.datagrams(3_000) == datagrams, "{options:?}");
+        subject.stop();
     }
 }
 

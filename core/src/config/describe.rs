@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::modules::repeater_protocol_text;
-use super::own::ingest_mode_text;
+use super::own::{ingest_mode_text, steering_text};
 use super::process::{log_backend_text, log_format_text, log_level_text};
 use super::quantity::{duration_text, size_text};
 use super::settings::{
@@ -255,7 +255,7 @@ fn write_spool(out: &mut String, spool: &SpoolSettings) -> fmt::Result {
 }
 
 fn write_ingest(out: &mut String, ingest: &IngestSettings) -> fmt::Result {
-    let IngestSettings { mode, workers, cpus, receive_buffer_bytes } = ingest;
+    let IngestSettings { mode, workers, cpus, receive_buffer_bytes, steering, udp_gro } = ingest;
     row(out, "ingest", ingest_mode_text(*mode))?;
     match workers {
         Some(workers) => row(out, "  workers", workers)?,
@@ -266,10 +266,12 @@ fn write_ingest(out: &mut String, ingest: &IngestSettings) -> fmt::Result {
     match receive_buffer_bytes {
         Some(bytes) => {
             let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
-            row(out, "  receive_buffer", size_text(bytes))
+            row(out, "  receive_buffer", size_text(bytes))?;
         }
-        None => row(out, "  receive_buffer", "default"),
+        None => row(out, "  receive_buffer", "default")?,
     }
+    row(out, "  steering", steering_text(*steering))?;
+    row(out, "  udp_gro", udp_gro)
 }
 
 fn list_text(names: &[String], none: &str) -> String {

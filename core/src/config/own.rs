@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::limits::WORKERS_MAX;
 
-use super::settings::{IngestMode, IngestSettings, SpoolSettings};
+use super::settings::{IngestMode, IngestSettings, SpoolSettings, Steering};
 use super::value::Value;
 use super::walk::{Field, Notes, Table};
 use super::{ConfigError, quantity};
@@ -27,6 +27,9 @@ const MODES: [(&str, IngestMode); 3] = [
     ("io_uring", IngestMode::IoUring),
     ("recvmmsg", IngestMode::Recvmmsg),
 ];
+
+const STEERINGS: [(&str, Steering); 3] =
+    [("hash", Steering::Hash), ("random", Steering::Random), ("cpu", Steering::Cpu)];
 
 /// The spool of no configuration.
 pub(super) fn default_spool() -> SpoolSettings {
@@ -79,6 +82,12 @@ pub(super) fn ingest(
             if let Some(field) = block.take("receive_buffer") {
                 let bytes = field.size_bytes(RECEIVE_BUFFER_BYTES)?;
                 ingest.receive_buffer_bytes = usize::try_from(bytes).ok();
+            }
+            if let Some(field) = block.take("steering") {
+                ingest.steering = field.choice(&STEERINGS)?;
+            }
+            if let Some(field) = block.take("udp_gro") {
+                ingest.udp_gro = field.flag()?;
             }
             read_workers(block.take("workers"), block.take("cpus"), &mut ingest)?;
             given_once(&mut block, workers.as_ref(), cpus.as_ref())?;
@@ -145,4 +154,10 @@ pub fn ingest_mode(word: &str) -> Option<IngestMode> {
 pub(super) fn ingest_mode_text(mode: IngestMode) -> &'static str {
     let named = MODES.iter().find(|(_, other)| *other == mode);
     named.expect("every mode has its word in MODES").0
+}
+
+/// The word of a steering.
+pub(super) fn steering_text(steering: Steering) -> &'static str {
+    let named = STEERINGS.iter().find(|(_, other)| *other == steering);
+    named.expect("every steering has its word in STEERINGS").0
 }

@@ -69,6 +69,18 @@ pub enum IngestMode {
     Recvmmsg,
 }
 
+/// Which worker's socket the kernel gives a datagram to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Steering {
+    /// By a hash of sender and receiver: all datagrams of one sender to one worker, in order.
+    #[default]
+    Hash,
+    /// At random: one heavy sender is shared by all workers, and its gauges lose their order.
+    Random,
+    /// By the CPU on which the kernel receives it, modulo the number of workers.
+    Cpu,
+}
+
 /// The workers and how they read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IngestSettings {
@@ -80,6 +92,10 @@ pub struct IngestSettings {
     pub cpus: Option<Vec<usize>>,
     /// Receive buffer asked of the kernel per socket, bytes; `None` = our default (8 MiB).
     pub receive_buffer_bytes: Option<usize>,
+    /// How the kernel shares datagrams out among the workers.
+    pub steering: Steering,
+    /// Whether the kernel may hand over several datagrams of one sender as one (`UDP_GRO`).
+    pub udp_gro: bool,
 }
 
 /// One entry of `percentThreshold`.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::derived::{bin_value, threshold_value};
 use super::modules::repeater_protocol_text;
-use super::own::ingest_mode_text;
+use super::own::{ingest_mode_text, steering_text};
 use super::process::{log_backend_text, log_format_text, log_level_text};
 use super::quantity::{duration_text, size_text};
 use super::settings::{
@@ -285,8 +285,12 @@ fn spool_keys(spool: &SpoolSettings) -> Keys {
 }
 
 fn ingest_keys(ingest: &IngestSettings) -> Keys {
-    let IngestSettings { mode, workers, cpus, receive_buffer_bytes } = ingest;
-    let mut keys = vec![("mode", quoted(ingest_mode_text(*mode)))];
+    let IngestSettings { mode, workers, cpus, receive_buffer_bytes, steering, udp_gro } = ingest;
+    let mut keys = vec![
+        ("mode", quoted(ingest_mode_text(*mode))),
+        ("steering", quoted(steering_text(*steering))),
+        ("udp_gro", udp_gro.to_string()),
+    ];
     keys.extend(workers.map(|workers| ("workers", workers.to_string())));
     let cpus = cpus.as_ref().map(|cpus| list(cpus.iter().map(ToString::to_string)));
     keys.extend(cpus.map(|cpus| ("cpus", cpus)));

@@ -102,6 +102,10 @@ impl OpenedIngest {
         tell_recovery(&report);
         let buffer_bytes = ingest.receive_buffer_bytes.unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT);
         let listeners = udp::open_all(&settings.listeners, cpus.len(), buffer_bytes)?;
+        udp::steer_all(&listeners, ingest.steering, &cpus)?;
+        if ingest.udp_gro {
+            udp::coalesce_all(&listeners)?;
+        }
         for listener in &listeners {
             if let Some(warning) = listener.receive_buffer_warning() {
                 warn!("{warning}");
@@ -194,7 +198,11 @@ impl OpenedIngest {
             cpu: self.cpus.get(index).copied(),
             sockets: udp::sockets_of(&self.listeners, index),
             receive_buffer_bytes: buffers.min().unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT),
-            options: ReceiveOptions { mode: settings.ingest.mode, ..ReceiveOptions::default() },
+            options: ReceiveOptions {
+                mode: settings.ingest.mode,
+                has_trains: settings.ingest.udp_gro,
+                ..ReceiveOptions::default()
+            },
             signals: Arc::new(signals),
             streams: (!self.streams.is_empty()).then(|| StreamPlan {
                 inbox: Arc::new(StreamInbox::new(settings.stream_limits.connections_max)),

@@ -54,7 +54,6 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         automatic_config_reload,
     } = asked;
     let SpoolSettings { path: spool_path, archive_age_ms, archive_bytes } = spool;
-    let IngestSettings { mode, workers, cpus, receive_buffer_bytes } = ingest;
     let changes = [
         ("flushInterval", *flush_interval_ms != current.flush_interval_ms),
         ("percentThreshold", *thresholds != current.thresholds),
@@ -84,17 +83,24 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("mgmt_address", *mgmt_address != current.mgmt_address),
         ("mgmt_port", *mgmt_port != current.mgmt_port),
         ("spool.path", *spool_path != current.spool.path),
-        ("ingest", *mode != current.ingest.mode),
-        ("workers", *workers != current.ingest.workers),
-        ("cpus", *cpus != current.ingest.cpus),
-        ("receive_buffer", *receive_buffer_bytes != current.ingest.receive_buffer_bytes),
     ];
-    let report = ReloadReport {
-        applied: named(&changes),
-        needs_restart: named(&fixed),
-        ..ReloadReport::default()
-    };
+    let needs_restart = [named(&fixed), named(&ingest_changes(&current.ingest, ingest))].concat();
+    let report =
+        ReloadReport { applied: named(&changes), needs_restart, ..ReloadReport::default() };
     (effective(current, asked), report)
+}
+
+/// Keys of the workers, and whether they differ; none can change while they run.
+fn ingest_changes(current: &IngestSettings, asked: &IngestSettings) -> [(&'static str, bool); 6] {
+    let IngestSettings { mode, workers, cpus, receive_buffer_bytes, steering, udp_gro } = asked;
+    [
+        ("ingest", *mode != current.mode),
+        ("workers", *workers != current.workers),
+        ("cpus", *cpus != current.cpus),
+        ("receive_buffer", *receive_buffer_bytes != current.receive_buffer_bytes),
+        ("steering", *steering != current.steering),
+        ("udp_gro", *udp_gro != current.udp_gro),
+    ]
 }
 
 /// The keys that differ.
@@ -117,7 +123,7 @@ fn effective(current: &Settings, asked: &Settings) -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use floe_core::config::settings::Health;
+    use floe_core::config::settings::{Health, Steering};
     use floe_core::config::without_file;
 
     use super::*;
@@ -129,12 +135,17 @@ mod tests {
         asked.mgmt_port = 1;
         asked.listeners.clear();
         asked.ingest.workers = Some(3);
+        asked.ingest.steering = Steering::Random;
+        asked.ingest.udp_gro = true;
         asked.flush_interval_ms = 1_000;
         asked.health = Health::Down;
         asked.spool.archive_bytes = 7;
         let (effective, report) = merge(&current, &asked);
         assert_eq!(report.applied, ["flushInterval", "spool.archive_bytes", "healthStatus"]);
-        assert_eq!(report.needs_restart, ["servers", "mgmt_port", "workers"]);
+        assert_eq!(
+            report.needs_restart,
+            ["servers", "mgmt_port", "workers", "steering", "udp_gro"]
+        );
         assert_eq!(effective.listeners, current.listeners);
         assert_eq!((effective.mgmt_port, effective.ingest.workers), (current.mgmt_port, None));
         assert_eq!((effective.flush_interval_ms, effective.spool.archive_bytes), (1_000, 7));

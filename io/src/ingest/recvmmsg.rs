@@ -22,8 +22,8 @@ use rustix::net::{RecvFlags, recv};
 
 use super::pace::{Pace, PaceBounds};
 use super::stream::connections::Connections;
-use super::{DatagramSink, Receive, ReceiveCounts};
-use crate::ring::buffers::BUFFER_STRIDE_BYTES;
+use super::{DatagramSink, Receive, ReceiveCounts, train};
+use crate::ring::buffers::{BUFFER_HEAD_BYTES, BUFFER_STRIDE_BYTES};
 use crate::sys::{Mapping, WakeUp, timespec};
 
 /// Datagrams one call takes at the most (docs/references.md K1).
@@ -39,6 +39,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(2);
 const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 500, busy_datagrams: 48 };
 
 const _: () = assert!(MESSAGES <= BATCH_DATAGRAMS_MAX);
+const _: () = assert!(train::CONTROL_BYTES <= BUFFER_HEAD_BYTES);
 
 /// How the last batch ended, which decides the next wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,8 @@ impl<'s> Recvmmsg<'s> {
     /// Maps the buffers; nothing is received before the first batch.
     ///
     /// `epoll`: names the connections that can be read, where there are any.
-    /// `receive_buffer_bytes`: the smallest effective one of the sockets.
+    /// `receive_buffer_bytes`: the smallest effective one of the sockets. `has_trains`: they were made
+    /// to give them.
     /// # Errors
     /// The kernel's, when memory cannot be mapped.
     pub(crate) fn new(
@@ -78,6 +80,7 @@ impl<'s> Recvmmsg<'s> {
         wake_up: &'s WakeUp,
         epoll: Option<&'s OwnedFd>,
         receive_buffer_bytes: usize,
+        has_trains: bool,
     ) -> io::Result<Self> {
         let mut polled = vec![PollFd::new(wake_up, PollFlags::IN)];
         polled.extend(epoll.map(|epoll| PollFd::new(epoll, PollFlags::IN)));
@@ -86,7 +89,7 @@ impl<'s> Recvmmsg<'s> {
             sockets,
             wake_up,
             polled,
-            messages: Messages::new()?,
+            messages: Messages::new(has_trains)?,
             streams: epoll.map(StreamReader::new),
             next: 0,
             last: LastBatch::Empty,
@@ -129,9 +132,10 @@ impl Receive for Recvmmsg<'_> {
         connections: &mut Connections,
         sink: &mut impl DatagramSink,
     ) -> usize {
-        let (mut datagrams, mut is_full, mut has_failed) = (0, false, false);
+        let (mut datagrams, mut messages) = (0, 0);
+        let (mut is_full, mut has_failed) = (false, false);
         for _ in 0..self.sockets.len() {
-            if BATCH_DATAGRAMS_MAX < datagrams + MESSAGES {
+            if BATCH_DATAGRAMS_MAX < messages + MESSAGES {
                 is_full = true;
                 break;
             }
@@ -139,8 +143,8 @@ impl Receive for Recvmmsg<'_> {
             self.next = (self.next + 1) % self.sockets.len();
             match self.messages.receive(socket.as_raw_fd()) {
                 Ok(count) => {
-                    self.messages.hand_over(count, &mut self.counts, sink);
-                    datagrams += count;
+                    datagrams += self.messages.hand_over(count, &mut self.counts, sink);
+                    messages += count;
                     is_full |= count == MESSAGES;
                 }
                 Err(Errno::AGAIN) => {}
@@ -152,10 +156,10 @@ impl Receive for Recvmmsg<'_> {
         }
         if let Some(streams) = &mut self.streams {
             let events = streams.read(now_ns, connections, sink);
-            datagrams += events;
+            (datagrams, messages) = (datagrams + events, messages + events);
             is_full |= events == STREAM_EVENTS;
         }
-        self.pace.record(datagrams);
+        self.pace.record(messages);
         self.last = match (is_full, has_failed || 0 < datagrams) {
             (true, _) => LastBatch::Full,
             // A socket that fails at once is not polled at once.
@@ -222,46 +226,73 @@ impl<'s> StreamReader<'s> {
     }
 }
 
+/// A message header without anything.
+pub(crate) fn empty_header() -> libc::msghdr {
+    #[expect(unsafe_code, reason = "the header has private padding on some targets")]
+    // SAFETY:
+    // - null pointers and zero lengths are valid values of every field.
+    unsafe {
+        std::mem::zeroed()
+    }
+}
+
 /// The headers that `recvmmsg` fills, and the buffers they point to.
+///
+/// A datagram stands behind the head of its buffer; the head takes the control message of a train.
 struct Messages {
     /// Each points to its element of `vectors`, which never grows and so never moves.
     headers: Vec<libc::mmsghdr>,
     #[expect(dead_code, reason = "owned for the pointers in `headers`")]
     vectors: Vec<libc::iovec>,
     buffers: Mapping,
+    /// Room for a control message per datagram, bytes; 0 where no trains come.
+    control_bytes: usize,
 }
 
 impl Messages {
-    fn new() -> io::Result<Self> {
+    fn new(has_trains: bool) -> io::Result<Self> {
+        let control_bytes = if has_trains { train::CONTROL_BYTES } else { 0 };
         let buffers = Mapping::new(MESSAGES * BUFFER_STRIDE_BYTES)?;
         let mut vectors: Vec<libc::iovec> = (0..MESSAGES)
             .map(|index| libc::iovec {
-                iov_base: buffers.at(index * BUFFER_STRIDE_BYTES).as_ptr().cast(),
+                iov_base: buffers
+                    .at(index * BUFFER_STRIDE_BYTES + BUFFER_HEAD_BYTES)
+                    .as_ptr()
+                    .cast(),
                 iov_len: DATAGRAM_BYTES_MAX,
             })
             .collect();
-        let header = |vector: &mut libc::iovec| {
-            #[expect(unsafe_code, reason = "the header has private padding on some targets")]
-            // SAFETY:
-            // - null pointers and zero lengths are valid values of every field.
-            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        let header = |(index, vector): (usize, &mut libc::iovec)| {
+            let mut header = libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 };
             header.msg_hdr.msg_iov = &raw mut *vector;
             header.msg_hdr.msg_iovlen = 1;
+            if has_trains {
+                header.msg_hdr.msg_control =
+                    buffers.at(index * BUFFER_STRIDE_BYTES).as_ptr().cast();
+            }
             header
         };
-        Ok(Self { headers: vectors.iter_mut().map(header).collect(), vectors, buffers })
+        let headers = vectors.iter_mut().enumerate().map(header).collect();
+        Ok(Self { headers, vectors, buffers, control_bytes })
     }
 
     /// Takes up to [`MESSAGES`] datagrams of the socket `fd`, without waiting.
     fn receive(&mut self, fd: i32) -> Result<usize, Errno> {
         let count = libc::c_uint::try_from(self.headers.len()).expect("MESSAGES is small");
+        if 0 < self.control_bytes {
+            // The last call left what it wrote.
+            for header in &mut self.headers {
+                header.msg_hdr.msg_controllen = self.control_bytes as _;
+            }
+        }
         #[expect(unsafe_code, reason = "no safe crate offers recvmmsg")]
         // SAFETY:
         // - `headers` is valid for reading and writing `count` elements: its own length;
         // - each header's one iovec lies in `vectors`, owned and never touched again, and points to
         //   its own DATAGRAM_BYTES_MAX bytes of `buffers`, to which no slice exists during
-        //   `&mut self`;
-        // - names and control data are null with length zero; the null timeout means none.
+        //   `&mut self`; so does its control data, CONTROL_BYTES in the head, or it is null with length
+        //   zero;
+        // - names are null with length zero; the null timeout means none.
         let result = unsafe {
             libc::recvmmsg(
                 fd,
@@ -275,8 +306,14 @@ impl Messages {
             .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
     }
 
-    /// Hands the first `count` datagrams to `sink`.
-    fn hand_over(&self, count: usize, counts: &mut ReceiveCounts, sink: &mut impl DatagramSink) {
+    /// Hands the datagrams of the first `count` messages to `sink`; returns how many there were.
+    fn hand_over(
+        &self,
+        count: usize,
+        counts: &mut ReceiveCounts,
+        sink: &mut impl DatagramSink,
+    ) -> usize {
+        let mut datagrams = 0;
         for (index, message) in self.headers[..count].iter().enumerate() {
             let len = message.msg_len as usize;
             assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
@@ -288,8 +325,19 @@ impl Messages {
             //   `&mut self`.
             let buffer =
                 unsafe { self.buffers.slice(index * BUFFER_STRIDE_BYTES, BUFFER_STRIDE_BYTES) };
-            sink.datagram(buffer, len);
+            let (head, buffer) = buffer.split_at(BUFFER_HEAD_BYTES);
+            if 0 < self.control_bytes {
+                // Another type on other targets.
+                let control: usize = message.msg_hdr.msg_controllen as _;
+                let control = &head[..control.min(self.control_bytes)];
+                let datagram_bytes = train::datagram_bytes(control);
+                datagrams += train::hand_over(buffer, len, datagram_bytes, sink);
+            } else {
+                sink.datagram(buffer, len);
+                datagrams += 1;
+            }
         }
+        datagrams
     }
 }
 
@@ -298,6 +346,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::sys::{self, UdpOffload};
 
     #[derive(Default)]
     struct Kept {
@@ -331,7 +380,7 @@ mod tests {
         for socket in &sockets {
             send(socket, 70);
         }
-        let mut receiver = Recvmmsg::new(&sockets, &wake_up, None, 1 << 20).unwrap();
+        let mut receiver = Recvmmsg::new(&sockets, &wake_up, None, 1 << 20, false).unwrap();
         let mut kept = Kept::default();
         assert_eq!(receiver.batch(0, &mut Connections::none(), &mut kept), BATCH_DATAGRAMS_MAX);
         assert_eq!((receiver.next, receiver.last), (4, LastBatch::Full));
@@ -345,7 +394,7 @@ mod tests {
 
     #[test]
     fn cut_datagrams_are_counted() {
-        let mut messages = Messages::new().unwrap();
+        let mut messages = Messages::new(false).unwrap();
         messages.headers[0].msg_len = 65_536;
         messages.headers[1].msg_len = 10;
         messages.headers[1].msg_hdr.msg_flags = libc::MSG_TRUNC;
@@ -357,9 +406,28 @@ mod tests {
     }
 
     #[test]
+    fn train_comes_as_one_message_and_is_many_datagrams() {
+        let sockets = sockets(1);
+        sys::set_udp_offload(&sockets[0], UdpOffload::Joined).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sys::set_udp_offload(&sender, UdpOffload::Cut(7)).unwrap();
+        let mut messages = Messages::new(true).unwrap();
+        let (mut counts, mut kept) = (ReceiveCounts::default(), Kept::default());
+        // Twice, for the kernel overwrites the length of the control data.
+        for _ in 0..2 {
+            let target = sockets[0].local_addr().unwrap();
+            sender.send_to(&[b'a'; 66], target).unwrap();
+            assert_eq!(messages.receive(sockets[0].as_raw_fd()), Ok(1));
+            assert_eq!(messages.hand_over(1, &mut counts, &mut kept), 10);
+        }
+        assert_eq!(kept.lengths, [[7; 9].as_slice(), &[3]].concat().repeat(2));
+        assert_eq!(counts, ReceiveCounts::default());
+    }
+
+    #[test]
     fn failing_descriptor_is_an_error_with_its_number() {
         let wake_up = WakeUp::new().unwrap();
-        let mut messages = Messages::new().unwrap();
+        let mut messages = Messages::new(false).unwrap();
         assert_eq!(messages.receive(wake_up.as_fd().as_raw_fd()), Err(Errno::NOTSOCK));
     }
 }

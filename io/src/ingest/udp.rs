@@ -1,7 +1,7 @@
 //! The sockets of a listener, one per worker, sharing a port by `SO_REUSEPORT`.
 //!
 //! The kernel spreads flows over the sockets by a hash of their addresses, so one sender stays at
-//! one worker. The first socket is bound *without* `SO_REUSEPORT` and joins the group only then:
+//! one worker, unless `steering` says otherwise. The first socket is bound *without* `SO_REUSEPORT` and joins the group only then:
 //! the port must be free at that moment, so a second daemon on it is an error and not a silent half
 //! of the traffic; and a port chosen by the kernel (port 0) is nobody else's. All sockets of all
 //! listeners are bound before a worker starts; what arrives meanwhile waits in them.
@@ -12,14 +12,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 
-use floe_core::config::settings::Listener;
+use floe_core::config::settings::{Listener, Steering};
 use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use self::holder::holder_of;
-use crate::sys::{self, is_without_ipv6};
+use crate::sys::{self, UdpOffload, is_without_ipv6};
 
 mod holder;
+mod steering;
 
 pub use self::holder::Holder;
 
@@ -52,6 +53,22 @@ pub enum BindError {
         /// The address as configured.
         text: String,
         /// The resolver's answer.
+        source: io::Error,
+    },
+    /// The kernel refuses the filter that shares datagrams out.
+    #[error("cannot steer datagrams of {address}: {source}; set ingest.steering to \"hash\"")]
+    Steering {
+        /// What the listener is bound to.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel does not hand over trains.
+    #[error("cannot receive trains at {address}: {source}; set ingest.udp_gro to false")]
+    Trains {
+        /// What the listener is bound to.
+        address: SocketAddr,
+        /// The kernel's answer.
         source: io::Error,
     },
     /// More listeners than a worker can serve.
@@ -106,6 +123,39 @@ pub fn open_all(
         return Err(BindError::TooManyListeners { found: listeners.len() });
     }
     listeners.iter().map(|listener| open(listener, workers, receive_buffer_bytes)).collect()
+}
+
+/// Makes the kernel share the datagrams of each listener out by `steering`; `cpus`: of each worker,
+/// index = worker index.
+///
+/// # Errors
+/// [`BindError::Steering`].
+pub fn steer_all(
+    listeners: &[OpenListener],
+    steering: Steering,
+    cpus: &[usize],
+) -> Result<(), BindError> {
+    listeners.iter().try_for_each(|listener| {
+        let address = listener.local_address;
+        let refused = |source| BindError::Steering { address, source };
+        listener.steer(steering, cpus).map_err(refused)
+    })
+}
+
+/// Makes the sockets of every listener hand over trains of datagrams as one (`UDP_GRO`); their workers
+/// must know, by `ReceiveOptions::has_trains`.
+///
+/// # Errors
+/// [`BindError::Trains`].
+pub fn coalesce_all(listeners: &[OpenListener]) -> Result<(), BindError> {
+    listeners.iter().try_for_each(|listener| {
+        let address = listener.local_address;
+        let refused = |source| BindError::Trains { address, source };
+        let mut sockets = listener.sockets.iter();
+        sockets
+            .try_for_each(|socket| sys::set_udp_offload(socket, UdpOffload::Joined))
+            .map_err(refused)
+    })
 }
 
 /// The sockets of worker `index`, one per listener.

@@ -82,6 +82,8 @@ impl WorkerSignals {
 pub struct ReceiveOptions {
     /// Which path, and whether the other may stand in.
     pub mode: IngestMode,
+    /// Whether the sockets give trains ([`super::udp::coalesce_all`]).
+    pub has_trains: bool,
     /// Wait as on a kernel without `min_wait` (before 6.12).
     pub forgo_min_wait: bool,
     /// Pretend that the kernel refuses the ring with this error number: for tests.
@@ -200,7 +202,9 @@ fn work(
         Err(error) => return report(Err(StartError::Buffers(error))),
     };
     let (wake_up, bytes) = (&plan.signals.wake_up, plan.receive_buffer_bytes);
-    let mut direct = match Recvmmsg::new(&plan.sockets, wake_up, epoll.as_ref(), bytes) {
+    let has_trains = plan.options.has_trains;
+    let mut direct = match Recvmmsg::new(&plan.sockets, wake_up, epoll.as_ref(), bytes, has_trains)
+    {
         Ok(direct) => direct,
         Err(error) => return report(Err(StartError::Buffers(error))),
     };
@@ -242,7 +246,8 @@ fn build_ring(plan: &WorkerPlan) -> Option<Result<RingReceive<'_>, Refusal>> {
         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         None => {
             let bytes = plan.receive_buffer_bytes;
-            RingReceive::build(flags, &plan.sockets, &signals.wake_up, bytes)
+            let has_trains = plan.options.has_trains;
+            RingReceive::build(flags, &plan.sockets, &signals.wake_up, bytes, has_trains)
         }
     };
     let pause = || {

@@ -12,7 +12,8 @@
 //! from the others, and a completion for a buffer that is not lent stops the process: reading on
 //! would be reading memory that the kernel writes.
 //!
-//! Limits: `BUFFER_COUNT` buffers of `DATAGRAM_BYTES_MAX` bytes, so no datagram is ever cut. The
+//! Limits: `BUFFER_COUNT` buffers, each with room for `DATAGRAM_BYTES_MAX` bytes and what the kernel
+//! may write before them, so no datagram is ever cut. The
 //! stride is an odd number of cache lines: an even one would crowd the first lines of all buffers
 //! into a few cache sets (docs/references.md K4). Untouched pages cost nothing.
 //! No incremental consumption (`IOU_PBUF_RING_INC`): it cuts datagrams silently.
@@ -30,8 +31,12 @@ use crate::sys::Mapping;
 /// (docs/references.md K3).
 pub(crate) const BUFFER_COUNT: u16 = 256;
 
-/// Distance between two buffers, bytes.
-pub(crate) const BUFFER_STRIDE_BYTES: usize = DATAGRAM_BYTES_MAX + DATAGRAM_SLACK_BYTES;
+/// Room in each buffer for what comes before a datagram, bytes: a header and a control message.
+pub(crate) const BUFFER_HEAD_BYTES: usize = CACHE_LINE_BYTES;
+
+/// Distance between two buffers, bytes; a line more than is used, to make the number of lines odd.
+pub(crate) const BUFFER_STRIDE_BYTES: usize =
+    BUFFER_HEAD_BYTES + DATAGRAM_BYTES_MAX + DATAGRAM_SLACK_BYTES + CACHE_LINE_BYTES;
 
 /// The only buffer group of a ring.
 pub(crate) const BUFFER_GROUP: u16 = 0;
@@ -43,7 +48,7 @@ const _: () = assert!(BUFFER_COUNT.is_power_of_two() && BUFFER_COUNT <= 32_768);
 const _: () = assert!(BUFFER_COUNT as usize <= BATCH_DATAGRAMS_MAX);
 const _: () = assert!(BUFFER_STRIDE_BYTES.is_multiple_of(CACHE_LINE_BYTES));
 const _: () = assert!((BUFFER_STRIDE_BYTES / CACHE_LINE_BYTES) % 2 == 1);
-const _: () = assert!(DATAGRAM_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(BUFFER_STRIDE_BYTES <= u32::MAX as usize);
 
 /// The right to read one buffer until it is released.
 ///
@@ -62,16 +67,23 @@ pub(crate) struct BufferRing {
     /// Buffers ever appended, modulo 65,536; the kernel sees it as of the last publication.
     tail: u16,
     is_lent: [bool; BUFFER_COUNT as usize],
+    /// Bytes the kernel may write into each.
+    lent_bytes: u32,
 }
 
 impl BufferRing {
     /// Maps the memory; nothing is lent before [`BufferRing::register`].
-    pub(crate) fn new() -> io::Result<Self> {
+    ///
+    /// `head_bytes`: what the kernel writes before each datagram, at most `BUFFER_HEAD_BYTES`.
+    pub(crate) fn new(head_bytes: usize) -> io::Result<Self> {
+        assert!(head_bytes <= BUFFER_HEAD_BYTES, "a head of {head_bytes} bytes");
+        let lent_bytes = u32::try_from(head_bytes + DATAGRAM_BYTES_MAX).expect("asserted above");
         Ok(Self {
             descriptors: Mapping::new(DESCRIPTORS_BYTES)?,
             buffers: Mapping::new(usize::from(BUFFER_COUNT) * BUFFER_STRIDE_BYTES)?,
             tail: 0,
             is_lent: [false; BUFFER_COUNT as usize],
+            lent_bytes,
         })
     }
 
@@ -160,7 +172,7 @@ impl BufferRing {
         let entry = unsafe { &mut *entry.as_ptr() };
         // Field by field: the tail itself lies in the unused field of descriptor 0.
         entry.set_addr(address);
-        entry.set_len(u32::try_from(DATAGRAM_BYTES_MAX).expect("asserted above"));
+        entry.set_len(self.lent_bytes);
         entry.set_bid(id);
         self.is_lent[usize::from(id)] = true;
         self.tail = self.tail.wrapping_add(1);
@@ -172,7 +184,7 @@ mod tests {
     use super::*;
 
     fn lent() -> BufferRing {
-        let mut ring = BufferRing::new().unwrap();
+        let mut ring = BufferRing::new(0).unwrap();
         ring.lend_all();
         ring
     }
@@ -225,9 +237,11 @@ mod tests {
     fn leased_buffer_is_read_with_its_slack() {
         let mut ring = lent();
         let (first, last) = (ring.lease(0), ring.lease(BUFFER_COUNT - 1));
-        assert_eq!(ring.read(&first).len(), DATAGRAM_BYTES_MAX + DATAGRAM_SLACK_BYTES);
+        assert_eq!(ring.read(&first).len(), BUFFER_STRIDE_BYTES);
         let distance = ring.read(&last).as_ptr() as usize - ring.read(&first).as_ptr() as usize;
         assert_eq!(distance, 255 * BUFFER_STRIDE_BYTES);
+        let needed = BUFFER_HEAD_BYTES + DATAGRAM_BYTES_MAX + DATAGRAM_SLACK_BYTES;
+        assert!(needed <= BUFFER_STRIDE_BYTES);
         ring.release(last);
         ring.release(first);
     }

@@ -25,6 +25,9 @@
 //! The wake-up is a multishot poll on an eventfd. Sockets and wake-up always fit the submission
 //! queue; connections are armed behind them, and where they are more than it holds they are submitted
 //! in between. Sender addresses are not received.
+//!
+//! **Trains** (`UDP_GRO`) need a control message, hence `RecvMsgMulti`: the kernel then writes a header
+//! and that message before each payload. It costs about a tenth more per datagram.
 
 use std::io;
 use std::net::UdpSocket;
@@ -33,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floe_core::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, LISTENERS_MAX};
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
@@ -42,8 +45,9 @@ use super::probe::{RingFlags, SUBMISSION_ENTRIES, build};
 use super::user_data::Request;
 use crate::clock::NS_PER_S;
 use crate::ingest::pace::{Pace, PaceBounds};
+use crate::ingest::recvmmsg::empty_header;
 use crate::ingest::stream::connections::Connections;
-use crate::ingest::{DatagramSink, Receive, ReceiveCounts};
+use crate::ingest::{DatagramSink, Receive, ReceiveCounts, train};
 use crate::sys::WakeUp;
 
 /// Completions a wait asks for (docs/references.md K3).
@@ -63,6 +67,9 @@ const ERRORS_MAX: u32 = 8;
 
 /// How long it rests, ns.
 const REST_NS: u64 = NS_PER_S;
+
+/// What the kernel writes before a payload of `RecvMsgMulti`: a header and the control message.
+const TRAIN_HEAD_BYTES: usize = 16 + train::CONTROL_BYTES;
 
 /// Stands for the buffer of an empty datagram that used none.
 static EMPTY: [u8; DATAGRAM_SLACK_BYTES] = [0; DATAGRAM_SLACK_BYTES];
@@ -103,6 +110,8 @@ pub(crate) struct RingReceive<'s> {
     // First, hence dropped first: the kernel writes to the buffers while the ring is open.
     ring: IoUring,
     buffers: BufferRing,
+    /// What every receive asks for, where trains may come; the kernel has its address.
+    header: Option<Box<libc::msghdr>>,
     sources: Vec<Source<'s>>,
     wake_up: &'s WakeUp,
     is_wake_up_armed: bool,
@@ -118,7 +127,7 @@ impl<'s> RingReceive<'s> {
     /// Builds ring and buffers on the calling thread, the only one that may use them.
     ///
     /// `receive_buffer_bytes`: the smallest effective one of the sockets, which must be in blocking
-    /// mode: io_uring does not wait at a non-blocking one.
+    /// mode: io_uring does not wait at a non-blocking one. `has_trains`: they were made to give them.
     /// # Errors
     /// The kernel's refusal, by number.
     pub(crate) fn build(
@@ -126,10 +135,16 @@ impl<'s> RingReceive<'s> {
         sockets: &'s [Arc<UdpSocket>],
         wake_up: &'s WakeUp,
         receive_buffer_bytes: usize,
+        has_trains: bool,
     ) -> io::Result<Self> {
         assert!(sockets.len() <= LISTENERS_MAX, "the submission queue holds a request per socket");
         let ring = build(flags)?;
-        let mut buffers = BufferRing::new()?;
+        let header = has_trains.then(|| {
+            let mut header = Box::new(empty_header());
+            header.msg_controllen = train::CONTROL_BYTES as _;
+            header
+        });
+        let mut buffers = BufferRing::new(if has_trains { TRAIN_HEAD_BYTES } else { 0 })?;
         buffers.register(&ring.submitter())?;
         let source = |socket: &'s Arc<UdpSocket>| Source {
             fd: socket.as_fd(),
@@ -140,6 +155,7 @@ impl<'s> RingReceive<'s> {
             has_min_wait: ring.params().is_feature_min_timeout(),
             ring,
             buffers,
+            header,
             sources: sockets.iter().map(source).collect(),
             wake_up,
             is_wake_up_armed: false,
@@ -188,7 +204,12 @@ impl<'s> RingReceive<'s> {
             if is_due && !queue.is_full() {
                 let index = u32::try_from(index).expect("at most LISTENERS_MAX");
                 let fd = Fd(source.fd.as_raw_fd());
-                let receive = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
+                let receive = match &self.header {
+                    None => opcode::RecvMulti::new(fd, BUFFER_GROUP).build(),
+                    Some(header) => {
+                        opcode::RecvMsgMulti::new(fd, &raw const **header, BUFFER_GROUP).build()
+                    }
+                };
                 push(&mut queue, &receive.user_data(Request::Receive(index).encode()));
                 source.multishot = Multishot::Armed;
                 sleep = Sleep { want: 1, min_wait_us: 0 };
@@ -274,14 +295,17 @@ impl Receive for RingReceive<'_> {
         connections: &mut Connections,
         sink: &mut impl DatagramSink,
     ) -> usize {
-        let mut datagrams = 0;
+        let (mut datagrams, mut completions) = (0, 0);
         for completion in self.ring.completion() {
+            completions += 1;
             match Request::decode(completion.user_data()) {
                 Some(Request::Receive(index)) => {
                     let source = &mut self.sources[index as usize];
                     let received = Completion::of(&completion);
                     source.record(&received, now_ns, &mut self.counts);
-                    datagrams += hand_over(&received, &mut self.buffers, &mut self.counts, sink);
+                    let (buffers, counts) = (&mut self.buffers, &mut self.counts);
+                    let header = self.header.as_deref();
+                    datagrams += hand_over(&received, header, buffers, counts, sink);
                 }
                 Some(Request::Stream(slot)) => {
                     let received = Completion::of(&completion);
@@ -300,7 +324,8 @@ impl Receive for RingReceive<'_> {
             }
         }
         self.buffers.publish();
-        self.pace.record(datagrams);
+        // A train fills one buffer, whatever it holds.
+        self.pace.record(completions);
         datagrams
     }
 
@@ -363,9 +388,11 @@ impl Source<'_> {
     }
 }
 
-/// Hands the datagram of a completion, if it has one, to `sink` and returns its buffer.
+/// Hands what a completion received, if it did, to `sink`, and its buffer back; returns the number of
+/// datagrams.
 fn hand_over(
     completion: &Completion,
+    header: Option<&libc::msghdr>,
     buffers: &mut BufferRing,
     counts: &mut ReceiveCounts,
     sink: &mut impl DatagramSink,
@@ -379,13 +406,41 @@ fn hand_over(
         return usize::from(len == Some(0));
     };
     let lease = buffers.lease(id);
-    if let Some(len) = len {
-        assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
-        counts.datagrams_truncated += u64::from(len == DATAGRAM_BYTES_MAX);
-        sink.datagram(buffers.read(&lease), len);
-    }
+    let datagrams = match (len, header) {
+        (None, _) => 0,
+        (Some(len), None) => {
+            assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
+            counts.datagrams_truncated += u64::from(len == DATAGRAM_BYTES_MAX);
+            sink.datagram(buffers.read(&lease), len);
+            1
+        }
+        (Some(len), Some(header)) => {
+            hand_over_train(buffers.read(&lease), len, header, counts, sink)
+        }
+    };
     buffers.release(lease);
-    usize::from(len.is_some())
+    datagrams
+}
+
+/// Hands the datagrams of a train to `sink`, of which the kernel wrote `len` bytes in all.
+fn hand_over_train(
+    buffer: &[u8],
+    len: usize,
+    header: &libc::msghdr,
+    counts: &mut ReceiveCounts,
+    sink: &mut impl DatagramSink,
+) -> usize {
+    let Ok(message) = RecvMsgOut::parse(&buffer[..len], header) else {
+        // Shorter than what the kernel writes before any payload.
+        counts.receive_errors += 1;
+        return 0;
+    };
+    let (payload, datagram_bytes) =
+        (message.payload_data().len(), train::datagram_bytes(message.control_data()));
+    assert!(payload <= DATAGRAM_BYTES_MAX, "the kernel wrote {payload} bytes into a buffer");
+    let is_cut = message.is_payload_truncated() || payload == DATAGRAM_BYTES_MAX;
+    counts.datagrams_truncated += u64::from(is_cut);
+    train::hand_over(&buffer[TRAIN_HEAD_BYTES..], payload, datagram_bytes, sink)
 }
 
 /// Hands what a connection sent to its assembler, and notes how its request ended.
@@ -400,8 +455,14 @@ fn read_stream(
     if let Some(id) = completion.buffer {
         let lease = buffers.lease(id);
         if let Ok(len) = usize::try_from(completion.result) {
-            assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
-            connections.read(slot, buffers.read(&lease), len, now_ns, sink);
+            // Where trains may come a buffer is a little longer than what an assembler takes.
+            let first = len.min(DATAGRAM_BYTES_MAX);
+            let (buffer, rest) = (buffers.read(&lease), len - first);
+            assert!(rest <= TRAIN_HEAD_BYTES, "the kernel wrote {len} bytes into a buffer");
+            connections.read(slot, buffer, first, now_ns, sink);
+            if 0 < rest {
+                connections.read(slot, &buffer[first..], rest, now_ns, sink);
+            }
         }
         buffers.release(lease);
     }
@@ -427,10 +488,12 @@ fn is_passing(error: &io::Error) -> bool {
 fn push(queue: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) {
     #[expect(unsafe_code, reason = "a request refers to descriptors and memory by number")]
     // SAFETY:
-    // - RecvMulti and PollAdd hold a file descriptor: one borrowed for 's, which outlives the ring, or
-    //   that of a connection, which its table closes only after the completion that ends the request;
-    //   the kernel holds the file meanwhile anyway. The memory of RecvMulti is the registered buffer
-    //   group, see BufferRing::register;
+    // - RecvMulti, RecvMsgMulti and PollAdd hold a file descriptor: one borrowed for 's, which outlives
+    //   the ring, or that of a connection, which its table closes only after the completion that ends
+    //   the request; the kernel holds the file meanwhile anyway. The memory of both receives is the
+    //   registered buffer group, see BufferRing::register;
+    // - the header of RecvMsgMulti is boxed, never written again, and dropped after the ring; its
+    //   pointers are null;
     // - AsyncCancel2 refers to nothing.
     let pushed = unsafe { queue.push(entry) };
     pushed.expect("the caller has made room, or seen it");

@@ -187,6 +187,22 @@ pub(super) const WORKERS: Chapter = Chapter {
             change: "who sees kernel drops in the books",
             reload: Restart,
         },
+        Key {
+            path: "ingest.steering",
+            absent: "",
+            example: "",
+            effect: "which worker gets a datagram: `hash` keeps each sender at one; `random` shares one heavy sender out, and its gauges lose their order; `cpu` takes the CPU that received it, modulo the workers",
+            change: "who has one sender that a worker cannot carry (`random`), or network card queues bound to the workers' CPUs (`cpu`)",
+            reload: Restart,
+        },
+        Key {
+            path: "ingest.udp_gro",
+            absent: "",
+            example: "",
+            effect: "true lets the kernel hand over several datagrams of one sender as one; they are counted and read one by one",
+            change: "who has senders with `UDP_SEGMENT`, or a network card that coalesces; others pay a tenth more per datagram",
+            reload: Restart,
+        },
     ],
 };
 

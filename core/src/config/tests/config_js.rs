@@ -3,7 +3,7 @@
 use super::super::settings::{
     Acknowledgement, Bin, ConsoleBackendSettings, Health, Histogram, IngestMode, KeyFlushSettings,
     LegacyNamespace, Listener, LogBackend, LogFormat, LogLevel, LogSettings, Protocol,
-    RepeaterProtocol, RepeaterSettings, StreamLimits, StreamListener, Title,
+    RepeaterProtocol, RepeaterSettings, Steering, StreamLimits, StreamListener, Title,
 };
 use super::*;
 
@@ -478,6 +478,14 @@ fn our_own_block_takes_our_own_keys() {
     assert_eq!((own.backlog_age_ms, own.backlog_bytes), (3_600_000, 1 << 30));
     assert_eq!(own.namespace.legacy, LegacyNamespace::New);
     assert!(!own.namespace.flush_counts && settings.namespace.flush_counts);
+}
+
+#[test]
+fn our_own_block_takes_the_switches_of_ingest() {
+    let loaded = config_js("{ floe: { ingest: { steering: 'random', udp_gro: true } } }");
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let ingest = loaded.settings.ingest;
+    assert_eq!((ingest.steering, ingest.udp_gro), (Steering::Random, true));
 }
 
 #[test]

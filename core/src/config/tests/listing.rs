@@ -27,6 +27,8 @@ ingest                    auto
   workers                 one per CPU, at most 8
   cpus                    those inherited
   receive_buffer          default
+  steering                hash
+  udp_gro                 false
 books                     true
 debug                     false
 dumpMessages              false
@@ -57,6 +59,8 @@ fn the_listing_names_every_given_value() {
         workers = 2
         cpus = [1, 0]
         receive_buffer = \"1MiB\"
+        steering = \"random\"
+        udp_gro = true
         [[backends]]
         name = \"b\"
         address = \"h:1\"
@@ -79,6 +83,8 @@ fn the_listing_names_every_given_value() {
         "  workers                 2",
         "  cpus                    1, 0",
         "  receive_buffer          1MiB",
+        "  steering                random",
+        "  udp_gro                 true",
     ] {
         assert!(listing.lines().any(|listed| listed == line), "{line}\n{listing}");
     }

@@ -2,7 +2,7 @@
 
 use super::super::settings::{
     Acknowledgement, IngestMode, LegacyNamespace, Listener, LogBackend, Protocol, RepeaterProtocol,
-    StreamListener,
+    Steering, StreamListener,
 };
 use super::*;
 
@@ -92,6 +92,14 @@ fn ingest_is_a_table() {
     assert_eq!(ingest.workers, Some(4));
     assert_eq!(ingest.cpus, Some(vec![3, 1]));
     assert_eq!(ingest.receive_buffer_bytes, Some(8 << 20));
+    assert_eq!((ingest.steering, ingest.udp_gro), (Steering::Hash, false));
+    let steering =
+        |word| toml(&format!("[ingest]\nsteering = \"{word}\"")).settings.ingest.steering;
+    assert_eq!(
+        ["hash", "random", "cpu"].map(steering),
+        [Steering::Hash, Steering::Random, Steering::Cpu]
+    );
+    assert!(toml("[ingest]\nudp_gro = true").settings.ingest.udp_gro);
     let word = toml("ingest = \"recvmmsg\"\n").settings.ingest;
     assert_eq!(word.mode, IngestMode::Recvmmsg);
     assert_eq!(toml("[ingest]\ncpus = \"0-3,5\"").settings.ingest.cpus, Some(vec![0, 1, 2, 3, 5]));

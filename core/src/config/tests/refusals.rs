@@ -80,6 +80,11 @@ const WRONG_VALUES: &[(&str, &str)] = &[
         "ingest.mode must be \"auto\" or \"io_uring\" or \"recvmmsg\", found \"uring\" (line 2)",
     ),
     (
+        "[ingest]\nsteering = \"round\"",
+        "ingest.steering must be \"hash\" or \"random\" or \"cpu\", found \"round\" (line 2)",
+    ),
+    ("[ingest]\nudp_gro = 1", "ingest.udp_gro must be true or false, found 1 (line 2)"),
+    (
         "[ingest]\nreceive_buffer = 1",
         "ingest.receive_buffer must be bytes or a size like \"64MiB\" or \"1GiB\" within 4KiB..=1048572KiB, found 1 (line 2)",
     ),

@@ -25,7 +25,8 @@ const ALL: &str = "{
     log: { backend: 'syslog', application: 'a', level: 'LOG_ERR', format: 'json' },
     debug: true, dumpMessages: true, title: 'T', healthStatus: 'down', automaticConfigReload: false,
     floe: { books: true, spool: { path: '/p', archive_age: '90m', archive_bytes: '3MiB' }
-          , ingest: { mode: 'recvmmsg', workers: 2, cpus: [1, 0], receive_buffer: '1MiB' }
+          , ingest: { mode: 'recvmmsg', workers: 2, cpus: [1, 0], receive_buffer: '1MiB'
+                    , steering: 'cpu', udp_gro: true }
           , streams: { connections_max: 5, line_bytes_max: 100, idle: '1m' }
           , backends: [ { name: 'b', address: 'h:1', protocol: 'text', ack: 'written'
                         , backlog_age: '2h', backlog_bytes: '1MiB'
