@@ -7,10 +7,14 @@
 //! - `collect_counters/<names>`: a sealed generation goes into the open interval.
 //! - `counters/<names>`: collect and close: rows are built.
 //! - `counters_written/<names>`: collect, close, and commit to a spool with one backend: target 6.
+//! - `counters_two_workers/<names>`: collect, close and commit, where two workers have seen all names.
+//! - `pause/<names>`: the longest batch, one datagram of 46 lines, of a worker with a CPU of its own
+//!   while its coordinator flushes: target 4. Where there are two CPUs.
 //! - `timers/<timers>x<values>`: collect and close of timers with three percentiles: target 6.
 //! - `statistics/<values>`: sort, sums and percentiles of one timer.
 //!
-//! All but `swap` and `counters_written` are CPU time.
+//! All but `swap`, `counters_written` and `counters_two_workers` are CPU time; that of `pause` is the
+//! worker's, that of the others the coordinator's.
 
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::flushing::{Disk, Extends, interval};
 use floe_bench::lines::Shape;
+use floe_bench::pausing::Felt;
 use floe_bench::pipeline::{Pipeline, settings};
 use floe_bench::random::Random;
 use floe_bench::{NAMES_LARGE, NAMES_SMALL, is_smoke};
@@ -54,11 +59,16 @@ fn swap(group: &mut Group<'_>) {
     });
 }
 
-fn flush(group: &mut Group<'_>, id: BenchmarkId, datagrams: &Datagrams, extends: Extends) {
+fn flush(
+    group: &mut Group<'_>,
+    id: BenchmarkId,
+    (datagrams, workers): (&Datagrams, u16),
+    extends: Extends,
+) {
     let mut state = None;
     group.bench_function(id, |bencher| {
         let (pipeline, disk) = state.get_or_insert_with(|| {
-            let mut pipeline = Pipeline::new();
+            let mut pipeline = Pipeline::of_workers(workers);
             pipeline.feed(datagrams);
             let parts = pipeline.flush();
             let names = parts.iter().map(Rows::row_count).sum::<usize>();
@@ -77,13 +87,27 @@ fn counters(group: &mut Group<'_>, names: u32) {
     let datagrams = Datagrams::new(Shape::Counter, Packing::Packed, extent);
     group.throughput(Throughput::Elements(u64::from(names)));
     let cases = [
-        ("collect_counters", Extends::Collected),
-        ("counters", Extends::Closed),
-        ("counters_written", Extends::Written),
+        ("collect_counters", 1, Extends::Collected),
+        ("counters", 1, Extends::Closed),
+        ("counters_written", 1, Extends::Written),
+        ("counters_two_workers", 2, Extends::Written),
     ];
-    for (case, extends) in cases {
-        flush(group, BenchmarkId::new(case, names), &datagrams, extends);
+    for (case, workers, extends) in cases {
+        flush(group, BenchmarkId::new(case, names), (&datagrams, workers), extends);
     }
+}
+
+fn pause(group: &mut Group<'_>, names: u32) {
+    let extent = Extent { names, lines: names };
+    let mut felt = Felt::new(Datagrams::new(Shape::Counter, Packing::Packed, extent), names);
+    let Some(felt) = &mut felt else { return };
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(BenchmarkId::new("pause", names), |bencher| {
+        bencher.iter_custom(|flushes| {
+            let longest = (0..flushes).map(|_| felt.flush());
+            Duration::from_nanos(longest.sum())
+        });
+    });
 }
 
 fn timers(group: &mut Group<'_>, timers: u32) {
@@ -91,7 +115,7 @@ fn timers(group: &mut Group<'_>, timers: u32) {
     let datagrams = Datagrams::new(Shape::Timing, Packing::Packed, extent);
     group.throughput(Throughput::Elements(datagrams.line_count()));
     let id = BenchmarkId::new("timers", format_args!("{timers}x{TIMER_VALUES}"));
-    flush(group, id, &datagrams, Extends::Closed);
+    flush(group, id, (&datagrams, 1), Extends::Closed);
 }
 
 fn statistics(group: &mut Group<'_>, count: u32) {
@@ -128,8 +152,10 @@ fn benchmarks(criterion: &mut Criterion) {
     group.sample_size(10);
     counters(&mut group, NAMES_LARGE / 10);
     timers(&mut group, 1_000);
+    pause(&mut group, NAMES_SMALL);
     if !is_smoke() {
         counters(&mut group, NAMES_LARGE);
+        pause(&mut group, NAMES_LARGE);
         timers(&mut group, 10_000);
     }
     group.finish();

@@ -29,7 +29,8 @@ pub fn feed(pipeline: &mut Pipeline, datagrams: &Datagrams) -> Fed {
     let (start_ns, start_cpu_ns) = (monotonic_ns(), cpu_ns());
     pipeline.feed(datagrams);
     let fed = Fed { start_ns, end_ns: monotonic_ns(), cpu_ns: cpu_ns() - start_cpu_ns };
-    pipeline.flush();
+    let parts = pipeline.flush();
+    pipeline.reuse(parts);
     fed
 }
 

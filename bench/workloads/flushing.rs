@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use floe_core::row::Rows;
 use floe_io::clock::monotonic_ns;
 use floe_storage::{BackendLimits, Spool, SpoolOptions};
 
@@ -52,6 +53,22 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Commits an interval.
+    ///
+    /// # Panics
+    /// If the disk refuses it.
+    pub fn commit(&mut self, parts: &[Rows]) {
+        let committed = self.spool.commit(parts).expect("the temporary directory has room");
+        assert_eq!(committed.files, parts.len() as u64, "a file per part");
+    }
+
+    /// Removes all but the newest interval.
+    pub fn retain(&mut self) {
+        self.spool.retain(0);
+    }
+}
+
 impl Default for Disk {
     fn default() -> Self {
         Self::new()
@@ -78,19 +95,20 @@ pub fn interval(
     pipeline.collect();
     if extends == Extends::Collected {
         let spent_ns = now_ns() - start_ns;
-        assert_eq!(pipeline.page().values_recorded, datagrams.line_count(), "a value per line");
-        pipeline.close();
+        let lines = datagrams.line_count() * pipeline.worker_count() as u64;
+        assert_eq!(pipeline.page().values_recorded, lines, "a value per line");
+        let parts = pipeline.close();
+        pipeline.reuse(parts);
         return spent_ns;
     }
     let parts = pipeline.close();
     if extends == Extends::Written {
-        let committed = disk.spool.commit(&parts).expect("the temporary directory has room");
-        assert_eq!(committed.files, parts.len() as u64, "a file per part");
+        disk.commit(&parts);
     }
     let spent_ns = now_ns() - start_ns;
-    black_box(parts);
+    pipeline.reuse(black_box(parts));
     if extends == Extends::Written {
-        disk.spool.retain(0);
+        disk.retain();
     }
     spent_ns
 }

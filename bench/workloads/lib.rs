@@ -24,6 +24,9 @@ pub mod flushing;
 /// Rows formatted and sent.
 pub mod delivery;
 
+/// A worker whose coordinator flushes meanwhile.
+pub mod pausing;
+
 use mimalloc::MiMalloc;
 
 /// The allocator of the daemon's binary, so that the figures hold for it.

@@ -1,9 +1,9 @@
-//! One worker's data plane and its coordinator on one thread: parser, shard, open interval.
+//! Data planes of workers and their coordinator on one thread: parsers, shards, open interval.
 //!
 //! The same parts as in the daemon in the same order, without the socket in front and without the
 //! spool behind.
 
-use crossbeam_utils::sync::Parker;
+use crossbeam_utils::sync::{Parker, Unparker};
 use floe_core::books::Page;
 use floe_core::config;
 use floe_core::config::settings::{Settings, Threshold};
@@ -30,10 +30,10 @@ pub fn settings() -> Settings {
     Settings { thresholds, ..config::without_file().settings }
 }
 
-/// A worker without a socket, and its coordinator without a spool.
+/// Workers without sockets, and their coordinator without a spool.
 #[derive(Debug)]
 pub struct Pipeline {
-    intake: Intake,
+    intakes: Vec<Intake>,
     readers: Vec<ShardReader>,
     interval: Interval,
     batches: u64,
@@ -41,29 +41,35 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// An empty one with [`settings`].
+    /// An empty one with [`settings`] and one worker.
     #[must_use]
     pub fn new() -> Self {
+        Self::of_workers(1)
+    }
+
+    /// An empty one with `workers`, each of which gets everything that is fed.
+    #[must_use]
+    pub fn of_workers(workers: u16) -> Self {
         let hasher = KeyHasher::default();
-        let (writer, reader) = shard(0, hasher.clone());
-        let readers = vec![reader];
+        let nobody = Parker::new().unparker().clone();
+        let (intakes, readers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|index| worker(index, &hasher, nobody.clone())).unzip();
         let interval = Interval::new(settings(), &hasher, &readers);
-        let coordinator = Parker::new().unparker().clone();
-        let settings = IntakeSettings { parser: LineParser::new(true), side: None };
-        let intake = Intake::new(settings, IntakeInbox::default(), writer, coordinator);
-        Self { intake, readers, interval, batches: 0, timestamp_s: TIMESTAMP_S }
+        Self { intakes, readers, interval, batches: 0, timestamp_s: TIMESTAMP_S }
     }
 
     /// Parses, hashes and records all datagrams, in batches of the size a worker's have.
     pub fn feed(&mut self, datagrams: &Datagrams) {
-        let mut left = datagrams.iter().peekable();
-        while left.peek().is_some() {
-            self.batches += 1;
-            self.intake.begin_batch(self.batches);
-            for (buffer, len) in left.by_ref().take(BATCH_DATAGRAMS_MAX) {
-                self.intake.datagram(buffer, len);
+        for intake in &mut self.intakes {
+            let mut left = datagrams.iter().peekable();
+            while left.peek().is_some() {
+                self.batches += 1;
+                intake.begin_batch(self.batches);
+                for (buffer, len) in left.by_ref().take(BATCH_DATAGRAMS_MAX) {
+                    intake.datagram(buffer, len);
+                }
+                intake.end_batch();
             }
-            self.intake.end_batch();
         }
     }
 
@@ -72,10 +78,12 @@ impl Pipeline {
     /// # Panics
     /// If the sealed generation before was not collected.
     pub fn seal(&mut self) {
-        self.readers[0].request();
-        self.intake.begin_batch(self.batches);
-        self.intake.end_batch();
-        assert!(self.readers[0].is_acknowledged(), "the worker has left its generation");
+        for (reader, intake) in self.readers.iter_mut().zip(&mut self.intakes) {
+            reader.request();
+            intake.begin_batch(self.batches);
+            intake.end_batch();
+            assert!(reader.is_acknowledged(), "the worker has left its generation");
+        }
     }
 
     /// Takes the sealed generation into the open interval.
@@ -87,6 +95,17 @@ impl Pipeline {
     pub fn close(&mut self) -> Vec<Rows> {
         self.timestamp_s += 10;
         self.interval.close(self.timestamp_s, &BookEntries::default())
+    }
+
+    /// Takes the parts of a closed interval back, as the coordinator does when they are written.
+    pub fn reuse(&mut self, parts: Vec<Rows>) {
+        self.interval.reuse(parts);
+    }
+
+    /// Workers, each of which gets everything that is fed.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.intakes.len()
     }
 
     /// Seals, collects and closes.
@@ -101,6 +120,14 @@ impl Pipeline {
     pub fn page(&self) -> &Page {
         self.interval.page()
     }
+}
+
+/// Worker `index` without a socket, and its shard as the coordinator sees it, whom it wakes.
+#[must_use]
+pub fn worker(index: u16, hasher: &KeyHasher, coordinator: Unparker) -> (Intake, ShardReader) {
+    let (writer, reader) = shard(index, hasher.clone());
+    let settings = IntakeSettings { parser: LineParser::new(true), side: None };
+    (Intake::new(settings, IntakeInbox::default(), writer, coordinator), reader)
 }
 
 impl Default for Pipeline {

@@ -53,7 +53,7 @@ fn record(writer: &mut ShardWriter) {
     let mut key = Vec::with_capacity(NAME_BYTES);
     for number in 0..NAMES {
         key.clear();
-        write!(key, "fleet.app{:02}.n{number:010}", number % 97).unwrap();
+        write!(key, "fleet.app{:02}.n{number:010}", number % 97).expect("a vector takes all");
         assert_eq!(key.len(), NAME_BYTES);
         let mut batch = writer.batch();
         batch.sample(Sample { key: &key, value: Value::Counter(1.0) });
@@ -79,7 +79,7 @@ impl Daemon {
             (0..2).map(|worker| shard(worker, hasher.clone())).unzip();
         let settings = floe_core::config::without_file().settings;
         let interval = Interval::new(settings, &hasher, &readers);
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
         let backend = BackendLimits {
             name: "graphite".into(),
             backlog_age_ms: u64::MAX,
@@ -92,7 +92,7 @@ impl Daemon {
             archive_bytes: 0,
             run_id: 1,
         };
-        let spool = Spool::open(options).unwrap().0;
+        let spool = Spool::open(options).expect("a fresh spool opens").0;
         let exporter = Reader::new();
         Self { writers, readers, interval, spool, exporter, timestamp_s: 0, _directory: directory }
     }
@@ -108,14 +108,19 @@ impl Daemon {
         self.timestamp_s += 10;
         let parts = self.interval.close(self.timestamp_s, &BookEntries::default());
         let rows = parts.iter().map(Rows::row_count).sum();
-        self.spool.commit(&parts).unwrap();
+        self.spool.commit(&parts).expect("the temporary directory has room");
         self.interval.reuse(parts);
         let queue = self.spool.path().join("backends/graphite");
         let mut delivered = 0;
-        for entry in std::fs::read_dir(queue).unwrap() {
-            let path = entry.unwrap().path();
-            delivered += self.exporter.read(&path).unwrap().rows.row_count();
-            std::fs::remove_file(path).unwrap();
+        for entry in std::fs::read_dir(queue).expect("a committed spool has a queue") {
+            let path = entry.expect("nobody else changes the queue").path();
+            delivered += self
+                .exporter
+                .read(&path)
+                .expect("a segment just written is whole")
+                .rows
+                .row_count();
+            std::fs::remove_file(path).expect("nobody else removes it");
         }
         assert_eq!(delivered, rows);
         rows

@@ -75,7 +75,7 @@ fn spool(directory: &tempfile::TempDir) -> Spool {
         archive_bytes: 0,
         run_id: 1,
     };
-    Spool::open(options).unwrap().0
+    Spool::open(options).expect("a fresh spool opens").0
 }
 
 #[test]
