@@ -33,6 +33,9 @@ pub(crate) struct CompareArguments {
     /// Leave the contestants side by side out: what the targets need is measured
     #[arg(long)]
     pub(crate) without_table: bool,
+    /// Search, for every contestant, for the highest rate with less than 0.1 % loss, too
+    #[arg(long)]
+    pub(crate) limits: bool,
     /// Rounds, of which medians are taken [default: 5, with --quick 1]
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<u32>,

@@ -14,6 +14,8 @@ mod sender;
 mod measurement;
 /// Feeds, and rounds of them.
 mod feeds;
+/// The highest rate without loss.
+mod limits;
 /// Targets at the socket.
 mod receiving;
 /// Targets that need no socket.
@@ -49,7 +51,7 @@ use crate::contestants::{Contestant, Site, floe};
 use feeds::{Effort, Feed, Plan};
 use machine::Machine;
 use measurement::Measurement;
-use record::{Entrant, Record, Run};
+use record::{Entrant, Of, Record, Run};
 use target::Target;
 
 /// Interval of daemons, ms.
@@ -70,6 +72,11 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
     let measurements = feeds::run(&plan, effort, &site, &mut failures);
     let targets = targets(arguments, effort, &site, &measurements);
     say(&format!("the discarding Graphite has read {} lines", graphite.lines()));
+    let limits = if arguments.limits {
+        limits::search(&found(&entrants), &site, effort.time, &mut failures)
+    } else {
+        Vec::new()
+    };
     let run = Run {
         started: record::utc(started_ms),
         seconds: (wall_ms().saturating_sub(started_ms)) / 1_000,
@@ -81,6 +88,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
     let entrants = entrants.into_iter().map(|(_, entrant)| entrant).collect();
     let mut record = Record::new(Machine::read(), run, entrants, targets, measurements);
     record.failures = failures;
+    record.limits = limits.into_iter().map(|figure| Of { run: 0, figure }).collect();
     tell(&record)?;
     keep(arguments, record)
 }
@@ -154,11 +162,15 @@ fn effort(arguments: &CompareArguments) -> Effort {
     }
 }
 
+fn found(entrants: &[(Contestant, Entrant)]) -> Vec<Contestant> {
+    let found = entrants.iter().filter(|(_, entrant)| entrant.version.is_some());
+    found.map(|(contestant, _)| *contestant).collect()
+}
+
 /// What is fed to whom: the contestants side by side, and what the targets need.
 fn plan(arguments: &CompareArguments, entrants: &[(Contestant, Entrant)]) -> Plan {
     let mut plan = Plan::new();
-    let found = entrants.iter().filter(|(_, entrant)| entrant.version.is_some());
-    let found: Vec<Contestant> = found.map(|(contestant, _)| *contestant).collect();
+    let found = found(entrants);
     if !arguments.without_table {
         for feed in [Feed::SingleFlood, Feed::PackedFlood, Feed::Light] {
             plan.insert(feed, found.clone());
@@ -216,7 +228,7 @@ fn command() -> String {
 /// Tables, to standard output.
 fn tell(record: &Record) -> anyhow::Result<()> {
     let mut text = format!("{}\n\n", record.machine.sentence());
-    for table in [table::targets(&record.targets()), table::side_by_side(&record.measurements())] {
+    for table in record.tables() {
         if !table.is_empty() {
             text += &format!("{}\n", table.text());
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::probe::{Waiting, pause, socket_state};
 use super::sender::{Order, Rate, send, send_watched};
+use crate::contestants::discard;
 use crate::contestants::{CpuTime, Running, Site};
 
 /// Datagrams per second of the warm-up: every name is sent once before time counts.
@@ -36,7 +37,7 @@ pub(crate) struct Measurement {
     pub(crate) datagrams_lost: u64,
     /// From the first datagram to the last, ns.
     pub(crate) sending_ns: u64,
-    /// Time of that in which the sender was ready and had no CPU, ns.
+    /// Time of that in which the sender was ready and others than our Graphite had its CPU, ns.
     pub(crate) sender_delay_ns: u64,
     /// From the first datagram until the socket was read empty, ns.
     pub(crate) reading_ns: u64,
@@ -137,7 +138,9 @@ pub(crate) fn feed(
     let received_before = running.received();
     let before = running.cpu_ns()?;
     let start_ns = monotonic_ns();
+    let graphite_ns = discard::cpu_ns();
     let sent = send_watched(running.port, site.sender_cpu, order, watch)?;
+    let graphite_ns = discard::cpu_ns().saturating_sub(graphite_ns);
     let end_ns = drained(running)?;
     let after = running.cpu_ns()?;
     let lost = socket_state(running.port)?.drops.saturating_sub(drops_before);
@@ -155,7 +158,7 @@ pub(crate) fn feed(
         lines_sent: lines,
         datagrams_lost: lost,
         sending_ns: sent.ns,
-        sender_delay_ns: sent.delay_ns,
+        sender_delay_ns: sent.delay_ns.saturating_sub(graphite_ns),
         reading_ns: end_ns.saturating_sub(start_ns),
         worker_cpu_ns: spent(|time| time.worker_ns),
         all_cpu_ns: spent(|time| time.all_ns),

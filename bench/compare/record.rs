@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::chart;
+use super::limits::{self, Limit};
 use super::machine::Machine;
 use super::measurement::Measurement;
-use super::table;
+use super::table::{self, Table};
 use super::target::{Target, Verdict};
 
 /// Version of the format.
@@ -77,6 +78,9 @@ pub(crate) struct Record {
     pub(crate) targets: Vec<Of<Target>>,
     /// Raw numbers of the feeds.
     pub(crate) measurements: Vec<Of<Measurement>>,
+    /// Highest rates without loss, where they were searched for.
+    #[serde(default)]
+    pub(crate) limits: Vec<Of<Limit>>,
     /// What went wrong.
     pub(crate) failures: Vec<String>,
 }
@@ -97,6 +101,7 @@ impl Record {
             contestants,
             targets: targets.into_iter().map(|figure| Of { run: 0, figure }).collect(),
             measurements: measurements.into_iter().map(|figure| Of { run: 0, figure }).collect(),
+            limits: Vec::new(),
             failures: Vec::new(),
         }
     }
@@ -130,13 +135,18 @@ impl Record {
         self.measurements.retain(|old| {
             newer.measurements.iter().all(|new| key(&new.figure) != key(&old.figure))
         });
+        let key = |each: &Limit| (each.packing.clone(), each.contestant.clone());
+        self.limits
+            .retain(|old| newer.limits.iter().all(|new| key(&new.figure) != key(&old.figure)));
         self.contestants.retain(|old| newer.contestants.iter().all(|new| new.name != old.name));
         newer.targets.iter_mut().for_each(|each| each.run += shift);
         newer.measurements.iter_mut().for_each(|each| each.run += shift);
+        newer.limits.iter_mut().for_each(|each| each.run += shift);
         self.runs.append(&mut newer.runs);
         self.targets.append(&mut newer.targets);
         self.targets.sort_by_key(|each| each.figure.number);
         self.measurements.append(&mut newer.measurements);
+        self.limits.append(&mut newer.limits);
         self.contestants.append(&mut newer.contestants);
         self.failures.append(&mut newer.failures);
         self.without_idle_runs()
@@ -148,11 +158,13 @@ impl Record {
             .map(|run| {
                 self.targets.iter().any(|each| each.run == run)
                     || self.measurements.iter().any(|each| each.run == run)
+                    || self.limits.iter().any(|each| each.run == run)
             })
             .collect();
         let place = |run: usize| used[..run].iter().filter(|is_used| **is_used).count();
         self.targets.iter_mut().for_each(|each| each.run = place(each.run));
         self.measurements.iter_mut().for_each(|each| each.run = place(each.run));
+        self.limits.iter_mut().for_each(|each| each.run = place(each.run));
         let mut keep = used.iter();
         self.runs.retain(|_| keep.next().copied().unwrap_or(true));
         self
@@ -166,6 +178,16 @@ impl Record {
     /// The raw numbers alone.
     pub(crate) fn measurements(&self) -> Vec<Measurement> {
         self.measurements.iter().map(|each| each.figure.clone()).collect()
+    }
+
+    /// All tables: targets, contestants side by side, limits.
+    pub(crate) fn tables(&self) -> [Table; 3] {
+        let limits: Vec<Limit> = self.limits.iter().map(|each| each.figure.clone()).collect();
+        [
+            table::targets(&self.targets()),
+            table::side_by_side(&self.measurements()),
+            limits::table(&limits),
+        ]
     }
 
     /// The page of the record: who ran where, the targets, the contestants side by side.
@@ -184,8 +206,7 @@ impl Record {
                 run.command,
             );
         }
-        let sides = table::side_by_side(&self.measurements());
-        for table in [table::targets(&self.targets()), sides] {
+        for table in self.tables() {
             if !table.is_empty() {
                 text += &format!("{}\n", table.markdown());
             }

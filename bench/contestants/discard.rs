@@ -10,8 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use floe_io::cpu;
 
+use crate::compare::probe;
+
 /// Bytes of one read.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// Name of its threads.
+const THREAD: &str = "graphite";
+
+/// CPU time its living threads have used so far, ns.
+pub(crate) fn cpu_ns() -> u64 {
+    let threads = probe::threads(std::process::id()).unwrap_or_default();
+    threads.iter().filter(|thread| thread.name == THREAD).map(|thread| thread.cpu_ns).sum()
+}
 
 /// Takes connections until the process ends.
 #[derive(Clone, Debug)]
@@ -31,10 +42,12 @@ impl Discard {
         let port = listener.local_addr()?.port();
         let lines = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lines);
-        std::thread::Builder::new().name("graphite".to_owned()).spawn(move || {
+        std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
             for connection in listener.incoming().flatten() {
                 let counted = Arc::clone(&counted);
-                std::thread::spawn(move || read(connection, &counted, cpu));
+                let thread = std::thread::Builder::new().name(THREAD.to_owned());
+                // A connection that gets no thread is closed; the daemon comes again.
+                thread.spawn(move || read(connection, &counted, cpu)).ok();
             }
         })?;
         Ok(Self { port, lines })
