@@ -2,28 +2,41 @@
 //!
 //! Nothing behind this module checks an option again. Wrong usage ends with status 2.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::compose::{End, Packing};
 use crate::fleet::Plan;
 use crate::naming::Naming;
 use crate::pacer::Pacing;
+use crate::search::Settings;
 use crate::sender::{Manner, Quiet, Share};
 use crate::settle::Patience;
 use crate::sink::Protocol;
 use crate::target::Target;
 use crate::workload::{LINE_TAIL_BYTES_MAX, Mix, Shape};
+use crate::workload_file;
 
-use values::{duration, graphite, key_prefix, packing, rate, sink};
+use values::{count, duration, graphite, key_prefix, packing, percent, rate, sink};
 
 mod values;
 
 /// Lines sent where neither --lines nor --duration says otherwise.
 const LINES_DEFAULT: u64 = 100_000;
+
+/// Lines per second where --rate does not say otherwise.
+const RATE_DEFAULT: u64 = 50_000;
+
+/// Longest wait for the books to balance, and for the lines of a round of a search.
+const SETTLE_DEFAULT: Duration = Duration::from_secs(30);
+const SETTLE_SEARCH_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Name of the subcommand.
+const SEARCH: &str = "search";
 
 /// From this rate on lines are composed ahead: composing them one by one would be the limit.
 const ROTATION_RATE_MIN: u64 = 1_000_000;
@@ -37,7 +50,50 @@ const ROTATION_LINES_MIN: u64 = 65_536;
 /// and timer count is explained; 1 if not, or if something failed; 2 for wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version)]
+#[command(args_override_self = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    load: LoadArguments,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Finds the highest rate without loss: doubles the rate until a round fails, then halves the gap.
+    ///
+    /// Loss is what the daemon's UDP sockets dropped (--pid), or the lines that its own counter did not
+    /// deliver to the sink (--sink), whichever is more. The exit status is 0 if a rate held.
+    Search(Box<SearchArguments>),
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+struct SearchArguments {
+    #[command(flatten)]
+    load: LoadArguments,
+    /// First rate, lines per second
+    #[arg(long, default_value = "10000", value_parser = count)]
+    from: u64,
+    /// Highest rate that is tried
+    #[arg(long, default_value = "1000000000", value_parser = count)]
+    to: u64,
+    /// Length of a round; the last one is three times as long
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    round: Duration,
+    /// Percent of the lines or datagrams that may be lost
+    #[arg(long, default_value = "0.1", value_parser = percent)]
+    loss: f64,
+    /// How far apart the highest rate that held and the lowest that did not may be at the end, percent
+    #[arg(long, default_value = "5", value_parser = percent)]
+    resolution: f64,
+}
+
+#[derive(Debug, Args)]
+struct LoadArguments {
+    /// The options on what is sent, as a TOML file: names, mix, packing, ...; options beside it win
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
     /// Where to send: HOST:PORT over UDP (an IPv6 address in brackets), tcp:HOST:PORT, unix:PATH for a
     /// stream, unixgram:PATH for datagrams
     #[arg(long, default_value = "127.0.0.1:8125", value_parser = Target::read)]
@@ -48,9 +104,9 @@ pub(crate) struct Arguments {
     /// Time to send at most: 10s, 500ms, 2m
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
-    /// Lines per second over all senders (datagrams with --replay), or max
-    #[arg(long, default_value = "50000", value_parser = rate)]
-    rate: Rate,
+    /// Lines per second over all senders (datagrams with --replay), or max [default: 50000]
+    #[arg(long, value_parser = rate)]
+    rate: Option<Rate>,
     /// One line per datagram, as many as fit, or as many as fit into BYTES: single, packed, packed=BYTES
     #[arg(long, default_value = "packed", value_parser = packing)]
     packing: PackingChoice,
@@ -136,12 +192,20 @@ pub(crate) struct Arguments {
     /// Other clients send to the same daemon: its own counters may be higher than what was sent
     #[arg(long)]
     shared: bool,
-    /// Longest wait for the books to balance
-    #[arg(long, default_value = "30s", value_parser = duration)]
-    settle: Duration,
+    /// Longest wait for the books to balance, or in a search for the lines of a round [default: 30s, 5s
+    /// in a search]
+    #[arg(long, value_parser = duration)]
+    settle: Option<Duration>,
     /// Go on watching this long after they balance
     #[arg(long, default_value = "0s", value_parser = duration)]
     confirm: Duration,
+    /// Measure the time from a datagram to the first sink by probes: gauges that carry a number; it
+    /// contains the wait for the flush
+    #[arg(long, requires = "sink")]
+    latency: bool,
+    /// Time between two probes; 1024 of them must last longer than an interval
+    #[arg(long, default_value = "10ms", value_parser = duration)]
+    probe_every: Duration,
     /// Report as JSON
     #[arg(long)]
     json: bool,
@@ -172,6 +236,7 @@ enum Namespace {
 #[derive(Debug)]
 pub(crate) enum Task {
     Load(Box<Load>),
+    Search(Box<Load>, Settings),
     Replay(Replay),
 }
 
@@ -190,6 +255,8 @@ pub(crate) struct Load {
     pub(crate) naming: Naming,
     pub(crate) is_shared: bool,
     pub(crate) patience: Patience,
+    /// Time between two probes, where latency is to be measured.
+    pub(crate) probe_every: Option<Duration>,
     pub(crate) is_json: bool,
 }
 
@@ -204,19 +271,90 @@ pub(crate) struct Replay {
 }
 
 impl Arguments {
+    /// Reads the command line; the options of a workload file stand before its own.
+    ///
+    /// # Errors
+    /// Those of clap for the options, one sentence for the file.
+    pub(crate) fn read(line: &[OsString]) -> Result<Arguments, clap::Error> {
+        let arguments = Arguments::try_parse_from(line)?;
+        let is_search = arguments.command.is_some();
+        let load = match &arguments.command {
+            Some(Command::Search(search)) => &search.load,
+            None => &arguments.load,
+        };
+        let Some(file) = &load.workload else { return Ok(arguments) };
+        let options = workload_file::read(file, is_search).map_err(|error| {
+            Arguments::command().error(clap::error::ErrorKind::ValueValidation, error)
+        })?;
+        let own = 1 + usize::from(line.get(1).is_some_and(|word| word == SEARCH));
+        let (head, rest) = line.split_at(own.min(line.len()));
+        let options = options.into_iter().map(OsString::from);
+        let whole: Vec<OsString> =
+            head.iter().cloned().chain(options).chain(rest.iter().cloned()).collect();
+        Arguments::from_arg_matches(&Arguments::command().try_get_matches_from(whole)?)
+    }
+
     /// Checks what options say together.
     ///
     /// # Errors
     /// One sentence on what is wrong.
     pub(crate) fn into_task(self) -> Result<Task, String> {
-        if let Some(file) = self.replay {
-            let Target::Udp(target) = self.target else {
-                return Err(format!("--replay sends datagrams over UDP, not to {}", self.target));
-            };
-            let (port, rate) = (self.replay_port, self.rate.0);
-            return Ok(Task::Replay(Replay { file, port, target, rate, is_json: self.json }));
+        match self.command {
+            Some(Command::Search(search)) => search.into_task(),
+            None => self.load.into_task(),
         }
-        self.into_load().map(|load| Task::Load(Box::new(load)))
+    }
+}
+
+impl SearchArguments {
+    fn into_task(self) -> Result<Task, String> {
+        let load = self.load;
+        if load.rate.is_some() || load.lines.is_some() || load.duration.is_some() {
+            return Err("search decides on --rate, --lines and --duration itself".to_owned());
+        }
+        if load.replay.is_some() || load.latency || load.graphite.is_some() {
+            return Err("search goes with neither --replay nor --latency nor --graphite".to_owned());
+        }
+        if load.pid.is_none() && load.sink.is_empty() {
+            return Err("search judges loss by --pid or --sink: give one of them".to_owned());
+        }
+        let settings = Settings {
+            from: self.from,
+            to: self.to,
+            round: self.round,
+            loss_percent: self.loss,
+            resolution_percent: self.resolution,
+        };
+        if self.to < self.from {
+            return Err(format!("--to {} is below --from {}", self.to, self.from));
+        }
+        // As fast as can be: lines are composed ahead.
+        let load = LoadArguments {
+            rate: Some(Rate(None)),
+            lines: Some(u64::MAX),
+            settle: Some(load.settle.unwrap_or(SETTLE_SEARCH_DEFAULT)),
+            ..load
+        };
+        let mut load = load.into_load()?;
+        load.share.duration_max = Some(settings.round);
+        Ok(Task::Search(Box::new(load), settings))
+    }
+}
+
+impl LoadArguments {
+    fn rate(&self) -> Option<u64> {
+        self.rate.map_or(Some(RATE_DEFAULT), |rate| rate.0)
+    }
+
+    fn into_task(self) -> Result<Task, String> {
+        let Some(file) = self.replay else {
+            return self.into_load().map(|load| Task::Load(Box::new(load)));
+        };
+        let Target::Udp(target) = self.target else {
+            return Err(format!("--replay sends datagrams over UDP, not to {}", self.target));
+        };
+        let (port, rate) = (self.replay_port, self.rate.map_or(Some(RATE_DEFAULT), |rate| rate.0));
+        Ok(Task::Replay(Replay { file, port, target, rate, is_json: self.json }))
     }
 
     fn into_load(self) -> Result<Load, String> {
@@ -246,7 +384,11 @@ impl Arguments {
                 global_suffix: self.global_suffix,
             },
             is_shared: self.shared,
-            patience: Patience { settle: self.settle, confirm: self.confirm },
+            patience: Patience {
+                settle: self.settle.unwrap_or(SETTLE_DEFAULT),
+                confirm: self.confirm,
+            },
+            probe_every: self.latency.then_some(self.probe_every),
             is_json: self.json,
         })
     }
@@ -272,7 +414,7 @@ impl Arguments {
             (None, Some(_)) => u64::MAX,
             (None, None) => LINES_DEFAULT,
         };
-        Share { lines_max, duration_max: self.duration, rate: self.rate.0 }
+        Share { lines_max, duration_max: self.duration, rate: self.rate() }
     }
 
     fn plan(&self, share: Share) -> Result<Plan, String> {

@@ -17,6 +17,7 @@ mod target;
 mod socket;
 mod process;
 mod watch;
+mod probe;
 mod capture;
 mod replay;
 mod sink;
@@ -27,20 +28,22 @@ mod naming;
 mod ledger;
 mod settle;
 mod report;
+mod search;
+mod workload_file;
 mod cli;
 mod run;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Wrong options end here with status 2, --help and --version with 0.
-    let task = match cli::Arguments::parse().into_task() {
+    let line: Vec<_> = std::env::args_os().collect();
+    let arguments = cli::Arguments::read(&line).unwrap_or_else(|error| error.exit());
+    let task = match arguments.into_task() {
         Ok(task) => task,
         Err(error) => return complain(&error, 2),
     };

@@ -91,6 +91,7 @@ impl Figures {
 /// The daemon under test.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
+    pid: u32,
     folder: PathBuf,
     inodes: BTreeSet<u64>,
 }
@@ -113,7 +114,11 @@ impl Process {
             let Ok(link) = fs::read_link(entry.path()) else { continue };
             inodes.extend(link.to_str().and_then(socket_inode));
         }
-        Ok(Process { folder, inodes })
+        Ok(Process { pid, folder, inodes })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// # Errors

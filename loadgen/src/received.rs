@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use crate::probe::Arrivals;
+
 /// Conflicts kept word for word; further ones are counted.
 const CONFLICTS_KEPT_MAX: usize = 100;
 
@@ -43,12 +45,17 @@ pub(crate) struct Received {
     pub(crate) refused: u64,
     /// Connections accepted.
     pub(crate) connections: u64,
+    /// Notes when probes arrive, where latency is measured.
+    pub(crate) arrivals: Option<Arrivals>,
 }
 
 impl Received {
     /// Takes one point, in the order of arrival.
     pub(crate) fn record(&mut self, name: &str, point: Point) {
         self.points += 1;
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.note(name, point.value, point.timestamp);
+        }
         if point.value.is_nan() {
             self.not_a_number += 1;
             return;

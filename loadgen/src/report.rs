@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 
 use crate::fleet::{Plan, Round};
 use crate::ledger::{Comparison, Sent};
+use crate::probe::Latency;
 use crate::process::Figures;
 use crate::replay::Replayed;
 use crate::settle::{Statement, is_explained};
 use crate::watch::Moment;
 use crate::workload::Kind;
+
+mod latency;
+pub(crate) mod rounds;
 
 /// Differences shown in the text report.
 const DIFFERENCES_SHOWN_MAX: usize = 10;
@@ -45,6 +49,7 @@ pub(crate) struct Report<'a> {
     pub(crate) refused: u64,
     pub(crate) usage: Option<&'a Usage>,
     pub(crate) moments: &'a [Moment],
+    pub(crate) latency: Option<&'a Latency>,
     pub(crate) statements: &'a [Statement],
 }
 
@@ -94,6 +99,9 @@ impl Report<'_> {
         }
         if let Some(usage) = self.usage {
             self.write_usage(out, usage)?;
+        }
+        if let Some(latency) = self.latency {
+            latency::write_text(out, latency)?;
         }
         for (witness, comparison) in self.statements {
             match comparison {
@@ -182,6 +190,9 @@ impl Report<'_> {
         });
         if let Some(usage) = self.usage {
             value["daemon"] = self.usage_json(usage);
+        }
+        if let Some(latency) = self.latency {
+            value["latency"] = latency::to_json(latency);
         }
         value["witnesses"] = witnesses.into();
         value["moments"] = self.moments.iter().map(moment_json).collect();

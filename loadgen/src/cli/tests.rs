@@ -4,19 +4,19 @@ use super::*;
 
 fn task(arguments: &[&str]) -> Result<Task, String> {
     let arguments = ["loadgen"].iter().chain(arguments);
-    Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.into_task()
+    let line: Vec<OsString> = arguments.map(OsString::from).collect();
+    Arguments::read(&line).map_err(|error| error.to_string())?.into_task()
 }
 
 fn load(arguments: &[&str]) -> Load {
     match task(arguments).unwrap() {
         Task::Load(load) => *load,
-        Task::Replay(_) => panic!("a replay"),
+        other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn the_definition_is_consistent() {
-    use clap::CommandFactory as _;
     Arguments::command().debug_assert();
 }
 
@@ -81,6 +81,15 @@ fn nonsense_is_refused() {
         &["--gso", "--target", "tcp:127.0.0.1:1"],
         &["--replay", "x", "--target", "unix:/s"],
         &["--target", "unix:"],
+        &["search"],
+        &["search", "--pid", "1", "--rate", "5"],
+        &["search", "--pid", "1", "--latency", "--sink", "text=127.0.0.1:0"],
+        &["search", "--pid", "1", "--from", "5", "--to", "4"],
+        &["search", "--pid", "1", "--loss", "100"],
+        &["--pid", "1", "search", "--pid", "1"],
+        &["--from", "5"],
+        &["--latency"],
+        &["--workload", "/absent/workload.toml"],
         &["--burst", "65"],
         &["--sockets", "0"],
         &["--pacing", "later"],
@@ -114,4 +123,45 @@ fn fast_lines_are_composed_ahead() {
 fn every_socket_has_a_stream_of_its_own() {
     let load = load(&["--senders", "2", "--sockets", "8"]);
     assert_eq!((load.shape.streams, load.plan.senders, load.plan.sockets), (16, 2, 8));
+}
+
+fn search(arguments: &[&str]) -> (Load, Settings) {
+    match task(arguments).unwrap() {
+        Task::Search(load, settings) => (*load, settings),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_search_has_options_of_its_own_and_those_of_a_load() {
+    let arguments = ["search", "--pid", "7", "--from", "20k", "--to", "3M", "--packing", "single"];
+    let (load, settings) = search(&arguments);
+    assert_eq!((settings.from, settings.to), (20_000, 3_000_000));
+    assert_eq!((load.pid, load.share.lines_max), (Some(7), u64::MAX));
+    assert!(load.plan.packing.is_single);
+    assert_eq!(load.plan.rotation_lines, Some(65_536));
+    assert_eq!(load.patience.settle, Duration::from_secs(5));
+}
+
+#[test]
+fn the_options_of_a_file_give_way_to_those_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("workload.toml");
+    std::fs::write(&file, "names = 7\nrate = 9\nmix = { c = 1, g = 2 }\n").unwrap();
+    let file = file.to_str().unwrap();
+    let both = load(&["--rate", "20k", "--workload", file]);
+    assert_eq!((both.shape.names, both.share.rate), (7, Some(20_000)));
+    assert_eq!(both.shape.mix.weights, [1, 0, 2, 0]);
+    let (load, _) = search(&["search", "--workload", file, "--pid", "7", "--names", "8"]);
+    assert_eq!((load.shape.names, load.shape.mix.weights), (8, [1, 0, 2, 0]));
+}
+
+#[test]
+fn a_file_with_a_wrong_value_is_refused_as_the_option_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("workload.toml");
+    for wrong in ["names = 0", "packing = \"loose\"", "unknown = 1", "= 1"] {
+        std::fs::write(&file, wrong).unwrap();
+        assert!(task(&["--workload", file.to_str().unwrap()]).is_err(), "{wrong}");
+    }
 }

@@ -27,9 +27,26 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     if text == "max" {
         return Ok(Rate(None));
     }
+    count(text).map(|rate| Rate(Some(rate))).map_err(|error| format!("{error}, or max"))
+}
+
+/// A number of things, at least one: `200000`, `200k`, `20M`.
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.strip_suffix(['k', 'M']) {
+        Some(digits) if text.ends_with('k') => (digits, 1_000),
+        Some(digits) => (digits, 1_000_000),
+        None => (text, 1),
+    };
+    match digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
+        Some(number) if 0 < number => Ok(number),
+        _ => Err("give a number above 0, such as 200000, 200k or 20M".to_owned()),
+    }
+}
+
+pub(super) fn percent(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate) if 0 < rate => Ok(Rate(Some(rate))),
-        _ => Err("give a number above 0, or max".to_owned()),
+        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent),
+        _ => Err("give percents from 0 to below 100".to_owned()),
     }
 }
 

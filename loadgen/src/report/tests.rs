@@ -52,6 +52,16 @@ fn usage() -> Usage {
     Usage { pid: 7, window: Duration::from_secs(2), figures, is_drained: true }
 }
 
+/// 100 probes 10 ms apart, of which 90 were seen after 1 to 90 ms.
+fn latency() -> Latency {
+    let mut latency = Latency::new(100, Duration::from_millis(10));
+    for ms in 1..=90 {
+        latency.all.record(ms * 1_000_000).unwrap();
+    }
+    latency.youngest.record(1_000_000).unwrap();
+    latency
+}
+
 fn short(count: usize) -> Comparison {
     let difference = |number: usize| Difference {
         name: format!("stats_counts.n{number}"),
@@ -80,6 +90,7 @@ fn with<T>(statements: &[Statement], read: impl Fn(&Report<'_>) -> T) -> T {
         refused: 0,
         usage: Some(&usage),
         moments: &[Moment { lines: 3, figures: Some(usage.figures.clone()), ..Moment::default() }],
+        latency: Some(&latency()),
         statements,
     })
 }
@@ -130,6 +141,16 @@ fn the_daemons_time_is_shared_out_over_what_it_took() {
         (&json["moments"][0]["lines"], &json["moments"][0]["drops"]),
         (&3.into(), &20.into())
     );
+}
+
+#[test]
+fn the_latency_says_what_it_contains() {
+    let text = text(&[]);
+    assert!(text.contains("100 probes, 90 seen; with the wait for the flush: p50 45"), "{text}");
+    assert!(text.contains("youngest of each of 1 flushes"), "{text}");
+    let json = with(&[], |report| report.to_json());
+    assert_eq!((&json["latency"]["probes"], &json["latency"]["seen"]), (&100.into(), &90.into()));
+    assert!(89.0 < json["latency"]["ms_max"].as_f64().unwrap());
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! The report of a search: its rounds, and what came out.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::show_ns;
+use crate::search::{Found, Settings, Verdict};
+
+/// Everything that is known at the end of a search.
+#[derive(Debug)]
+pub(crate) struct SearchReport<'a> {
+    pub(crate) target: String,
+    /// How loss was judged.
+    pub(crate) judges: &'a str,
+    pub(crate) settings: Settings,
+    pub(crate) found: &'a Found,
+}
+
+impl SearchReport<'_> {
+    pub(crate) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "search     {}, loss judged by {}", self.target, self.judges)?;
+        let heads = ["asked for/s", "sent/s", "lost", "worst lag", "CPU per line"];
+        let [asked, sent, lost, lag, cpu] = heads;
+        writeln!(out, "  {asked:>12}  {sent:>12}  {lost:>9}  {lag:>10}  {cpu:>12}")?;
+        for trial in &self.found.trials {
+            let cpu = trial.cpu_ns_per_line.map_or("-".to_owned(), |ns| format!("{ns:.1} ns"));
+            writeln!(
+                out,
+                "  {:>12}  {:>12.0}  {:>7.3} %  {:>10}  {cpu:>12}  {}",
+                trial.rate,
+                trial.achieved,
+                trial.lost_percent,
+                show_ns(trial.lag_ns_max),
+                self.settings.verdict(trial).word()
+            )?;
+        }
+        writeln!(out, "found      {}", self.sentence())
+    }
+
+    /// What came out, with its resolution.
+    pub(crate) fn sentence(&self) -> String {
+        let Settings { loss_percent, resolution_percent, from, .. } = self.settings;
+        let Some(rate) = self.found.rate else {
+            return format!("no rate held at {from} lines/s or below");
+        };
+        let why = match self.found.above {
+            Some((above, Verdict::NotReached)) => {
+                format!("the sender did not reach {above}: the daemon's limit lies higher")
+            }
+            Some((above, _)) => format!("{above} did not hold"),
+            None => "nothing higher was tried".to_owned(),
+        };
+        format!(
+            "{rate} lines/s with at most {loss_percent} % lost; {why} (resolution {resolution_percent} %)"
+        )
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let trials: Vec<Value> = self
+            .found
+            .trials
+            .iter()
+            .map(|trial| {
+                json!({
+                    "offered_lines_per_s": trial.rate,
+                    "lines_per_s": trial.achieved,
+                    "lost_percent": trial.lost_percent,
+                    "lag_ms_max": super::milliseconds(trial.lag_ns_max),
+                    "cpu_ns_per_line": trial.cpu_ns_per_line,
+                    "verdict": self.settings.verdict(trial).word(),
+                })
+            })
+            .collect();
+        let above = self
+            .found
+            .above
+            .map(|(rate, verdict)| json!({"lines_per_s": rate, "verdict": verdict.word()}));
+        json!({
+            "target": self.target,
+            "judged_by": self.judges,
+            "loss_percent": self.settings.loss_percent,
+            "resolution_percent": self.settings.resolution_percent,
+            "round_s": self.settings.round.as_secs_f64(),
+            "lines_per_s": self.found.rate,
+            "above": above,
+            "rounds": trials,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::find;
+
+    fn report(capacity: u64, reach: u64, read: impl Fn(&SearchReport<'_>)) {
+        let settings = Settings { to: 1_000_000, ..Settings::default() };
+        let found = find(settings, &mut |rate, _| {
+            let lost_percent = crate::search::percent(rate.saturating_sub(capacity), rate);
+            #[expect(clippy::cast_precision_loss, reason = "a small number")]
+            let achieved = rate.min(reach) as f64;
+            let (lag_ns_max, cpu_ns_per_line) = (1_500, Some(12.0));
+            Ok(crate::search::Trial { rate, achieved, lost_percent, lag_ns_max, cpu_ns_per_line })
+        });
+        let (target, found) = ("udp:127.0.0.1:1".to_owned(), found.unwrap());
+        read(&SearchReport { target, judges: "drops", settings, found: &found });
+    }
+
+    #[test]
+    fn the_text_has_every_round_and_the_resolution() {
+        report(50_000, u64::MAX, |report| {
+            let mut out = Vec::new();
+            report.write_text(&mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text.lines().count(), report.found.trials.len() + 3);
+            assert!(
+                text.contains("80000         80000   37.500 %      1.5 µs       12.0 ns  lost"),
+                "{text}"
+            );
+            assert!(text.contains("did not hold (resolution 5 %)"), "{text}");
+            let json = report.to_json();
+            assert_eq!(json["rounds"].as_array().unwrap().len(), report.found.trials.len());
+            assert_eq!(json["above"]["verdict"], "lost");
+        });
+    }
+
+    #[test]
+    fn the_sentence_says_whose_limit_it_is() {
+        report(u64::MAX, 100_000, |report| {
+            assert!(
+                report.sentence().contains("the sender did not reach"),
+                "{}",
+                report.sentence()
+            );
+        });
+        report(u64::MAX, u64::MAX, |report| {
+            assert!(
+                report.sentence().contains("nothing higher was tried"),
+                "{}",
+                report.sentence()
+            );
+        });
+        report(0, u64::MAX, |report| {
+            assert!(report.sentence().starts_with("no rate held"), "{}", report.sentence());
+        });
+    }
+}
