@@ -101,6 +101,8 @@ impl Gathered {
             self.next_chain += 1;
             return true;
         };
+        // It has come when all other timers have had their turn.
+        chain.prefetch();
         self.keys.extend(chunk.words().iter().map(|&bits| order_key(bits)));
         if let Some(overflow) = chunk.overflow.take() {
             match &mut self.overflow {

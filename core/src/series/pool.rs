@@ -113,6 +113,14 @@ impl Chain {
         Some(chunk)
     }
 
+    /// Asks the cache for the newest chunk, which is popped some time later.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        if let Some(chunk) = &self.head {
+            prefetch_lines(ptr::from_ref(&**chunk).cast(), size_of::<Chunk>());
+        }
+    }
+
     fn push(&mut self, mut chunk: Box<Chunk>) {
         chunk.next = self.head.take();
         self.head = Some(chunk);

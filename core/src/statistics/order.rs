@@ -3,8 +3,8 @@
 //! One pass deals the keys out into about two buckets for each of them, by their highest bits that
 //! differ; what is left is a step or two per key. Values of a timer are spread over the bits of a
 //! double much as their logarithms are, so that buckets are small; one that is not is sorted by
-//! itself, and no input costs more than the sort of the standard library by more than the deal.
-//! Equal keys are equal values, so that every sort gives the same result.
+//! itself. Where one bucket would get most of them, they are counted in vain, and sorted by the
+//! standard library. Equal keys are equal values, so that every sort gives the same result.
 
 /// Fewer keys are sorted at once.
 const KEYS_DEALT_MIN: usize = 64;
@@ -15,10 +15,13 @@ const BUCKET_BITS_MAX: u32 = 12;
 /// A bucket of more keys is sorted by itself, before the keys are taken to their places one by one.
 const BUCKET_KEYS_MAX: u32 = 16;
 
+/// A deal that leaves one bucket more than this part of the keys, 1 in so many, has ordered too little.
+const SHARE_OF_LARGEST_MAX: usize = 4;
+
 /// Sorts, in memory that is kept.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// Where each bucket ends.
+    /// Where each bucket starts, and ends once it is dealt.
     ends: Vec<u32>,
     dealt: Vec<u64>,
 }
@@ -33,7 +36,12 @@ impl Order {
         }
         let bits = (keys.len().ilog2() + 2).min(BUCKET_BITS_MAX);
         let shift = (high - low).ilog2().saturating_sub(bits - 1);
-        let largest = self.deal(keys, |key| bucket(key, low, shift), 1 << bits);
+        let bucket = |key| bucket(key, low, shift);
+        let largest = self.count(keys, bucket, 1 << bits);
+        if keys.len() / SHARE_OF_LARGEST_MAX < largest as usize {
+            return keys.sort_unstable();
+        }
+        self.deal(keys, bucket);
         if BUCKET_KEYS_MAX < largest {
             self.sort_large_buckets();
         }
@@ -41,8 +49,8 @@ impl Order {
         std::mem::swap(keys, &mut self.dealt);
     }
 
-    /// Puts the keys into `dealt`, bucket by bucket; how many the largest one has.
-    fn deal(&mut self, keys: &[u64], bucket: impl Fn(u64) -> usize, buckets: usize) -> u32 {
+    /// Finds where each bucket starts; how many keys the largest one gets.
+    fn count(&mut self, keys: &[u64], bucket: impl Fn(u64) -> usize, buckets: usize) -> u32 {
         self.ends.clear();
         self.ends.resize(buckets, 0);
         for &key in keys {
@@ -55,13 +63,17 @@ impl Order {
             start += count;
             largest = largest.max(count);
         }
+        largest
+    }
+
+    /// Puts the keys into `dealt`, bucket by bucket.
+    fn deal(&mut self, keys: &[u64], bucket: impl Fn(u64) -> usize) {
         self.dealt.resize(keys.len(), 0);
         for &key in keys {
             let end = &mut self.ends[bucket(key)];
             self.dealt[*end as usize] = key;
             *end += 1;
         }
-        largest
     }
 
     fn sort_large_buckets(&mut self) {
