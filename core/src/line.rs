@@ -83,24 +83,28 @@ impl LineParser {
     ) -> Tally {
         self.index.build(buffer, len);
         let mut tally = Tally::default();
+        let mut regulars = 0;
         let (mut at, mut delimiter) = (0, 0);
         while at < len {
-            let Line { end, delimiters, shape } = line_at(&self.index, buffer, len, at, delimiter);
-            if at < end {
-                tally.lines += 1;
-                if let Some(sample) =
-                    shape.and_then(|shape| regular(buffer, at, end, shape, &mut self.last_rate))
-                {
-                    sink.sample(sample);
-                    tally.accepted += 1;
-                } else {
+            let regular = regular(&self.index, buffer, len, at, delimiter, &mut self.last_rate);
+            let (end, delimiters) = if let Some(line) = regular {
+                sink.sample(line.sample);
+                regulars += 1;
+                (line.end, line.delimiters)
+            } else {
+                let (end, delimiters) = line_end(&self.index, buffer, len, delimiter);
+                if at < end {
+                    tally.lines += 1;
                     let line = buffer.get(at..end).unwrap_or_default();
                     self.general(line, sink, &mut tally);
                 }
-            }
+                (end, delimiters)
+            };
             at = end + 1;
             delimiter += delimiters;
         }
+        tally.lines += regulars;
+        tally.accepted += regulars;
         tally
     }
 
@@ -123,48 +127,60 @@ impl LineParser {
     }
 }
 
-/// A line as its delimiters show it.
+/// A line that was read straight from the datagram.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+struct Regular<'d> {
+    sample: Sample<'d>,
     /// Offset of the newline behind it.
     end: usize,
     /// Its delimiters, the newline among them.
     delimiters: usize,
-    /// `None` leaves the line to the general path.
-    shape: Option<Shape>,
 }
 
-/// Where the delimiters of a line stand that may be regular: one colon, behind a clean key; one
-/// pipe or two, behind the colon. Offsets in the datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    colon: usize,
-    pipe: usize,
-    /// The second pipe; the end of the line if there is none.
-    type_end: usize,
-}
-
-/// The line at `at` of a datagram of `len` bytes, whose first delimiter is that numbered `first`.
-#[inline]
-fn line_at(index: &Index, buffer: &[u8], len: usize, at: usize, first: usize) -> Line {
+/// The line at `at` of a datagram of `len` bytes, whose first delimiter is that numbered `first`, if
+/// it is regular: one colon, behind a clean key; one pipe or two, behind the colon.
+// Always inline, with what it calls: the results of a call would go through memory.
+#[inline(always)]
+fn regular<'d>(
+    index: &Index,
+    buffer: &'d [u8],
+    len: usize,
+    at: usize,
+    first: usize,
+    last_rate: &mut LastRate,
+) -> Option<Regular<'d>> {
     let [colon, pipe, third, fourth] = index.delimiters(first);
     let is = |offset, byte| buffer.get(offset) == Some(&byte);
     // What lies at `len` is slack, and no pipe whatever it is.
     let is_end = |offset| offset == len || is(offset, b'\n');
-    if pipe < len && is(colon, b':') && is(pipe, b'|') && index.is_clean(at, colon) {
-        if is_end(third) {
-            let shape = Some(Shape { colon, pipe, type_end: third });
-            return Line { end: third, delimiters: 3, shape };
-        }
-        if is(third, b'|') && is_end(fourth) {
-            let shape = Some(Shape { colon, pipe, type_end: third });
-            return Line { end: fourth, delimiters: 4, shape };
+    if len <= pipe || !is(colon, b':') || !is(pipe, b'|') || !index.is_clean(at, colon) {
+        return None;
+    }
+    let key = buffer.get(at..colon)?;
+    if is_end(third) {
+        let value = value(buffer, colon, pipe, third)?;
+        return Some(Regular { sample: Sample { key, value }, end: third, delimiters: 3 });
+    }
+    if !is(third, b'|') || !is_end(fourth) {
+        return None;
+    }
+    let weight = last_rate.weight(buffer, third + 1, fourth)?;
+    let value = weighted(buffer, colon, pipe, third, weight)?;
+    Some(Regular { sample: Sample { key, value }, end: fourth, delimiters: 4 })
+}
+
+/// The end of a line whose first delimiter is that numbered `first`, and how many it has, its newline
+/// among them.
+#[cold]
+#[inline(never)]
+fn line_end(index: &Index, buffer: &[u8], len: usize, first: usize) -> (usize, usize) {
+    for delimiters in 1.. {
+        let [offset, ..] = index.delimiters(first + delimiters - 1);
+        if len <= offset || buffer.get(offset) == Some(&b'\n') {
+            return (offset, delimiters);
         }
     }
-    let before = (first..).map(|number| index.delimiters(number)[0]).position(is_end);
-    let before = before.expect("the newline behind the datagram is a delimiter");
-    let [end, ..] = index.delimiters(first + before);
-    Line { end, delimiters: before + 1, shape: None }
+    unreachable!("the newline behind the datagram is a delimiter")
 }
 
 /// The rate read last, and its weight: a sender uses few rates, and each costs two divisions.
@@ -198,46 +214,44 @@ impl LastRate {
     }
 }
 
-/// The sample of a line of this shape; `None` leaves the line to the general path.
-#[inline]
-fn regular<'d>(
-    buffer: &'d [u8],
-    start: usize,
-    end: usize,
-    shape: Shape,
-    last_rate: &mut LastRate,
-) -> Option<Sample<'d>> {
-    let key = buffer.get(start..shape.colon)?;
-    let type_text = buffer.get(shape.pipe + 1..shape.type_end)?;
-    if type_text == b"s" {
-        let first = buffer.get(shape.colon + 1..shape.pipe)?;
-        if shape.type_end < end {
-            last_rate.weight(buffer, shape.type_end + 1, end)?;
-        }
-        let member =
-            if first.is_empty() { b"0" } else { std::str::from_utf8(first).ok()?.as_bytes() };
-        return Some(Sample { key, value: Value::Set(member) });
+/// The value between `colon` and `type_end`, which has no rate; `None` leaves the line to the general
+/// path.
+#[inline(always)]
+fn value(buffer: &[u8], colon: usize, pipe: usize, type_end: usize) -> Option<Value<'_>> {
+    // A short number is finite: where it stands for itself alone it needs no further look.
+    let number = || number::short_at(buffer, colon + 1, pipe);
+    match *buffer.get(pipe + 1..type_end)? {
+        [b'c'] => number().map(Value::Counter),
+        [b'm', b's'] => fields::timer(number()?, 1.0).ok(),
+        [b'g'] => Some(fields::gauge(buffer.get(colon + 1..pipe)?, number()?)),
+        [b's'] => member(buffer.get(colon + 1..pipe)?).map(Value::Set),
+        [byte] if byte.is_ascii_alphabetic() => number().map(Value::Counter),
+        _ => None,
     }
-    let number = number::short_at(buffer, shape.colon + 1, shape.pipe)?;
-    // A short number is finite, and needs no further look where it stands for itself alone.
-    let weight =
-        if shape.type_end < end { last_rate.weight(buffer, shape.type_end + 1, end)? } else { 1.0 };
-    let value = match type_text {
-        b"ms" => fields::timer(number, weight).ok()?,
-        b"g" => {
-            let first = buffer.get(shape.colon + 1..)?;
-            Value::Gauge { value: number, is_signed: matches!(first, [b'+' | b'-', ..]) }
-        }
-        [byte] if byte.is_ascii_alphabetic() => {
-            if shape.type_end < end {
-                fields::counter(number, weight).ok()?
-            } else {
-                Value::Counter(number)
-            }
-        }
-        _ => return None,
-    };
-    Some(Sample { key, value })
+}
+
+/// The same for a value with a rate.
+#[inline(never)]
+fn weighted(
+    buffer: &[u8],
+    colon: usize,
+    pipe: usize,
+    type_end: usize,
+    weight: f64,
+) -> Option<Value<'_>> {
+    match value(buffer, colon, pipe, type_end)? {
+        Value::Counter(number) => fields::counter(number, weight).ok(),
+        Value::Timer { value, .. } => fields::timer(value, weight).ok(),
+        other => Some(other),
+    }
+}
+
+/// The member of a set that a value is; `None` if it must be rewritten.
+fn member(text: &[u8]) -> Option<&[u8]> {
+    if text.is_empty() {
+        return Some(b"0");
+    }
+    std::str::from_utf8(text).ok().map(str::as_bytes)
 }
 
 #[cfg(test)]

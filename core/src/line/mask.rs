@@ -7,11 +7,11 @@
 //! from another and to read a number.
 //!
 //! The idea: a byte belongs to the key set if the entry of its low half in one table of 16 and the
-//! entry of its high half in another share a bit. AVX2 looks up 32 bytes at once; the portable path
-//! compares, in loops that a compiler turns into vector code where it can. Both give the same bits
-//! for any content, and both mask the tail: the bits never depend on what lies behind the datagram.
-//! Offsets are written eight at a time, however many there are: a loop that ended with the bits
-//! would end unforeseen in nearly every block, at twenty cycles each.
+//! entry of its high half in another share a bit. AVX2 looks up 32 bytes at once, AVX-512 64; the
+//! portable path compares, in loops that a compiler turns into vector code where it can. All give the
+//! same bits for any content, and mask the tail: the bits never depend on what lies behind the
+//! datagram. Offsets are written eight or sixteen at a time, however many there are: a loop that ended
+//! with the bits would end unforeseen in nearly every block, at twenty cycles each.
 //!
 //! Limits: `DATAGRAM_BYTES_MAX` bytes, of a buffer that is readable for `DATAGRAM_SLACK_BYTES`
 //! more. Not done here: grammar.
@@ -19,6 +19,8 @@
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
 
@@ -33,8 +35,8 @@ const WINDOW_BYTES: usize = 64 - 7;
 /// windows that begin in them.
 const UNCLEAN_BYTES_MAX: usize = DATAGRAM_BYTES_MAX / 8 + 2 * size_of::<u64>();
 
-/// Offsets written at once.
-const OFFSETS_AT_ONCE: usize = 8;
+/// Offsets written at once, at the most.
+const OFFSETS_AT_ONCE: usize = 16;
 
 /// Delimiters of a regular line at the most: a colon, two pipes and its newline.
 const DELIMITERS_OF_LINE: usize = 4;
@@ -55,7 +57,7 @@ pub(super) enum KeySet {
     Raw,
 }
 
-/// Which code classifies. Both find the same.
+/// Which code classifies. All find the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Classifier {
     /// Comparisons, on any CPU.
@@ -63,16 +65,25 @@ pub(super) enum Classifier {
     /// 32 bytes at once; holds the proof that the CPU can.
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Detected),
+    /// 64 bytes at once; likewise.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Detected),
 }
 
 impl Classifier {
     /// The fastest one that this CPU runs.
     pub(super) fn detect() -> Self {
+        Self::supported().last().unwrap_or(Self::Portable)
+    }
+
+    /// All that this CPU runs, the fastest one last.
+    fn supported() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
-        if let Some(detected) = avx2::Detected::ask() {
-            return Self::Avx2(detected);
-        }
-        Self::Portable
+        let vectored =
+            [avx2::Detected::ask().map(Self::Avx2), avx512::Detected::ask().map(Self::Avx512)];
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectored = [];
+        std::iter::once(Self::Portable).chain(vectored.into_iter().flatten())
     }
 }
 
@@ -107,6 +118,10 @@ impl Index {
             #[cfg(target_arch = "x86_64")]
             Classifier::Avx2(detected) => {
                 avx2::classify(detected, &chunks, self.key_set, &mut self.found);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Classifier::Avx512(detected) => {
+                avx512::classify(detected, &chunks, self.key_set, &mut self.found);
             }
         }
     }
@@ -186,14 +201,20 @@ impl Found {
         }
     }
 
-    /// Takes what `classify` says of every block of a datagram.
+    /// Takes what `classify` says of every block of a datagram; `list` writes the offsets of the lowest
+    /// bits of a block that begins at some byte, and says of how many.
     // Always inline: it becomes part of code that is compiled for the CPU's own instructions.
     #[inline(always)]
-    fn fill(&mut self, chunks: &Chunks<'_>, classify: impl Fn(&[u8; BLOCK_BYTES]) -> Block) {
+    fn fill(
+        &mut self,
+        chunks: &Chunks<'_>,
+        classify: impl Fn(&[u8; BLOCK_BYTES]) -> Block,
+        list: impl Fn(u64, u32, &mut [u32; OFFSETS_AT_ONCE]) -> usize,
+    ) {
         self.offset_count = 0;
         let mut start = 0;
         for chunk in chunks.full {
-            self.push(start, classify(chunk));
+            self.push(start, classify(chunk), &list);
             start += BLOCK_BYTES;
         }
         let inside = (1_u64 << chunks.last_bytes) - 1;
@@ -201,7 +222,7 @@ impl Found {
         let newline = inside + 1;
         let last =
             Block { delimiter: last.delimiter & inside | newline, unclean: last.unclean & inside };
-        self.push(start, last);
+        self.push(start, last, &list);
         self.put_unclean(start + BLOCK_BYTES, 0);
         let end = offset(start + chunks.last_bytes);
         if let Some(behind) = run_mut(&mut self.offsets, self.offset_count) {
@@ -211,26 +232,22 @@ impl Found {
 
     /// Takes the block that begins at byte `start`.
     #[inline(always)]
-    fn push(&mut self, start: usize, block: Block) {
+    fn push(
+        &mut self,
+        start: usize,
+        block: Block,
+        list: impl Fn(u64, u32, &mut [u32; OFFSETS_AT_ONCE]) -> usize,
+    ) {
         self.put_unclean(start, block.unclean);
-        let mut bits = block.delimiter;
+        let bits = block.delimiter;
         let count = bits.count_ones() as usize;
-        let mut put = |places: &mut [u32]| {
-            for place in places {
-                *place = offset(start) + bits.trailing_zeros();
-                bits &= bits.wrapping_sub(1);
-            }
-        };
-        if let Some(at_once) =
-            run_mut::<_, OFFSETS_AT_ONCE, _>(&mut self.offsets, self.offset_count)
-        {
-            put(at_once);
-        }
         let first = self.offset_count;
         self.offset_count += count;
-        if OFFSETS_AT_ONCE < count {
-            let rest = self.offsets.get_mut(first + OFFSETS_AT_ONCE..self.offset_count);
-            put(rest.unwrap_or_default());
+        let at_once = run_mut(&mut self.offsets, first);
+        let listed = at_once.map_or(0, |at_once| list(bits, offset(start), at_once));
+        if listed < count {
+            let places = self.offsets.get_mut(first..self.offset_count).unwrap_or_default();
+            list_each(bits, offset(start), places);
         }
     }
 
@@ -257,6 +274,23 @@ fn run_mut<T, const N: usize, const ALL: usize>(
     first: usize,
 ) -> Option<&mut [T; N]> {
     all.get_mut(first.min(ALL - N)..).and_then(<[_]>::first_chunk_mut)
+}
+
+/// Lists eight bits, with instructions of any CPU.
+#[inline(always)]
+fn list(bits: u64, start: u32, offsets: &mut [u32; OFFSETS_AT_ONCE]) -> usize {
+    let (eight, _) = offsets.split_at_mut(8);
+    list_each(bits, start, eight);
+    eight.len()
+}
+
+/// Writes `start` plus the number of each of the lowest bits that are set, as many as there are places.
+#[inline(always)]
+fn list_each(mut bits: u64, start: u32, places: &mut [u32]) {
+    for place in places {
+        *place = start + bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+    }
 }
 
 /// An offset in a datagram, as it is kept.

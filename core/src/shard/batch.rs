@@ -8,6 +8,7 @@
 use arrayvec::ArrayVec;
 
 use super::record::{Recorder, Switch};
+use super::slot::Head;
 use super::{ShardWriter, flip::Generations};
 use crate::books::{Cause, RejectExample};
 use crate::limits::{KEY_BYTES_MAX, SAMPLE_BATCH_MAX};
@@ -16,7 +17,7 @@ use crate::sample::{Kind, Reason, Sample, SampleSink, Tally, Value};
 /// A value on its way to its series.
 #[derive(Debug)]
 struct Keyed<'d, V> {
-    hash: u64,
+    head: Head,
     key: &'d [u8],
     value: V,
 }
@@ -45,9 +46,6 @@ pub struct ShardBatch<'s, 'd> {
     timers: Pending<'d, Timing>,
     gauges: Pending<'d, Level>,
     sets: Pending<'d, &'d [u8]>,
-    /// The newest key of the datagram and its hash: the values of one line share the key.
-    newest_key: &'d [u8],
-    newest_hash: u64,
 }
 
 impl<'s, 'd> ShardBatch<'s, 'd> {
@@ -60,16 +58,24 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
             timers: ArrayVec::new(),
             gauges: ArrayVec::new(),
             sets: ArrayVec::new(),
-            newest_key: &[],
-            newest_hash: 0,
         }
     }
 
+    #[inline]
     fn apply_pending(&mut self) {
-        self.apply_counters();
-        self.apply_timers();
-        self.apply_gauges();
-        self.apply_sets();
+        // Most datagrams of one line leave three lists empty.
+        if !self.counters.is_empty() {
+            self.apply_counters();
+        }
+        if !self.timers.is_empty() {
+            self.apply_timers();
+        }
+        if !self.gauges.is_empty() {
+            self.apply_gauges();
+        }
+        if !self.sets.is_empty() {
+            self.apply_sets();
+        }
     }
 
     fn apply_counters(&mut self) {
@@ -100,33 +106,35 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
         self.sets.clear();
     }
 
-    /// Enters what is applied when it comes, with its slot asked of the cache now.
+    /// Keeps a value until it is applied; its slot is asked of the cache now.
     #[inline]
     fn push(&mut self, hash: u64, key: &'d [u8], value: Value<'d>) {
+        let head = Head::of(hash, value.kind(), key);
+        self.shard.table.prefetch(head);
         match value {
             Value::Counter(value) => {
                 if self.counters.is_full() {
                     self.apply_counters();
                 }
-                self.counters.push(Keyed { hash, key, value });
+                self.counters.push(Keyed { head, key, value });
             }
             Value::Timer { value, weight } => {
                 if self.timers.is_full() {
                     self.apply_timers();
                 }
-                self.timers.push(Keyed { hash, key, value: Timing { value, weight } });
+                self.timers.push(Keyed { head, key, value: Timing { value, weight } });
             }
             Value::Gauge { value, is_signed } => {
                 if self.gauges.is_full() {
                     self.apply_gauges();
                 }
-                self.gauges.push(Keyed { hash, key, value: Level { value, is_signed } });
+                self.gauges.push(Keyed { head, key, value: Level { value, is_signed } });
             }
             Value::Set(value) => {
                 if self.sets.is_full() {
                     self.apply_sets();
                 }
-                self.sets.push(Keyed { hash, key, value });
+                self.sets.push(Keyed { head, key, value });
             }
         }
     }
@@ -161,8 +169,8 @@ impl ShardWriter {
     ) {
         let epoch = self.flip.epoch();
         if kind != Kind::Counter {
-            for Keyed { hash, key, .. } in pending {
-                self.table.prefetch_payload(*hash, kind, key, epoch);
+            for Keyed { head, .. } in pending {
+                self.table.prefetch_payload(*head, epoch);
             }
         }
         let mut recorder = Recorder {
@@ -174,8 +182,8 @@ impl ShardWriter {
         };
         let mut dropped = ArrayVec::<Cause, SAMPLE_BATCH_MAX>::new();
         let mut switched = 0;
-        for Keyed { hash, key, value } in pending {
-            match self.table.slot(*hash, kind, key) {
+        for Keyed { head, key, value } in pending {
+            match self.table.slot(*head, key) {
                 Ok(slot) => {
                     let switch = record(&mut recorder, &slot.generations, value);
                     switched += u64::from(switch == Switch::Done);
@@ -199,16 +207,10 @@ impl ShardWriter {
 impl<'d> SampleSink<'d> for ShardBatch<'_, 'd> {
     #[inline]
     fn sample(&mut self, Sample { key, value }: Sample<'d>) {
-        // A line of thousands of values calls thousands of times with the very same key.
-        if !std::ptr::eq(self.newest_key, key) {
-            if KEY_BYTES_MAX < key.len() {
-                return self.shard.drop_value(Cause::KeyTooLong);
-            }
-            self.newest_hash = self.shard.hasher.key(key);
-            self.newest_key = key;
-            self.shard.table.prefetch(self.newest_hash);
+        if KEY_BYTES_MAX < key.len() {
+            return self.shard.drop_value(Cause::KeyTooLong);
         }
-        let hash = self.newest_hash;
+        let hash = self.shard.hasher.key(key);
         self.push(hash, key, value);
     }
 

@@ -12,6 +12,7 @@
 use std::ptr;
 
 use super::flip::Generations;
+use crate::limits::SUB_TABLES;
 use crate::sample::Kind;
 use crate::sync::UnsafeCell;
 
@@ -19,14 +20,17 @@ use crate::sync::UnsafeCell;
 const KEY_INLINE_BYTES: usize = 32;
 
 /// The length that the head of a boxed key bears.
-const SPILLED: u64 = u8::MAX as u64;
+const SPILLED: u8 = u8::MAX;
 
-/// Where the kind (its number + 1) and the length of the key stand in a head, above the hash.
+/// Where the kind (its number + 1), the length of the key and the number of the sub-table stand in a
+/// head, above the low half of the hash; each has a byte.
 const KIND_SHIFT: u32 = 32;
 const LENGTH_SHIFT: u32 = 40;
+const SUB_TABLE_SHIFT: u32 = 48;
 
-/// The part of an identity that is compared first: the low half of the hash, the kind, and the
-/// length of the key if it is inline. 0 = the slot is vacant.
+/// The part of an identity that is compared first, and all that a look-up needs beside the key: the
+/// low half of the hash, the kind, the length of the key if it is inline, and the top byte of the
+/// hash. 0 = the slot is vacant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head(u64);
 
@@ -37,12 +41,25 @@ impl Head {
     /// The head of the series `key` of `kind`, whose hash is `hash`.
     #[inline]
     pub(super) fn of(hash: u64, kind: Kind, key: &[u8]) -> Self {
-        let length = if key.len() <= KEY_INLINE_BYTES { key.len() as u64 } else { SPILLED };
+        let length = if key.len() <= KEY_INLINE_BYTES { key.len() as u64 } else { SPILLED.into() };
         let kind = kind as u64 + 1;
-        Self(u64::from(slot_hash(hash)) | kind << KIND_SHIFT | length << LENGTH_SHIFT)
+        let sub_table = hash >> 56;
+        Self(
+            hash & u64::from(u32::MAX)
+                | kind << KIND_SHIFT
+                | length << LENGTH_SHIFT
+                | sub_table << SUB_TABLE_SHIFT,
+        )
+    }
+
+    /// The sub-table that the top byte of the hash chooses.
+    #[inline]
+    pub(super) const fn sub_table(self) -> usize {
+        (self.0 >> SUB_TABLE_SHIFT) as usize & (SUB_TABLES - 1)
     }
 
     /// The half of the hash that places a slot in its sub-table.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
     pub(super) const fn slot_hash(self) -> u32 {
         self.0 as u32
@@ -55,19 +72,13 @@ impl Head {
     }
 
     fn is_spilled(self) -> bool {
-        self.0 >> LENGTH_SHIFT == SPILLED
+        self.length() == SPILLED
     }
 
     /// Length of an inline key.
-    fn key_len(self) -> usize {
-        usize::from(self.0.to_le_bytes()[LENGTH_SHIFT as usize / 8])
+    fn length(self) -> u8 {
+        self.0.to_le_bytes()[LENGTH_SHIFT as usize / 8]
     }
-}
-
-/// The half of a hash that places a slot in its sub-table.
-#[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
-pub(super) const fn slot_hash(hash: u64) -> u32 {
-    hash as u32
 }
 
 /// Who a slot belongs to.
@@ -166,7 +177,7 @@ impl Identity {
             // is never written.
             unsafe { &*self.spilled_key() }
         } else {
-            self.key.get(..self.head.key_len()).unwrap_or_default()
+            self.key.get(..usize::from(self.head.length())).unwrap_or_default()
         }
     }
 
@@ -216,10 +227,12 @@ mod tests {
     #[test]
     fn heads_tell_hash_kind_and_length_apart() {
         let head = Head::of(1 << 40 | 5, Kind::Counter, b"ab");
-        assert_eq!(head, Head::of(5, Kind::Counter, b"cd"), "the upper half is not in it");
-        assert_eq!(head.slot_hash(), 5);
+        assert_eq!(head, Head::of(5, Kind::Counter, b"cd"), "the middle of the hash is not in it");
+        assert_eq!((head.slot_hash(), head.sub_table()), (5, 0));
+        assert_eq!(Head::of(3 << 56 | 5, Kind::Counter, b"ab").sub_table(), 3);
         for other in [
             Head::of(6, Kind::Counter, b"ab"),
+            Head::of(1 << 56 | 5, Kind::Counter, b"ab"),
             Head::of(5, Kind::Set, b"ab"),
             Head::of(5, Kind::Counter, b"abc"),
             Head::VACANT,

@@ -3,7 +3,7 @@
 //! The top eight bits of the hash choose one of 256 sub-tables, the low 32 a pair of slots in it.
 //! Probing is linear from there; the two slots of the first pair, which the cache fetches together,
 //! are compared without a branch, for which of them it is cannot be foreseen. A sub-table that is
-//! three quarters full, or whose probes grow long, is copied into a larger one and replaced: the copy
+//! too full, or whose probes grow long, is copied into a larger one and replaced: the copy
 //! is small, so no batch stalls, and a reader that is still walking the old one goes on undisturbed,
 //! since crossbeam-epoch frees it only when the reader has left. Eviction of idle slots is the same
 //! copy with fewer slots.
@@ -18,7 +18,7 @@ use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
 use super::marks::{Mark, Marks};
 use super::payload::prefetch_payload;
-use super::slot::{Head, Identity, Slot, slot_hash};
+use super::slot::{Head, Identity, Slot};
 use crate::books::Cause;
 use crate::cache::prefetch_lines;
 use crate::limits::{PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES};
@@ -28,6 +28,10 @@ use crate::sync::{Arc, Ordering};
 /// How much larger one growth may make a sub-table: beyond it, probes are long because keys were
 /// made to meet, and no size helps.
 const GROWTH_MAX: usize = 8;
+
+/// The part of a sub-table's slots that may be taken: of 10,000 names one in ten then stands outside
+/// its first pair, of three quarters one in five would.
+const LOAD_MAX: (usize, usize) = (5, 8);
 
 /// Slots that are looked at together.
 const PAIR: usize = 2;
@@ -120,20 +124,15 @@ pub(super) fn table() -> (Table, TableReader) {
     (table, TableReader { shared, marks })
 }
 
-/// At most 255: the compiler sees that it lies within [`SUB_TABLES`].
-const fn sub_table_index(hash: u64) -> usize {
-    (hash >> 56) as usize
-}
-
-/// Where probing for `hash` starts: its share of the pairs, without a division.
-const fn probe_start(hash: u32, capacity: usize) -> usize {
-    ((hash as u64 * (capacity / PAIR) as u64) >> 32) as usize * PAIR
+/// The pair at which probing for `hash` starts: its share of the pairs, without a division.
+const fn pair_of(hash: u32, pairs: usize) -> usize {
+    ((hash as u64 * pairs as u64) >> 32) as usize
 }
 
 /// The places where a slot for `hash` may stand, in the order in which they are looked at.
 #[inline]
 fn probe(hash: u32, capacity: usize) -> impl Iterator<Item = usize> {
-    let start = probe_start(hash, capacity);
+    let start = pair_of(hash, capacity / PAIR) * PAIR;
     (start..capacity).chain(0..start).take(PROBE_SLOTS_MAX as usize)
 }
 
@@ -173,12 +172,11 @@ impl Table {
         unsafe { &*self.current[index] }
     }
 
-    /// Asks the cache for the lines where probing for `hash` starts.
+    /// Asks the cache for the lines where probing for a series starts.
     #[inline]
-    pub(super) fn prefetch(&self, hash: u64) {
-        let slots = self.slots(sub_table_index(hash));
-        if let Some(slot) = slots.get(probe_start(slot_hash(hash), slots.len())) {
-            prefetch_lines(ptr::from_ref(slot).cast(), PAIR * size_of::<Slot>());
+    pub(super) fn prefetch(&self, head: Head) {
+        if let Some(pair) = first_pair(self.slots(head.sub_table()), head) {
+            prefetch_lines(ptr::from_ref(pair).cast(), size_of_val(pair));
         }
     }
 
@@ -187,10 +185,9 @@ impl Table {
     /// Looks at the first pair alone; what stands elsewhere comes late, no more.
     #[inline]
     #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
-    pub(super) fn prefetch_payload(&self, hash: u64, kind: Kind, key: &[u8], epoch: u32) {
-        let slots = self.slots(sub_table_index(hash));
+    pub(super) fn prefetch_payload(&self, head: Head, epoch: u32) {
         // SAFETY: the caller is the worker: `Table` is its side.
-        let slot = unsafe { pair_member(slots, Head::of(hash, kind, key)) };
+        let slot = unsafe { pair_member(self.slots(head.sub_table()), head) };
         if let Some(payload) = slot.and_then(|slot| slot.generations.load(epoch)) {
             prefetch_payload(payload);
         }
@@ -203,12 +200,10 @@ impl Table {
     // Always inline: the call, and its result in memory, cost as much as the rest.
     #[inline(always)]
     #[expect(unsafe_code, reason = "the worker looks through its slots")]
-    pub(super) fn slot(&mut self, hash: u64, kind: Kind, key: &[u8]) -> Result<&Slot, Cause> {
-        let index = sub_table_index(hash);
-        let head = Head::of(hash, kind, key);
+    pub(super) fn slot(&mut self, head: Head, key: &[u8]) -> Result<&Slot, Cause> {
         // SAFETY: as in `slots`; by hand, for a borrow that is returned would hold `self` for the
         // other way out as well.
-        let slots = unsafe { &*self.current[index] };
+        let slots = unsafe { &*self.current[head.sub_table()] };
         // SAFETY: the caller is the worker: `Table` is its side.
         if let Some(slot) = unsafe { pair_member(slots, head) } {
             // SAFETY: the same.
@@ -217,17 +212,18 @@ impl Table {
                 return Ok(slot);
             }
         }
-        self.slot_beyond(index, head, key)
+        self.slot_beyond(head, key)
     }
 
     /// The slot of a series that is not one of its first pair.
     #[inline(never)]
     #[expect(unsafe_code, reason = "the worker looks through its slots")]
-    fn slot_beyond(&mut self, index: usize, head: Head, key: &[u8]) -> Result<&Slot, Cause> {
+    fn slot_beyond(&mut self, head: Head, key: &[u8]) -> Result<&Slot, Cause> {
+        let index = head.sub_table();
         // SAFETY: the caller is the worker: `Table` is its side.
         let place = match unsafe { find(self.slots(index), head, key) } {
             Some((place, true)) => place,
-            _ => self.insert(index, head, key)?,
+            _ => self.insert(head, key)?,
         };
         Ok(&self.slots(index)[place])
     }
@@ -235,14 +231,15 @@ impl Table {
     /// Makes the slot of a series that has none; returns its place.
     #[cold]
     #[expect(unsafe_code, reason = "the worker occupies a vacant slot")]
-    fn insert(&mut self, index: usize, head: Head, key: &[u8]) -> Result<usize, Cause> {
+    fn insert(&mut self, head: Head, key: &[u8]) -> Result<usize, Cause> {
+        let index = head.sub_table();
         if SERIES_PER_SHARD_MAX <= self.series_count {
             return Err(Cause::SeriesLimit);
         }
         loop {
             let capacity = self.slots(index).len();
             let len = self.lens[index] as usize;
-            let is_full = capacity * 3 < (len + 1) * 4;
+            let is_full = capacity * LOAD_MAX.0 < (len + 1) * LOAD_MAX.1;
             // SAFETY: the caller is the worker: `Table` is its side.
             let found = unsafe { find(self.slots(index), head, key) };
             if !is_full && let Some((place, is_known)) = found {
@@ -386,6 +383,13 @@ impl TableReader {
     }
 }
 
+/// The two slots that are looked at first.
+#[inline]
+fn first_pair(slots: &[Slot], head: Head) -> Option<&[Slot; PAIR]> {
+    let (pairs, _) = slots.as_chunks();
+    pairs.get(pair_of(head.slot_hash(), pairs.len()))
+}
+
 /// The one of the first two slots for a head that bears it, else the first of them.
 ///
 /// # Safety
@@ -393,8 +397,7 @@ impl TableReader {
 #[inline]
 #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
 unsafe fn pair_member(slots: &[Slot], head: Head) -> Option<&Slot> {
-    let start = probe_start(head.slot_hash(), slots.len());
-    let pair: &[Slot; PAIR] = slots.get(start..)?.first_chunk()?;
+    let pair = first_pair(slots, head)?;
     // SAFETY: passed on to the caller.
     let is_second = unsafe { pair[1].identity() }.head == head;
     Some(&pair[usize::from(is_second)])
@@ -409,13 +412,18 @@ mod tests {
         hashes
             .filter(|&hash| {
                 let key = format!("{epoch}.{hash}.{}", table.lens[0]);
-                let slot = table.slot(u64::from(hash), Kind::Counter, key.as_bytes());
+                let slot = slot_of(table, hash, &key);
                 slot.is_ok_and(|slot| {
                     slot.generations.store(epoch, 1);
                     true
                 })
             })
             .count()
+    }
+
+    fn slot_of<'t>(table: &'t mut Table, hash: u32, key: &str) -> Result<&'t Slot, Cause> {
+        let head = Head::of(u64::from(hash), Kind::Counter, key.as_bytes());
+        table.slot(head, key.as_bytes())
     }
 
     /// Whether each occupied slot of sub-table 0 is where `find` finds it.
@@ -454,7 +462,7 @@ mod tests {
         assert!(is_found(&table));
         let before = table.series_count();
         let key = "9.42949672.2000";
-        assert!(table.slot(42_949_672, Kind::Counter, key.as_bytes()).is_ok());
+        assert!(slot_of(&mut table, 42_949_672, key).is_ok());
         assert_eq!(table.series_count(), before, "the first of the keys is known");
     }
 
@@ -464,7 +472,7 @@ mod tests {
         assert_eq!(fill(&mut table, [1, 2].into_iter(), 5), 2);
         table.series_count = SERIES_PER_SHARD_MAX;
         assert_eq!(fill(&mut table, [3].into_iter(), 5), 0);
-        assert!(table.slot(1, Kind::Counter, b"5.1.0").is_ok());
+        assert!(slot_of(&mut table, 1, "5.1.0").is_ok());
     }
 
     #[test]

@@ -10,18 +10,24 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet};
+use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet, list};
 
 /// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
 #[derive(Clone, Copy, Debug)]
-struct Halves {
-    low: [u8; 16],
-    high: [u8; 16],
+pub(super) struct Halves {
+    pub(super) low: [u8; 16],
+    pub(super) high: [u8; 16],
 }
 
 impl Halves {
     /// The look-up tables of a set.
-    ///
+    pub(super) fn of_set(key_set: KeySet) -> &'static Self {
+        match key_set {
+            KeySet::Sanitized => const { &Self::of(KeySet::Sanitized) },
+            KeySet::Raw => const { &Self::of(KeySet::Raw) },
+        }
+    }
+
     /// One bit per group of high halves that allow the same low halves: 1 = row 2 (`-` `.`),
     /// 2 = row 3 (digits, `;`, `=`), 4 = rows 4 and 6 (`A`-`O`, `a`-`o`), 8 = rows 5 and 7
     /// (`P`-`Z`, `p`-`z`), 16 = the rest of row 5 (`_`).
@@ -38,13 +44,16 @@ impl Halves {
     }
 }
 
-/// The proof that this CPU has AVX2: there is no other way to make one than to ask it.
+/// The proof that this CPU has AVX2 and what came with it: there is no other way to make one than to ask it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Detected(());
 
 impl Detected {
     pub(super) fn ask() -> Option<Self> {
-        is_x86_feature_detected!("avx2").then_some(Self(()))
+        let has_all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("popcnt");
+        has_all.then_some(Self(()))
     }
 }
 
@@ -62,13 +71,10 @@ pub(super) fn classify(_: Detected, chunks: &Chunks<'_>, key_set: KeySet, found:
 
 #[target_feature(enable = "avx2,bmi1,popcnt")]
 fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
-    let halves = match key_set {
-        KeySet::Sanitized => const { &Halves::of(KeySet::Sanitized) },
-        KeySet::Raw => const { &Halves::of(KeySet::Raw) },
-    };
+    let halves = Halves::of_set(key_set);
     let low = table(&halves.low);
     let high = table(&halves.high);
-    found.fill(chunks, |chunk| block(chunk, low, high));
+    found.fill(chunks, |chunk| block(chunk, low, high), list);
 }
 
 #[inline]

@@ -4,7 +4,7 @@
 //! the ones of eight bytes into one.
 
 use super::super::key;
-use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet};
+use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet, list};
 
 pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
     match key_set {
@@ -15,10 +15,11 @@ pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) 
 
 #[inline]
 fn classify_by(chunks: &Chunks<'_>, is_unclean: impl Fn(u8) -> bool, found: &mut Found) {
-    found.fill(chunks, |chunk| Block {
+    let block = |chunk: &[u8; BLOCK_BYTES]| Block {
         delimiter: bits(chunk, |byte| (byte == b'\n') | (byte == b':') | (byte == b'|')),
         unclean: bits(chunk, &is_unclean),
-    });
+    };
+    found.fill(chunks, block, list);
 }
 
 #[inline]

@@ -11,7 +11,7 @@ fn index(key_set: KeySet, classifier: Classifier, datagram: &[u8], slack: u8) ->
 }
 
 fn classifiers() -> Vec<Classifier> {
-    vec![Classifier::Portable, Classifier::detect()]
+    Classifier::supported().collect()
 }
 
 /// The offsets that count.
@@ -84,15 +84,17 @@ fn a_datagram_of_delimiters_alone_has_all_of_them() {
 }
 
 #[test]
-fn both_classifiers_agree_on_the_largest_datagram() {
+fn all_classifiers_agree_on_the_largest_datagram() {
     let datagram: Vec<u8> =
         (0..DATAGRAM_BYTES_MAX).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
     for key_set in [KeySet::Sanitized, KeySet::Raw] {
         let portable = index(key_set, Classifier::Portable, &datagram, 0);
-        let detected = index(key_set, Classifier::detect(), &datagram, 0);
-        assert_eq!(offsets(&portable), offsets(&detected));
         assert_eq!(offsets(&portable), offsets_of(&datagram));
-        assert_eq!(portable.found.unclean, detected.found.unclean);
+        for classifier in classifiers() {
+            let other = index(key_set, classifier, &datagram, 0);
+            assert_eq!(offsets(&portable), offsets(&other));
+            assert_eq!(portable.found.unclean, other.found.unclean);
+        }
     }
 }
 
