@@ -7,6 +7,8 @@
 
 use std::io;
 
+use floe_core::limits::SAMPLE_BATCH_MAX;
+
 use self::stream::connections::Connections;
 
 /// How long a worker waits for the next batch.
@@ -35,10 +37,23 @@ pub mod worker;
 /// Target of the lines that `dumpMessages` logs: they are many because they were asked for.
 pub const DUMP_TARGET: &str = "floe::messages";
 
+/// Datagrams handed over at once, at the most: as many as the shard has samples of a kind on their way
+/// to its table.
+pub(crate) const DATAGRAMS_AT_ONCE: usize = SAMPLE_BATCH_MAX;
+
+/// A datagram, where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'b> {
+    /// The datagram and what lies behind it, at least `DATAGRAM_SLACK_BYTES` of anything.
+    pub buffer: &'b [u8],
+    /// Bytes of the datagram; 0 for an empty one.
+    pub len: usize,
+}
+
 /// Where the datagrams of one worker go: its shard.
 ///
-/// All methods are called on the worker's thread, in this order: `begin_batch`, then `datagram` and
-/// `lines` any number of times, then `receive_counts` if there is something to count, then `end_batch`.
+/// All methods are called on the worker's thread, in this order: `begin_batch`, then `datagram`,
+/// `datagrams` and `lines` any number of times, then `receive_counts` if there is something to count, then `end_batch`.
 pub trait DatagramSink {
     /// A batch begins; also called when the worker was merely woken, and at least once every two
     /// seconds. This is where a change of generation is noticed.
@@ -51,6 +66,13 @@ pub trait DatagramSink {
     /// `buffer` is at least `DATAGRAM_SLACK_BYTES` longer than `len`; what lies beyond `len` is
     /// unspecified. `len` is 0 for an empty datagram.
     fn datagram(&mut self, buffer: &[u8], len: usize);
+
+    /// Several datagrams in their order, which are told one by one unless the sink gains by more.
+    fn datagrams(&mut self, datagrams: &[Datagram<'_>]) {
+        for Datagram { buffer, len } in datagrams {
+            self.datagram(buffer, *len);
+        }
+    }
 
     /// Whole lines of a stream: the first `len` bytes of `buffer`, slack as above. A line never goes
     /// on in the next call; how many reads there were is told by `receive_counts`.

@@ -7,6 +7,8 @@
 pub mod probe;
 /// The provided-buffer ring.
 pub(crate) mod buffers;
+/// Received buffers that are handed over together.
+mod held;
 /// Multishot receives, the wait, and the drain.
 pub(crate) mod recv;
 /// What a completion belongs to.

@@ -42,7 +42,7 @@ impl WakeUp {
         Ok(Self { event })
     }
 
-    /// Sets it; a worker begins a batch within about 2 ms.
+    /// Sets it; a worker begins a batch within about 4 ms.
     pub fn wake(&self) {
         // EAGAIN means that the counter is full, hence set; an eventfd knows no other error.
         rustix::io::write(&self.event, &1_u64.to_ne_bytes()).ok();

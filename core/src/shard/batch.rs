@@ -1,4 +1,4 @@
-//! The samples of one datagram, or of the lines of one read, on their way from the parser into the table.
+//! The samples of one datagram, of several, or of the lines of one read, on their way from the parser into the table.
 //!
 //! Each key is hashed once and its slot is asked of the cache; the value is applied some lines
 //! later, when the slot has come. Samples wait by kind, so that a run of applications is one loop
@@ -146,6 +146,21 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
         let page = self.shard.page();
         page.enter_lines(bytes, tally);
         page.newest_input_ns = now_ns;
+    }
+
+    /// Enters a datagram into the books whose samples are applied later, at the latest by
+    /// [`ShardBatch::apply`].
+    #[inline]
+    pub fn enter(&mut self, bytes: usize, tally: Tally) {
+        let now_ns = self.shard.batch_time_ns;
+        let page = self.shard.page();
+        page.enter_datagram(bytes, tally);
+        page.newest_input_ns = now_ns;
+    }
+
+    /// Applies what is pending of all datagrams entered.
+    pub fn apply(mut self) {
+        self.apply_pending();
     }
 
     /// Applies what is pending and enters the datagram into the books.

@@ -69,7 +69,7 @@ pub(super) struct WorkerControl {
 }
 
 impl WorkerControl {
-    /// Hands over `settings`; the worker takes them within about 2 ms.
+    /// Hands over `settings`; the worker takes them within about 4 ms.
     pub(super) fn apply(&self, settings: IntakeSettings) {
         self.inbox.put(settings);
         self.signals.wake();

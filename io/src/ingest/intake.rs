@@ -12,7 +12,7 @@ use floe_core::shard::ShardWriter;
 
 use super::key_flush::KeyCounter;
 use super::tap::Tap;
-use super::{DatagramSink, ReceiveCounts};
+use super::{Datagram, DatagramSink, ReceiveCounts};
 
 /// What a running worker may be given anew, as a whole.
 #[derive(Debug)]
@@ -131,6 +131,18 @@ impl DatagramSink for Intake {
         batch.finish(len, tally);
     }
 
+    fn datagrams(&mut self, datagrams: &[Datagram<'_>]) {
+        // The samples of all on their way to the table together: of one small datagram none is fetched
+        // ahead, and each waits for its series.
+        let mut batch = self.shard.batch();
+        for Datagram { buffer, len } in datagrams {
+            self.settings.tell_side(&buffer[..*len]);
+            let tally = self.settings.parser.datagram(buffer, *len, &mut batch);
+            batch.enter(*len, tally);
+        }
+        batch.apply();
+    }
+
     fn lines(&mut self, buffer: &[u8], len: usize) {
         self.settings.tell_side(&buffer[..len]);
         let mut batch = self.shard.batch();
@@ -155,5 +167,82 @@ impl DatagramSink for Intake {
             side.end_batch();
         }
         self.shard.end_batch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_utils::sync::Parker;
+    use floe_core::config::without_file;
+    use floe_core::interval::{BookEntries, Interval};
+    use floe_core::limits::DATAGRAM_SLACK_BYTES;
+    use floe_core::name::KeyHasher;
+    use floe_core::row::Rows;
+    use floe_core::shard::shard;
+
+    use super::*;
+
+    /// What an interval holds after `receive` was given a sink.
+    fn interval(hasher: &KeyHasher, receive: impl FnOnce(&mut Intake)) -> (Vec<Rows>, [u64; 5]) {
+        let (writer, reader) = shard(0, hasher.clone());
+        let mut readers = [reader];
+        let mut interval = Interval::new(without_file().settings, hasher, &readers);
+        let settings = IntakeSettings { parser: LineParser::new(true), side: None };
+        let unparker = Parker::new().unparker().clone();
+        let mut intake = Intake::new(settings, IntakeInbox::default(), writer, unparker);
+        intake.begin_batch(7);
+        receive(&mut intake);
+        intake.end_batch();
+        readers[0].request();
+        intake.begin_batch(8);
+        interval.collect(&mut readers);
+        assert_eq!(interval.pages_unbalanced(), 0);
+        let page = interval.page();
+        let books = [
+            page.datagrams_received,
+            page.bytes_received,
+            page.lines_received,
+            page.values_accepted,
+            page.values_recorded,
+        ];
+        (interval.close(60, &BookEntries::default()), books)
+    }
+
+    #[test]
+    fn datagrams_together_are_what_they_are_one_by_one() {
+        // Few names, so that gauges change often and in order; every kind, refused lines, keys to be
+        // cleaned, several lines, none, and more values of one kind than a batch holds.
+        let texts: Vec<String> = (0..300)
+            .map(|n| match n % 7 {
+                0 => format!("counter.{}:{n}|c", n % 5),
+                1 => format!("timer.{}:{n}|ms|@0.5\ncounter.0:1|c", n % 5),
+                2 => format!("gauge.{}:{n}|g", n % 3),
+                3 => format!("gauge.{}:+{n}|g\ngauge.{}:-3|g", n % 3, n % 2),
+                4 => format!("to clean/{}:{n}|s\nno line", n % 5),
+                5 => String::new(),
+                _ => format!("many:{}", vec!["1|ms"; 40].join(":")),
+            })
+            .collect();
+        let buffers: Vec<(Vec<u8>, usize)> = texts
+            .iter()
+            .map(|text| {
+                let mut buffer = text.clone().into_bytes();
+                buffer.resize(text.len() + DATAGRAM_SLACK_BYTES, b'#');
+                (buffer, text.len())
+            })
+            .collect();
+        let hasher = KeyHasher::default();
+        let one_by_one = interval(&hasher, |intake| {
+            buffers.iter().for_each(|(buffer, len)| intake.datagram(buffer, *len));
+        });
+        let together = interval(&hasher, |intake| {
+            let datagrams: Vec<Datagram<'_>> =
+                buffers.iter().map(|(buffer, len)| Datagram { buffer, len: *len }).collect();
+            datagrams.chunks(32).for_each(|chunk| intake.datagrams(chunk));
+        });
+        assert_eq!(together.1, one_by_one.1);
+        assert_eq!(together.1[0], 300);
+        assert!(together.0 == one_by_one.0, "the same rows");
+        assert!(0 < one_by_one.0.iter().map(Rows::row_count).sum::<usize>());
     }
 }

@@ -1,10 +1,11 @@
 //! How long a worker waits for the next batch to fill.
 //!
 //! Waiting in order to receive many datagrams at once is worth more than any choice of system call:
-//! 14 to 21 % of the receive cost (docs/references.md K1). The wait follows the size of the
-//! last batch: large batches halve it, so that neither the buffers nor the socket overflow, small
-//! ones double it, so that a quiet worker wakes seldom. It also never exceeds a quarter of the time
-//! in which a million datagrams per second fill the socket's buffer.
+//! 14 to 21 % of the receive cost (docs/references.md K1). The wait follows the rate: as long as it
+//! takes to gather `aim_datagrams` at the rate of the last wait, so that every wake-up is worth its
+//! cost and neither the buffers nor the socket overflow. It changes at most twofold at a time, for one
+//! batch may be a burst. It also never exceeds a quarter of the time in which a million datagrams per
+//! second fill the socket's buffer (docs/decisions/012-wait-by-rate.md).
 
 /// Accounting of one small datagram, bytes (docs/references.md K2).
 const SMALL_DATAGRAM_BYTES: usize = 832;
@@ -16,8 +17,8 @@ pub(crate) struct PaceBounds {
     pub(crate) shortest_us: u32,
     /// Wait when quiet, µs.
     pub(crate) longest_us: u32,
-    /// A batch of this many datagrams shortens the wait; one below a quarter of it lengthens it.
-    pub(crate) busy_datagrams: usize,
+    /// Datagrams that a wait shall gather.
+    pub(crate) aim_datagrams: usize,
 }
 
 /// The wait of one worker.
@@ -42,14 +43,13 @@ impl Pace {
         self.current_us
     }
 
-    /// Takes the number of datagrams of the batch just handled.
+    /// Takes the number of datagrams that came since the last wait began.
     pub(crate) fn record(&mut self, datagrams: usize) {
-        let PaceBounds { shortest_us, longest_us, busy_datagrams } = self.bounds;
-        if busy_datagrams <= datagrams {
-            self.current_us = (self.current_us / 2).max(shortest_us);
-        } else if datagrams < busy_datagrams / 4 {
-            self.current_us = self.current_us.saturating_mul(2).min(longest_us);
-        }
+        let PaceBounds { shortest_us, longest_us, aim_datagrams } = self.bounds;
+        let aimed_us = u64::from(self.current_us) * aim_datagrams as u64 / datagrams.max(1) as u64;
+        let aimed_us = u32::try_from(aimed_us).unwrap_or(u32::MAX);
+        let (half_us, double_us) = (self.current_us / 2, self.current_us.saturating_mul(2));
+        self.current_us = aimed_us.clamp(half_us, double_us).clamp(shortest_us, longest_us);
     }
 }
 
@@ -58,26 +58,39 @@ mod tests {
     use super::*;
 
     const BOUNDS: PaceBounds =
-        PaceBounds { shortest_us: 200, longest_us: 2_000, busy_datagrams: 128 };
+        PaceBounds { shortest_us: 200, longest_us: 4_000, aim_datagrams: 128 };
+
+    /// The waits that follow each of `batches`.
+    fn waits(pace: &mut Pace, batches: &[usize]) -> Vec<u32> {
+        let wait = |batch: &usize| {
+            pace.record(*batch);
+            pace.current_us()
+        };
+        batches.iter().map(wait).collect()
+    }
 
     #[test]
-    fn load_shortens_the_wait_and_quiet_lengthens_it_within_bounds() {
-        let mut pace = Pace::new(BOUNDS, 16 << 20);
-        assert_eq!(pace.current_us(), 2_000);
-        let waits: Vec<u32> = (0..5)
-            .map(|_| {
-                pace.record(128);
-                pace.current_us()
-            })
-            .collect();
-        assert_eq!(waits, [1_000, 500, 250, 200, 200]);
-        pace.record(127);
-        pace.record(32);
-        assert_eq!(pace.current_us(), 200);
-        for _ in 0..5 {
-            pace.record(31);
+    fn wait_gathers_what_it_aims_for_at_any_rate() {
+        for (rate, expected_us) in
+            [(50_000, 2_560), (400_000, 320), (10_000, 4_000), (2_000_000, 200)]
+        {
+            let mut pace = Pace::new(BOUNDS, 16 << 20);
+            for _ in 0..10 {
+                let came = u64::from(pace.current_us()) * rate / 1_000_000;
+                pace.record(usize::try_from(came).unwrap());
+            }
+            let wait_us = pace.current_us();
+            assert!(wait_us.abs_diff(expected_us) <= expected_us / 50, "{rate}/s: {wait_us} us");
         }
-        assert_eq!(pace.current_us(), 2_000);
+    }
+
+    #[test]
+    fn one_batch_changes_the_wait_at_most_twofold_and_within_bounds() {
+        let mut pace = Pace::new(BOUNDS, 16 << 20);
+        assert_eq!(pace.current_us(), 4_000);
+        assert_eq!(waits(&mut pace, &[usize::MAX; 6]), [2_000, 1_000, 500, 250, 200, 200]);
+        assert_eq!(waits(&mut pace, &[0; 6]), [400, 800, 1_600, 3_200, 4_000, 4_000]);
+        assert_eq!(waits(&mut pace, &[128, 160, 128]), [4_000, 3_200, 3_200]);
     }
 
     #[test]
@@ -85,6 +98,6 @@ mod tests {
         // 212,992 bytes, the usual default, hold 256 small datagrams.
         assert_eq!(Pace::new(BOUNDS, 212_992).current_us(), 200);
         assert_eq!(Pace::new(BOUNDS, 4 << 20).current_us(), 1_260);
-        assert_eq!(Pace::new(BOUNDS, usize::MAX).current_us(), 2_000);
+        assert_eq!(Pace::new(BOUNDS, usize::MAX).current_us(), 4_000);
     }
 }

@@ -4,8 +4,8 @@
 //! the sockets at the end of every drain. One array of `MESSAGES` headers and buffers serves all
 //! sockets of the worker in turn. A batch is at most `BATCH_DATAGRAMS_MAX` datagrams.
 //!
-//! **The wait.** After a full batch there is none. After a short one the worker sleeps 200 to
-//! 500 µs on the wake-up alone, so that the next call yields many datagrams: the rival of
+//! **The wait.** After a full batch there is none. After a short one the worker sleeps 0.2 to
+//! 4 ms on the wake-up alone, so that the next call yields many datagrams: the rival of
 //! `min_wait`, and worth 14 % (docs/references.md K1). After an empty one it sleeps in
 //! `ppoll` on all sockets and the wake-up, two seconds at the most, and then as after a short one.
 
@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::io::Errno;
@@ -22,7 +23,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::pace::{Pace, PaceBounds};
 use super::stream::connections::Connections;
-use super::{DatagramSink, Receive, ReceiveCounts, train};
+use super::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink, Receive, ReceiveCounts, train};
 use crate::ring::buffers::{BUFFER_HEAD_BYTES, BUFFER_STRIDE_BYTES};
 use crate::sys::{Mapping, WakeUp, timespec};
 
@@ -35,8 +36,8 @@ const STREAM_EVENTS: usize = 64;
 /// Longest sleep of an idle worker.
 const IDLE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Bounds of the sleep after a short batch.
-const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 500, busy_datagrams: 48 };
+/// Bounds of the sleep after a short batch: as in the ring.
+const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 4_000, aim_datagrams: 128 };
 
 const _: () = assert!(MESSAGES <= BATCH_DATAGRAMS_MAX);
 const _: () = assert!(train::CONTROL_BYTES <= BUFFER_HEAD_BYTES);
@@ -63,6 +64,8 @@ pub(crate) struct Recvmmsg<'s> {
     /// Socket the next batch begins with.
     next: usize,
     last: LastBatch,
+    /// Messages since the last wait: full batches have none between them.
+    since_wait: usize,
     pace: Pace,
     counts: ReceiveCounts,
 }
@@ -93,6 +96,7 @@ impl<'s> Recvmmsg<'s> {
             streams: epoll.map(StreamReader::new),
             next: 0,
             last: LastBatch::Empty,
+            since_wait: 0,
             pace: Pace::new(PACE, receive_buffer_bytes),
             counts: ReceiveCounts::default(),
         })
@@ -159,13 +163,17 @@ impl Receive for Recvmmsg<'_> {
             (datagrams, messages) = (datagrams + events, messages + events);
             is_full |= events == STREAM_EVENTS;
         }
-        self.pace.record(messages);
+        self.since_wait += messages;
         self.last = match (is_full, has_failed || 0 < datagrams) {
             (true, _) => LastBatch::Full,
             // A socket that fails at once is not polled at once.
             (false, true) => LastBatch::Short,
             (false, false) => LastBatch::Empty,
         };
+        if self.last != LastBatch::Full {
+            self.pace.record(self.since_wait);
+            self.since_wait = 0;
+        }
         datagrams
     }
 
@@ -314,6 +322,7 @@ impl Messages {
         sink: &mut impl DatagramSink,
     ) -> usize {
         let mut datagrams = 0;
+        let mut together = ArrayVec::<Datagram<'_>, DATAGRAMS_AT_ONCE>::new();
         for (index, message) in self.headers[..count].iter().enumerate() {
             let len = message.msg_len as usize;
             assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
@@ -333,8 +342,12 @@ impl Messages {
                 let datagram_bytes = train::datagram_bytes(control);
                 datagrams += train::hand_over(buffer, len, datagram_bytes, sink);
             } else {
-                sink.datagram(buffer, len);
-                datagrams += 1;
+                together.push(Datagram { buffer, len });
+                if together.is_full() || index + 1 == count {
+                    datagrams += together.len();
+                    sink.datagrams(&together);
+                    together.clear();
+                }
             }
         }
         datagrams

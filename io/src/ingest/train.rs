@@ -5,7 +5,9 @@
 //! `UDP_SEGMENT` and from network cards that coalesce. A worker reads the datagrams of a train one by
 //! one, where they lie, so that its books know datagrams alone.
 
-use super::DatagramSink;
+use arrayvec::ArrayVec;
+
+use super::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink};
 
 /// Room for the control message, bytes: `CMSG_SPACE` of an int on 64-bit machines.
 pub(crate) const CONTROL_BYTES: usize = 24;
@@ -39,12 +41,17 @@ pub(crate) fn hand_over(
         sink.datagram(buffer, len);
         return 1;
     };
+    let mut together = ArrayVec::<Datagram<'_>, DATAGRAMS_AT_ONCE>::new();
     let (mut at, mut datagrams) = (0, 0);
     while at < len {
         let part = datagram_bytes.min(len - at);
-        sink.datagram(&buffer[at..], part);
+        together.push(Datagram { buffer: &buffer[at..], len: part });
         at += part;
         datagrams += 1;
+        if together.is_full() || len <= at {
+            sink.datagrams(&together);
+            together.clear();
+        }
     }
     datagrams
 }

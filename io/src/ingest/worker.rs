@@ -3,7 +3,7 @@
 //! A worker is one pinned thread with the sockets given to it, one receiver and one sink. Its loop
 //! is: wait, read the clock, begin a batch, hand over what arrived, end the batch. The sink learns
 //! of a change of generation at the beginning of a batch, so `WorkerSignals::wake` bounds how long
-//! an idle worker takes to notice one: about 2 ms.
+//! an idle worker takes to notice one: about 4 ms.
 //!
 //! **Drain.** After `WorkerSignals::stop` the worker stops its multishots, takes what they had
 //! received, empties the sockets until `EAGAIN` (one second at the most, for senders may go on), and

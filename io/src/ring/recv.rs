@@ -35,12 +35,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use floe_core::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, LISTENERS_MAX};
-use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use floe_core::limits::{DATAGRAM_BYTES_MAX, LISTENERS_MAX};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
 use super::buffers::{BUFFER_GROUP, BufferRing};
+use super::held::{Held, TRAIN_HEAD_BYTES};
 use super::probe::{RingFlags, SUBMISSION_ENTRIES, build};
 use super::user_data::Request;
 use crate::clock::NS_PER_S;
@@ -59,20 +60,16 @@ const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// Longest wait for one step of the cancellation.
 const CEASE_LIMIT: Duration = Duration::from_millis(100);
 
-/// Bounds of `min_wait`; half the buffers is a busy batch.
-const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 2_000, busy_datagrams: 128 };
+/// Bounds of `min_wait`; it aims for half the buffers.
+const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 4_000, aim_datagrams: 128 };
+
+const _: () = assert!(PACE.aim_datagrams <= super::buffers::BUFFER_COUNT as usize / 2);
 
 /// Errors in a row after which a socket rests.
 const ERRORS_MAX: u32 = 8;
 
 /// How long it rests, ns.
 const REST_NS: u64 = NS_PER_S;
-
-/// What the kernel writes before a payload of `RecvMsgMulti`: a header and the control message.
-const TRAIN_HEAD_BYTES: usize = 16 + train::CONTROL_BYTES;
-
-/// Stands for the buffer of an empty datagram that used none.
-static EMPTY: [u8; DATAGRAM_SLACK_BYTES] = [0; DATAGRAM_SLACK_BYTES];
 
 // One request per socket, the wake-up's and the cancellation.
 const _: () = assert!(LISTENERS_MAX + 2 <= SUBMISSION_ENTRIES as usize);
@@ -119,6 +116,8 @@ pub(crate) struct RingReceive<'s> {
     streams_armed: usize,
     is_ceasing: bool,
     has_min_wait: bool,
+    /// Completions since the last wait that was one.
+    since_wait: usize,
     pace: Pace,
     counts: ReceiveCounts,
 }
@@ -161,6 +160,7 @@ impl<'s> RingReceive<'s> {
             is_wake_up_armed: false,
             streams_armed: 0,
             is_ceasing: false,
+            since_wait: 0,
             pace: Pace::new(PACE, receive_buffer_bytes),
             counts: ReceiveCounts::default(),
         })
@@ -193,7 +193,7 @@ impl<'s> RingReceive<'s> {
     ///
     /// What a full queue has no room for is armed by the next wait: this one submits it.
     fn arm(&mut self, now_ns: u64) -> Sleep {
-        let mut sleep = Sleep { want: WANT, min_wait_us: self.pace.current_us() };
+        let mut has_armed = false;
         let mut queue = self.ring.submission();
         for (index, source) in self.sources.iter_mut().enumerate() {
             let is_due = match source.multishot {
@@ -212,7 +212,7 @@ impl<'s> RingReceive<'s> {
                 };
                 push(&mut queue, &receive.user_data(Request::Receive(index).encode()));
                 source.multishot = Multishot::Armed;
-                sleep = Sleep { want: 1, min_wait_us: 0 };
+                has_armed = true;
             }
         }
         if !self.is_wake_up_armed && !queue.is_full() {
@@ -221,7 +221,12 @@ impl<'s> RingReceive<'s> {
             push(&mut queue, &poll.multi(true).build().user_data(Request::WakeUp.encode()));
             self.is_wake_up_armed = true;
         }
-        sleep
+        if has_armed {
+            return Sleep { want: 1, min_wait_us: 0 };
+        }
+        // A train is one completion and fills one buffer, whatever it holds.
+        self.pace.record(std::mem::take(&mut self.since_wait));
+        Sleep { want: WANT, min_wait_us: self.pace.current_us() }
     }
 
     /// Queues a request for every pending connection; whether there was one.
@@ -296,6 +301,7 @@ impl Receive for RingReceive<'_> {
         sink: &mut impl DatagramSink,
     ) -> usize {
         let (mut datagrams, mut completions) = (0, 0);
+        let mut held = Held::new(self.header.as_deref());
         for completion in self.ring.completion() {
             completions += 1;
             match Request::decode(completion.user_data()) {
@@ -303,9 +309,7 @@ impl Receive for RingReceive<'_> {
                     let source = &mut self.sources[index as usize];
                     let received = Completion::of(&completion);
                     source.record(&received, now_ns, &mut self.counts);
-                    let (buffers, counts) = (&mut self.buffers, &mut self.counts);
-                    let header = self.header.as_deref();
-                    datagrams += hand_over(&received, header, buffers, counts, sink);
+                    datagrams += held.take(&received, &mut self.buffers, &mut self.counts, sink);
                 }
                 Some(Request::Stream(slot)) => {
                     let received = Completion::of(&completion);
@@ -323,9 +327,9 @@ impl Receive for RingReceive<'_> {
                 None => self.counts.receive_errors += 1,
             }
         }
+        datagrams += held.hand_over(&mut self.buffers, &mut self.counts, sink);
         self.buffers.publish();
-        // A train fills one buffer, whatever it holds.
-        self.pace.record(completions);
+        self.since_wait += completions;
         datagrams
     }
 
@@ -347,10 +351,10 @@ impl Drop for RingReceive<'_> {
 
 /// What a completion of a receive says.
 #[derive(Clone, Copy, Debug)]
-struct Completion {
-    result: i32,
-    buffer: Option<u16>,
-    has_more: bool,
+pub(super) struct Completion {
+    pub(super) result: i32,
+    pub(super) buffer: Option<u16>,
+    pub(super) has_more: bool,
 }
 
 impl Completion {
@@ -386,61 +390,6 @@ impl Source<'_> {
             self.multishot = Multishot::Ended;
         }
     }
-}
-
-/// Hands what a completion received, if it did, to `sink`, and its buffer back; returns the number of
-/// datagrams.
-fn hand_over(
-    completion: &Completion,
-    header: Option<&libc::msghdr>,
-    buffers: &mut BufferRing,
-    counts: &mut ReceiveCounts,
-    sink: &mut impl DatagramSink,
-) -> usize {
-    let len = usize::try_from(completion.result).ok();
-    let Some(id) = completion.buffer else {
-        // An empty datagram needs no buffer, and the kernel keeps it.
-        if len == Some(0) {
-            sink.datagram(&EMPTY, 0);
-        }
-        return usize::from(len == Some(0));
-    };
-    let lease = buffers.lease(id);
-    let datagrams = match (len, header) {
-        (None, _) => 0,
-        (Some(len), None) => {
-            assert!(len <= DATAGRAM_BYTES_MAX, "the kernel wrote {len} bytes into a buffer");
-            counts.datagrams_truncated += u64::from(len == DATAGRAM_BYTES_MAX);
-            sink.datagram(buffers.read(&lease), len);
-            1
-        }
-        (Some(len), Some(header)) => {
-            hand_over_train(buffers.read(&lease), len, header, counts, sink)
-        }
-    };
-    buffers.release(lease);
-    datagrams
-}
-
-/// Hands the datagrams of a train to `sink`, of which the kernel wrote `len` bytes in all.
-fn hand_over_train(
-    buffer: &[u8],
-    len: usize,
-    header: &libc::msghdr,
-    counts: &mut ReceiveCounts,
-    sink: &mut impl DatagramSink,
-) -> usize {
-    let Ok(message) = RecvMsgOut::parse(&buffer[..len], header) else {
-        // Shorter than what the kernel writes before any payload.
-        counts.receive_errors += 1;
-        return 0;
-    };
-    let (payload, datagram_bytes) =
-        (message.payload_data().len(), train::datagram_bytes(message.control_data()));
-    assert!(payload <= DATAGRAM_BYTES_MAX, "the kernel wrote {payload} bytes into a buffer");
-    let is_cut = message.is_payload_truncated() || payload == DATAGRAM_BYTES_MAX;
-    counts.datagrams_truncated += u64::from(is_cut);
-    train::hand_over(&buffer[TRAIN_HEAD_BYTES..], payload, datagram_bytes, sink)
 }
 
 /// Hands what a connection sent to its assembler, and notes how its request ended.
