@@ -65,6 +65,42 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> a
     }
 }
 
+/// Longest wait for a quiet machine.
+const QUIET_LIMIT: Duration = Duration::from_secs(20);
+
+/// Time that the machine must be quiet for.
+const QUIET_TIME: Duration = Duration::from_millis(100);
+
+/// Waits until others use less than a tenth of all CPUs, 20 s at the most.
+pub(crate) fn await_quiet() {
+    let waiting = Waiting::up_to(QUIET_LIMIT);
+    let mut before = busy_and_total();
+    loop {
+        pause(QUIET_TIME);
+        let after = busy_and_total();
+        let (busy, total) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+        if busy * 10 <= total || !waiting.goes_on() {
+            return;
+        }
+        before = after;
+    }
+}
+
+/// Ticks of all CPUs so far: those in which they did something, and all.
+fn busy_and_total() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    ticks(text.lines().next().unwrap_or_default())
+}
+
+fn ticks(line: &str) -> (u64, u64) {
+    let ticks: Vec<u64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+    let total: u64 = ticks.iter().sum();
+    // The fourth and fifth are idle, and idle with a disk at work.
+    let idle: u64 = ticks.iter().skip(3).take(2).sum();
+    (total - idle, total)
+}
+
 /// What the kernel says of the UDP sockets bound to a port, all families and workers together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SocketState {
@@ -197,6 +233,13 @@ mod tests {
         let mut state = SocketState::default();
         add_sockets(table, 8_125, &mut state);
         assert_eq!(state, SocketState { sockets: 2, queue_bytes: 0x350, drops: 12 });
+    }
+
+    #[test]
+    fn ticks_but_those_of_idling_are_busy() {
+        assert_eq!(ticks("cpu  10 1 5 100 20 0 3 1 0 0"), (20, 140));
+        assert_eq!(ticks(""), (0, 0));
+        assert!(0 < busy_and_total().1);
     }
 
     #[test]

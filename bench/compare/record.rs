@@ -228,7 +228,7 @@ impl Record {
         if 0 < disturbed {
             text += &format!(
                 "Of {} feeds {disturbed} were disturbed: others held the sender's CPU for more than \
-                 a twentieth of the time, three times in a row.\n",
+                 a twentieth of the time, four times in a row.\n",
                 self.measurements.len()
             );
         }
