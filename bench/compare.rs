@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
     let run = Run {
         started: record::utc(started_ms),
         seconds: (wall_ms().saturating_sub(started_ms)) / 1_000,
-        command: command(),
+        command: command(std::env::args().skip(1)),
         commit: machine::commit(),
         rounds: effort.rounds,
         load: [load, machine::load()],
@@ -219,10 +219,16 @@ fn targets(
     targets
 }
 
-/// The command, as it would be typed.
-fn command() -> String {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    format!("cargo run --release -p floe-bench -- {}", arguments.join(" "))
+/// The command, as it would be typed; without places on this machine.
+fn command(mut arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["cargo run --release -p floe-bench --".to_owned()];
+    while let Some(word) = arguments.next() {
+        match word.as_str() {
+            "--floe" | "--record" => drop(arguments.next()),
+            _ => words.push(word),
+        }
+    }
+    words.join(" ")
 }
 
 /// Tables, to standard output.
@@ -258,4 +264,16 @@ fn keep(arguments: &CompareArguments, record: Record) -> anyhow::Result<()> {
         record::write_pages(&record)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_command_names_no_place_of_this_machine() {
+        let words = "compare --floe /tmp/floe --targets 1,2 --record none --quick";
+        let told = command(words.split(' ').map(str::to_owned));
+        assert_eq!(told, "cargo run --release -p floe-bench -- compare --targets 1,2 --quick");
+    }
 }

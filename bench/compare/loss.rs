@@ -10,7 +10,7 @@ use floe_io::clock::monotonic_ns;
 
 use super::feeds::Pool;
 use super::measurement::{Measurement, feed, warm_up};
-use super::probe::{schedstat, socket_state};
+use super::probe::{await_quiet, schedstat, socket_state};
 use super::say;
 use super::sender::{Order, Rate};
 use super::spread::Spread;
@@ -102,7 +102,11 @@ fn variant(
     let pause = format!("longest pause of the worker meanwhile, {names}, no core to spare");
     let (zero, longest) = ((Bound::AtMost(0.0), "datagrams"), (Bound::AtMost(8.0), "ms"));
     match run(site, time, rate_max, pool) {
-        Ok((measurement, depths)) => told(&measurement, depths, (&lost, zero), (&pause, longest)),
+        Ok((measurement, depths, limit)) => {
+            let mut rows = told(&measurement, depths, (&lost, zero), (&pause, longest));
+            rows[0].note += &format!("; the sender's limit was {} M/s", figure(limit / 1e6));
+            rows
+        }
         Err(error) => {
             say(&format!("target 4, {names}: {error:#}"));
             let row = |what: &str, bound| Target::new(4, what, bound, None);
@@ -140,8 +144,9 @@ fn run(
     time: Duration,
     rate_max: Option<u32>,
     pool: Pool,
-) -> anyhow::Result<(Measurement, Depths)> {
+) -> anyhow::Result<(Measurement, Depths, f64)> {
     let datagrams = &pool.make();
+    await_quiet();
     let limit = {
         let bare = Contestant::BareRing.start(site)?;
         let rate = rate_max.map_or(Rate::Flood, Rate::Paced);
@@ -165,7 +170,7 @@ fn run(
         measurement.datagrams_sent,
         watch.depths.delay_ns / 1_000
     ));
-    Ok((measurement, watch.depths))
+    Ok((measurement, watch.depths, limit))
 }
 
 #[cfg(test)]

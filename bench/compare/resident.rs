@@ -70,7 +70,8 @@ fn counters(site: &Site) -> anyhow::Result<Vec<Target>> {
     let names = f64::from(NAMES_LARGE);
     let mib = |bytes: f64| figure(bytes / f64::from(1 << 20));
     let per_counter = (one.end - one.start) / names - NAME_BYTES;
-    let further = two.map(|two| (two.end - one.end) / names);
+    // What a worker has anyway, rings and buffers, is in the difference of the starts.
+    let further = two.map(|two| (two.end - two.start - (one.end - one.start)) / names);
     Ok(vec![
         Target::new(
             8,
@@ -93,7 +94,10 @@ fn counters(site: &Site) -> anyhow::Result<Vec<Target>> {
         )
         .note(two.map_or_else(
             || "needs two CPUs".to_owned(),
-            |two| format!("{} MiB resident with two", mib(two.end)),
+            |two| {
+                let (end, start) = (mib(two.end), mib(two.start));
+                format!("{end} MiB resident with two, {start} at the start")
+            },
         )),
     ])
 }
