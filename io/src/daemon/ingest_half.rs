@@ -107,6 +107,12 @@ impl OpenedIngest {
             udp::coalesce_all(&listeners)?;
         }
         for listener in &listeners {
+            info!(
+                address = %listener.local_address,
+                bytes = listener.receive_buffer_bytes,
+                small_datagrams = listener.small_datagrams_buffered(),
+                "receive buffer granted"
+            );
             if let Some(warning) = listener.receive_buffer_warning() {
                 warn!("{warning}");
             }

@@ -8,7 +8,7 @@
 //! second fill the socket's buffer (docs/decisions/012-wait-by-rate.md).
 
 /// Accounting of one small datagram, bytes (docs/references.md K2).
-const SMALL_DATAGRAM_BYTES: usize = 832;
+pub(crate) const SMALL_DATAGRAM_BYTES: usize = 832;
 
 /// Bounds of the wait and the size of batch it aims for.
 #[derive(Clone, Copy, Debug)]

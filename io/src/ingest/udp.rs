@@ -17,6 +17,7 @@ use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use self::holder::holder_of;
+use super::pace::SMALL_DATAGRAM_BYTES;
 use crate::sys::{self, UdpOffload, is_without_ipv6};
 
 mod holder;
@@ -93,18 +94,28 @@ pub struct OpenListener {
 }
 
 impl OpenListener {
+    /// Datagrams of one short line that the smallest receive buffer holds, as many microseconds of a
+    /// million per second.
+    #[must_use]
+    pub fn small_datagrams_buffered(&self) -> usize {
+        self.receive_buffer_bytes / SMALL_DATAGRAM_BYTES
+    }
+
     /// What to tell the operator if the receive buffer is too small for bursts.
     #[must_use]
     pub fn receive_buffer_warning(&self) -> Option<String> {
         let (asked, effective) = (self.receive_buffer_bytes_asked, self.receive_buffer_bytes);
+        let datagrams = self.small_datagrams_buffered();
         // A small buffer that was asked for is no surprise.
         if RECEIVE_BUFFER_BYTES_WARN <= effective || asked <= effective / 2 {
             return None;
         }
         Some(format!(
-            "receive buffer of {} is {effective} bytes, {asked} asked; \
-             run: sysctl -w net.core.rmem_max={asked}",
-            self.local_address
+            "receive buffer of {} is {effective} bytes, {asked} asked: {datagrams} small datagrams, \
+             {}.{} ms at a million per second; run: sysctl -w net.core.rmem_max={asked}",
+            self.local_address,
+            datagrams / 1_000,
+            datagrams % 1_000 / 100
         ))
     }
 }

@@ -190,7 +190,9 @@ fn warning_names_the_sysctl_only_where_the_kernel_clamped() {
     opened.receive_buffer_bytes_asked = 8 << 20;
     opened.receive_buffer_bytes = 425_984;
     let warning = opened.receive_buffer_warning().unwrap();
-    assert!(warning.contains("is 425984 bytes, 8388608 asked"), "{warning}");
+    let detail =
+        "is 425984 bytes, 8388608 asked: 512 small datagrams, 0.5 ms at a million per second;";
+    assert!(warning.contains(detail), "{warning}");
     assert!(warning.ends_with("run: sysctl -w net.core.rmem_max=8388608"), "{warning}");
     opened.receive_buffer_bytes = RECEIVE_BUFFER_BYTES_WARN;
     assert_eq!(opened.receive_buffer_warning(), None);
