@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::feed::FeedArguments;
+
 /// floe beside the alternatives, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "floe-bench", version)]
@@ -19,6 +21,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run floe and the others in turn, and say which targets hold
     Compare(CompareArguments),
+    /// Feed the data plane from memory, for a profiler or a count of instructions
+    Feed(FeedArguments),
 }
 
 /// How to compare.

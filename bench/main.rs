@@ -6,6 +6,8 @@ mod arguments;
 mod compare;
 /// Who takes part.
 mod contestants;
+/// The data plane from memory, to be watched.
+mod feed;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -15,8 +17,11 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let Command::Compare(arguments) = Arguments::parse().command;
-    match compare::run(&arguments) {
+    let outcome = match Arguments::parse().command {
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Feed(arguments) => feed::run(&arguments).map_err(Into::into),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where even that cannot be written there is nobody to tell.
