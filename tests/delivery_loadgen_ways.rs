@@ -114,7 +114,10 @@ fn lines_over_streams_are_explained() {
 #[test]
 fn datagrams_that_go_round_are_explained_and_probes_timed() {
     let mut site = Site::start();
+    let page = site.path("report.html").display().to_string();
     let report = site.run(&[
+        "--html",
+        &page,
         "--target",
         &site.udp,
         "--lines",
@@ -146,6 +149,8 @@ fn datagrams_that_go_round_are_explained_and_probes_timed() {
     let worker = threads.iter().find(is_worker).expect("a worker among the threads");
     assert!(0 < worker["cpu_ns"].as_u64().expect("a number"), "{worker}");
     assert!(!figures["sockets"].as_array().expect("a list").is_empty());
+    let page = std::fs::read_to_string(page).expect("the page was written");
+    assert!(5 <= page.matches("<svg ").count(), "rate, lag, CPU, drops, latency");
     site.daemon.drain(Signal::TERM);
 }
 

@@ -209,6 +209,9 @@ struct LoadArguments {
     /// Report as JSON
     #[arg(long)]
     json: bool,
+    /// Write the report as an HTML page with plots, too
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    html: Option<PathBuf>,
     /// Send the UDP payloads of a pcap instead of a workload
     #[arg(long, conflicts_with_all = ["sink", "graphite", "lines", "duration", "gso"])]
     replay: Option<PathBuf>,
@@ -258,6 +261,8 @@ pub(crate) struct Load {
     /// Time between two probes, where latency is to be measured.
     pub(crate) probe_every: Option<Duration>,
     pub(crate) is_json: bool,
+    /// Where the page with plots goes.
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// A capture to send.
@@ -390,6 +395,7 @@ impl LoadArguments {
             },
             probe_every: self.latency.then_some(self.probe_every),
             is_json: self.json,
+            html: self.html,
         })
     }
 

@@ -18,6 +18,8 @@ use crate::watch::Moment;
 use crate::workload::Kind;
 
 mod latency;
+pub(crate) mod page;
+mod plot;
 pub(crate) mod rounds;
 
 /// Differences shown in the text report.

@@ -18,7 +18,7 @@ use crate::ledger::Terms;
 use crate::probe::{Arrivals, Latency, Probe, Sent};
 use crate::process::Process;
 use crate::replay;
-use crate::report::{self, Report, Usage};
+use crate::report::{self, Report, Usage, page};
 use crate::settle::{self, Witness};
 use crate::sink::Sink;
 use crate::watch::{Moment, Watch};
@@ -90,7 +90,14 @@ fn run_load(load: &Load) -> Result<bool> {
     } else {
         report.write_text(&mut out).context("cannot write the report")?;
     }
+    write_page(load, || page::of_run(&report))?;
     Ok(settle::is_explained(&statements))
+}
+
+/// Writes the page where one is wanted.
+fn write_page(load: &Load, page: impl FnOnce() -> Result<String>) -> Result<()> {
+    let Some(path) = &load.html else { return Ok(()) };
+    std::fs::write(path, page()?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Binds the sinks, tells where they are, and waits for the start.

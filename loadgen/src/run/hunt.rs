@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 
-use super::{DRAIN_TIME_MAX, set_up, waiting};
+use super::{DRAIN_TIME_MAX, set_up, waiting, write_page};
 use crate::cli::Load;
 use crate::clock::{self, Stopwatch};
 use crate::fleet::{Fleet, Round};
 use crate::process::{Figures, Process};
-use crate::report::rounds::SearchReport;
+use crate::report::{page, rounds::SearchReport};
 use crate::search::{self, Settings, Trial};
 use crate::sender::Share;
 use crate::sink::Sink;
@@ -57,6 +57,7 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<bool> {
     } else {
         report.write_text(&mut out).context("cannot write the report")?;
     }
+    write_page(load, || page::of_search(&report))?;
     Ok(found.rate.is_some())
 }
 
