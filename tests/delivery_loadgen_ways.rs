@@ -1,7 +1,8 @@
 //! `loadgen` beyond plain UDP: over TCP and a Unix socket, from many source ports with datagrams that
-//! go round, with probes and the kernel's figures of the daemon, and as a search. Method: the built
+//! go round, with probes and the kernel's figures of the daemon, and as a search; and its page. Method: the built
 //! binaries; the report as JSON is what is judged.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -194,4 +195,47 @@ fn the_sink_is_announced_before_the_first_line() {
     let text = wait::until("the ready file", SINK_BOUND, || std::fs::read_to_string(&ready).ok());
     assert!(text.starts_with("text=127.0.0.1:"), "{text}");
     run.kill();
+}
+
+/// Every option that loadgen has is on its page, and every one on the page is there.
+#[test]
+fn the_page_knows_the_options_of_the_binary() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/loadgen.md");
+    let page = options_in(&std::fs::read_to_string(page).expect("the page is there"));
+    let mut known = BTreeSet::new();
+    for words in [&["--help"][..], &["search", "--help"]] {
+        let help = Command::new(loadgen::binary()).args(words).output().expect("the binary runs");
+        known.extend(options_in(&String::from_utf8_lossy(&help.stdout)));
+    }
+    for general in ["--help", "--version"] {
+        known.remove(general);
+    }
+    let others = ["--help", "--release", "--package", "--spool", "--ready-file"];
+    let page: BTreeSet<String> =
+        page.into_iter().filter(|option| !others.contains(&option.as_str())).collect();
+    assert_eq!(known, page, "left: the binary; right: docs/loadgen.md");
+}
+
+#[test]
+fn the_workload_of_the_page_is_taken() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/loadgen.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let text = page.split("```").find(|block| block.contains("# workload.toml\n"));
+    let text = text.expect("the page shows a file").strip_prefix("text").expect("no language");
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let file = folder.path().join("workload.toml");
+    std::fs::write(&file, text).expect("the folder is writable");
+    let mut command = Command::new(loadgen::binary());
+    command.args(["--lines", "0", "--workload"]).arg(&file);
+    let mut run = Process::start("loadgen", command);
+    assert!(run.wait_exit(RUN_BOUND).success(), "{}", run.output());
+}
+
+/// The words of `text` that look like long options.
+fn options_in(text: &str) -> BTreeSet<String> {
+    let is_part = |char: char| char.is_ascii_lowercase() || char == '-';
+    text.split(|char: char| !is_part(char))
+        .filter(|word| word.starts_with("--") && 3 < word.len())
+        .map(str::to_owned)
+        .collect()
 }
