@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use floe_core::interval::{BookEntries, Interval};
-use floe_core::limits::SUB_TABLES;
+use floe_core::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{ShardReader, ShardWriter, shard};
@@ -39,6 +39,10 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const BYTES_PER_SERIES_MAX: usize = 160;
+
+/// Flips after which nothing is left of series that are not seen again.
+const FLIPS_TO_EVICT_ALL: usize =
+    SLOT_IDLE_FLIPS_MAX as usize + SUB_TABLES / SUB_TABLES_SWEPT_PER_FLIP + 1;
 
 fn record(writer: &mut ShardWriter, prefix: &str, series: u32) {
     for number in 0..series {
@@ -75,7 +79,7 @@ fn a_counter_costs_at_most_160_bytes_twice_and_gives_them_back() {
         let bound = series as usize * BYTES_PER_SERIES_MAX;
         assert!(shard_bytes < bound, "{shard_bytes} in the shard for {series}");
         assert!(catalogue_bytes < bound, "{catalogue_bytes} in the catalogue for {series}");
-        for _ in 0..64 {
+        for _ in 0..FLIPS_TO_EVICT_ALL {
             flip(&mut writer, &mut readers, &mut interval);
         }
         let idle_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(empty_bytes);
@@ -98,7 +102,7 @@ fn live_and_die() {
     let mut interval = Interval::new(floe_core::config::without_file().settings, &hasher, &readers);
     let long = "a.key.that.does.not.fit.into.its.slot.".repeat(10);
     record(&mut writer, &long, 2_000);
-    for _ in 0..64 {
+    for _ in 0..FLIPS_TO_EVICT_ALL {
         flip(&mut writer, &mut readers, &mut interval);
     }
     assert_eq!(writer.series_count(), 0, "all were idle for too long");

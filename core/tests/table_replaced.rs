@@ -10,7 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 
-use floe_core::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
+use floe_core::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{SealedValue, ShardReader, ShardWriter, shard};
@@ -89,9 +89,11 @@ fn eviction_during_a_walk_disturbs_nothing() {
         seal(&mut writer, &mut reader);
         walk(&mut reader, || ());
     }
-    record(&mut writer, "kept", 0..1_000);
-    seal(&mut writer, &mut reader);
-    let found = walk(&mut reader, || writer.end_batch());
-    assert_eq!(found, (0..1_000).map(|number| key("kept", number)).collect());
+    for _ in 0..SUB_TABLES / SUB_TABLES_SWEPT_PER_FLIP {
+        record(&mut writer, "kept", 0..1_000);
+        seal(&mut writer, &mut reader);
+        let found = walk(&mut reader, || writer.end_batch());
+        assert_eq!(found, (0..1_000).map(|number| key("kept", number)).collect());
+    }
     assert!(writer.series_count() < 2_000, "{SUB_TABLES} sub-tables were swept meanwhile");
 }

@@ -329,6 +329,14 @@ impl Table {
         true
     }
 
+    /// Frees some of the sub-tables that were replaced and that nobody reads any more.
+    ///
+    /// A replacement does so too, but the last ones would wait for the next, or be freed by another
+    /// thread, whose allocator keeps what is not its own.
+    pub(super) fn free_replaced() {
+        crossbeam_epoch::pin().flush();
+    }
+
     /// Takes idle slots out of one sub-table if enough of them are.
     ///
     /// `oldest_epoch`: slots last touched before it leave; at least two epochs back, so that both
@@ -367,8 +375,11 @@ impl TableReader {
         epoch: u32,
         mut visit: impl FnMut(&mut Mark, Kind, &[u8], u64),
     ) {
+        let mut guard: Guard = crossbeam_epoch::pin();
         for (table, marks) in self.shared.tables.iter().zip(&mut self.marks) {
-            let guard: Guard = crossbeam_epoch::pin();
+            // As good as pinning anew, but without the collection that comes with some of those: the
+            // sub-tables are the worker's, who frees what it allocated.
+            guard.repin();
             // Acquire: pairs with the AcqRel swap in Table::rebuild.
             let current: Shared<'_, SubTable> = table.load(Ordering::Acquire, &guard);
             // SAFETY: never null, and kept alive by the guard.
