@@ -51,7 +51,8 @@ pub struct Felt {
 }
 
 impl Felt {
-    /// A worker that feeds itself `datagrams` of `names`; on the last CPU, and the caller on the first.
+    /// A worker that feeds itself `datagrams` of `names` on the last CPU; the caller is where the kernel
+    /// puts it, which is another one.
     ///
     /// `None` on a machine without a CPU for each of them.
     ///
@@ -60,8 +61,7 @@ impl Felt {
     #[must_use]
     pub fn new(datagrams: Datagrams, names: u32) -> Option<Self> {
         let cpus = cpu::inherited().ok().filter(|cpus| 1 < cpus.len())?;
-        let (&own, &other) = (cpus.first()?, cpus.last()?);
-        cpu::pin(own).expect("the CPU is one of the inherited mask");
+        let &last = cpus.last()?;
         let hasher = KeyHasher::default();
         let parker = Parker::new();
         let (intake, reader) = worker(0, &hasher, parker.unparker().clone());
@@ -70,7 +70,7 @@ impl Felt {
         let said = Arc::new(Said::default());
         let (saying, coordinator) = (Arc::clone(&said), parker.unparker().clone());
         let thread = std::thread::spawn(move || {
-            cpu::pin(other).expect("the CPU is one of the inherited mask");
+            cpu::pin(last).expect("the CPU is one of the inherited mask");
             work(intake, &datagrams, &saying, &coordinator);
         });
         let (thread, disk, names) = (Some(thread), Disk::new(), names as usize);

@@ -26,7 +26,7 @@ pub use self::marks::Mark;
 use self::payload::take_payload;
 use self::table::{Table, TableReader, table};
 use crate::books::{Cause, Page};
-use crate::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES};
+use crate::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
 use crate::name::KeyHasher;
 use crate::sample::Kind;
 use crate::series::pool::{Chain, Chunk, ChunkPool, HomeQueue};
@@ -118,19 +118,20 @@ impl ShardWriter {
         }
         *self.page() = Page::default();
         self.chunks.start_generation();
-        self.sweep_left = SUB_TABLES;
+        self.sweep_left = SUB_TABLES_SWEPT_PER_FLIP;
         self.flip.acknowledge();
         true
     }
 
-    /// The tail of a batch: looks through one sub-table for idle slots, each once a flip.
+    /// The tail of a batch: looks through one sub-table for idle slots, a few of them each flip.
     ///
-    /// A quiet worker has fewer batches between two flips than there are sub-tables: it goes on
-    /// where it was, so that every sub-table gets its turn.
+    /// A quiet worker has fewer batches between two flips than that: it goes on where it was, so that
+    /// every sub-table gets its turn.
     pub fn end_batch(&mut self) {
         if self.sweep_left != 0 {
             let oldest = self.flip.epoch().saturating_sub(SLOT_IDLE_FLIPS_MAX);
             self.table.evict(self.sweep_next, oldest);
+            Table::free_replaced();
             self.sweep_next = (self.sweep_next + 1) % SUB_TABLES;
             self.sweep_left -= 1;
         }
