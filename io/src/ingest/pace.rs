@@ -4,18 +4,22 @@
 //! 14 to 21 % of the receive cost (docs/references.md K1). The wait follows the rate: as long as it
 //! takes to gather `aim_datagrams` at the rate of the last wait, so that every wake-up is worth its
 //! cost and neither the buffers nor the socket overflow. It changes at most twofold at a time, for one
-//! batch may be a burst. It also never exceeds a quarter of the time in which a million datagrams per
+//! batch may be a burst. At a few datagrams a second there is nothing to gather, and the wait is the
+//! shortest: what comes then is handled apart, as it came. It also never exceeds a quarter of the time in which a million datagrams per
 //! second fill the socket's buffer (docs/decisions/012-wait-by-rate.md).
 
 /// Accounting of one small datagram, bytes (docs/references.md K2).
 pub(crate) const SMALL_DATAGRAM_BYTES: usize = 832;
 
+/// Below this rate there is nothing to gather, datagrams per second: eight in the longest wait.
+const QUIET_PER_SECOND: u64 = 2_000;
+
 /// Bounds of the wait and the size of batch it aims for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PaceBounds {
-    /// Wait under load, µs.
+    /// Wait when flooded, and when quiet, µs.
     pub(crate) shortest_us: u32,
-    /// Wait when quiet, µs.
+    /// Wait between the two at the most, µs.
     pub(crate) longest_us: u32,
     /// Datagrams that a wait shall gather.
     pub(crate) aim_datagrams: usize,
@@ -35,7 +39,7 @@ impl Pace {
         // At a million datagrams per second one datagram is one microsecond.
         let quarter_us = u32::try_from(buffered / 4).unwrap_or(u32::MAX);
         let longest_us = bounds.longest_us.min(quarter_us).max(bounds.shortest_us);
-        Self { bounds: PaceBounds { longest_us, ..bounds }, current_us: longest_us }
+        Self { bounds: PaceBounds { longest_us, ..bounds }, current_us: bounds.shortest_us }
     }
 
     /// The wait, µs.
@@ -46,7 +50,13 @@ impl Pace {
     /// Takes the number of datagrams that came since the last wait began.
     pub(crate) fn record(&mut self, datagrams: usize) {
         let PaceBounds { shortest_us, longest_us, aim_datagrams } = self.bounds;
-        let aimed_us = u64::from(self.current_us) * aim_datagrams as u64 / datagrams.max(1) as u64;
+        let per_second =
+            (datagrams as u64).saturating_mul(1_000_000) / u64::from(self.current_us.max(1));
+        if per_second < QUIET_PER_SECOND {
+            self.current_us = shortest_us;
+            return;
+        }
+        let aimed_us = u64::from(self.current_us) * aim_datagrams as u64 / datagrams as u64;
         let aimed_us = u32::try_from(aimed_us).unwrap_or(u32::MAX);
         let (half_us, double_us) = (self.current_us / 2, self.current_us.saturating_mul(2));
         self.current_us = aimed_us.clamp(half_us, double_us).clamp(shortest_us, longest_us);
@@ -87,17 +97,27 @@ mod tests {
     #[test]
     fn one_batch_changes_the_wait_at_most_twofold_and_within_bounds() {
         let mut pace = Pace::new(BOUNDS, 16 << 20);
-        assert_eq!(pace.current_us(), 4_000);
+        assert_eq!(waits(&mut pace, &[8; 6]), [400, 800, 1_600, 3_200, 4_000, 4_000]);
         assert_eq!(waits(&mut pace, &[usize::MAX; 6]), [2_000, 1_000, 500, 250, 200, 200]);
-        assert_eq!(waits(&mut pace, &[0; 6]), [400, 800, 1_600, 3_200, 4_000, 4_000]);
-        assert_eq!(waits(&mut pace, &[128, 160, 128]), [4_000, 3_200, 3_200]);
+        assert_eq!(waits(&mut pace, &[64, 32, 16]), [400, 800, 1_600]);
+        assert_eq!(waits(&mut pace, &[128, 160, 128]), [1_600, 1_280, 1_280]);
+    }
+
+    #[test]
+    fn a_quiet_worker_waits_for_nobody() {
+        let mut pace = Pace::new(BOUNDS, 16 << 20);
+        assert_eq!(waits(&mut pace, &[0, 0]), [200, 200]);
+        // One datagram at a time, however long the wait: it never comes near the longest one.
+        assert!(waits(&mut pace, &[1; 20]).iter().all(|&wait_us| wait_us < 1_000));
+        assert_eq!(waits(&mut pace, &[64; 8])[7], 4_000);
+        assert_eq!(waits(&mut pace, &[3]), [200], "the load is over");
     }
 
     #[test]
     fn small_socket_buffer_bounds_the_wait() {
         // 212,992 bytes, the usual default, hold 256 small datagrams.
-        assert_eq!(Pace::new(BOUNDS, 212_992).current_us(), 200);
-        assert_eq!(Pace::new(BOUNDS, 4 << 20).current_us(), 1_260);
-        assert_eq!(Pace::new(BOUNDS, usize::MAX).current_us(), 4_000);
+        for (bytes, longest_us) in [(212_992, 200), (4 << 20, 1_260), (usize::MAX, 4_000)] {
+            assert_eq!(waits(&mut Pace::new(BOUNDS, bytes), &[30; 6])[5], longest_us);
+        }
     }
 }
