@@ -33,10 +33,6 @@ const GROWTH_MAX: usize = 8;
 /// its first pair, of three quarters one in five would.
 const LOAD_MAX: (usize, usize) = (5, 8);
 
-/// A sub-table grows by this part of itself: a quarter more is copied two times more often than half
-/// more, and leaves a tenth less of it empty.
-const GROWTH_PART: usize = 4;
-
 /// Slots that are looked at together.
 const PAIR: usize = 2;
 
@@ -272,7 +268,7 @@ impl Table {
         let mut capacity = self.slots(index).len();
         let capacity_max = capacity.saturating_mul(GROWTH_MAX);
         while capacity < capacity_max {
-            capacity += capacity / GROWTH_PART;
+            capacity += capacity / 2;
             if self.rebuild(index, capacity, 0) {
                 return Ok(());
             }
