@@ -123,21 +123,10 @@ fn refused(error: impl std::fmt::Display) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::table;
 
     fn measured(contestant: &str, feed: Feed, cpu_ns: u64) -> Measurement {
-        Measurement {
-            contestant: contestant.to_owned(),
-            feed: feed.name().to_owned(),
-            round: 0,
-            datagrams_sent: 1_000,
-            lines_sent: 1_000,
-            datagrams_lost: 0,
-            sending_ns: 1_000_000,
-            sender_delay_ns: 0,
-            reading_ns: 1_000_000,
-            worker_cpu_ns: cpu_ns,
-            all_cpu_ns: cpu_ns,
-        }
+        table::tests::measured(contestant, feed, 0, cpu_ns)
     }
 
     /// Every element that is opened is closed, in order; returns how many there were.

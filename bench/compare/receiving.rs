@@ -180,21 +180,15 @@ pub(crate) fn recvmmsg(measurements: &[Measurement]) -> Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::table;
     use crate::compare::target::Verdict;
 
     fn measured(contestant: Contestant, feed: Feed, cpu_ns: u64, lost: u64) -> Measurement {
         Measurement {
-            contestant: contestant.name().to_owned(),
-            feed: feed.name().to_owned(),
-            round: 0,
             datagrams_sent: 500,
             lines_sent: 23_000,
             datagrams_lost: lost,
-            sending_ns: 1_000_000,
-            sender_delay_ns: 0,
-            reading_ns: 1_000_000,
-            worker_cpu_ns: cpu_ns,
-            all_cpu_ns: cpu_ns,
+            ..table::tests::measured(contestant.name(), feed, 0, cpu_ns)
         }
     }
 

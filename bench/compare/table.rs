@@ -153,7 +153,7 @@ fn cell(measurements: &[Measurement], feed: Feed, contestant: Contestant) -> Str
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::compare::spread::Spread;
     use crate::compare::target::Bound;

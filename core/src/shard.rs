@@ -6,8 +6,8 @@
 //! plane, and memory is allocated only for a series not seen before and while pools grow.
 //!
 //! `batch` is where samples come in, `table` finds their slots, `slot` is one of them, `record` adds
-//! their values, `payload` says who owns what a slot points to, `marks` is what the coordinator remembers of
-//! slots, and `flip` holds the argument why the hand-over is sound.
+//! their values, `payload` says who owns what a slot points to, `marks` is what the coordinator
+//! remembers of slots, and `flip` holds the argument why the hand-over is sound.
 
 mod batch;
 mod table;

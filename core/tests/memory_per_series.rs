@@ -6,8 +6,7 @@
 
 #![allow(missing_docs, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod counting;
 
 use floe_core::interval::{BookEntries, Interval};
 use floe_core::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
@@ -15,25 +14,7 @@ use floe_core::name::KeyHasher;
 use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{ShardReader, ShardWriter, shard};
 
-struct Counting;
-
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-#[expect(unsafe_code, reason = "an allocator that counts")]
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use counting::{Counting, live_bytes};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -70,11 +51,11 @@ fn a_counter_costs_at_most_160_bytes_twice_and_gives_them_back() {
         let mut readers = [reader];
         let settings = floe_core::config::without_file().settings;
         let mut interval = Interval::new(settings, &hasher, &readers);
-        let empty_bytes = LIVE_BYTES.load(Ordering::Relaxed);
+        let empty_bytes = live_bytes();
         record(&mut writer, "service.host.counter.", series);
-        let shard_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(empty_bytes);
+        let shard_bytes = live_bytes().saturating_sub(empty_bytes);
         flip(&mut writer, &mut readers, &mut interval);
-        let all_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(empty_bytes);
+        let all_bytes = live_bytes().saturating_sub(empty_bytes);
         let catalogue_bytes = all_bytes.saturating_sub(shard_bytes);
         let bound = series as usize * BYTES_PER_SERIES_MAX;
         assert!(shard_bytes < bound, "{shard_bytes} in the shard for {series}");
@@ -82,15 +63,15 @@ fn a_counter_costs_at_most_160_bytes_twice_and_gives_them_back() {
         for _ in 0..FLIPS_TO_EVICT_ALL {
             flip(&mut writer, &mut readers, &mut interval);
         }
-        let idle_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(empty_bytes);
+        let idle_bytes = live_bytes().saturating_sub(empty_bytes);
         assert!(idle_bytes < all_bytes - shard_bytes / 2, "{idle_bytes} of {all_bytes} are left");
         interval.close(1_000, &BookEntries::default());
     }
-    let before_bytes = LIVE_BYTES.load(Ordering::Relaxed);
+    let before_bytes = live_bytes();
     live_and_die();
     // What crossbeam-epoch frees later is freed by the pins of the next shard.
     live_and_die();
-    let left_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(before_bytes);
+    let left_bytes = live_bytes().saturating_sub(before_bytes);
     assert!(left_bytes < 100_000, "{left_bytes} bytes of long keys are left");
 }
 

@@ -5,9 +5,10 @@
 //! Method: an allocator that counts live bytes, around two shards, the open interval, the spool and
 //! an exporter's reader, on one thread. One test in this file: it must be alone in its process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../core/tests/counting/mod.rs"]
+mod counting;
+
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use floe_core::interval::{BookEntries, Interval};
 use floe_core::limits::SUB_TABLES;
@@ -17,25 +18,7 @@ use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{ShardReader, ShardWriter, shard};
 use floe_storage::{BackendLimits, Reader, Spool, SpoolOptions};
 
-struct Counting;
-
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-#[expect(unsafe_code, reason = "an allocator that counts")]
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use counting::{Counting, live_bytes};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -44,10 +27,6 @@ const NAMES: usize = 1_000_000;
 const NAME_BYTES: usize = 23;
 const BYTES_PER_COUNTER_MAX: usize = 320;
 const BYTES_PER_FURTHER_WORKER_MAX: usize = 160;
-
-fn live_bytes() -> usize {
-    LIVE_BYTES.load(Ordering::Relaxed)
-}
 
 fn record(writer: &mut ShardWriter) {
     let mut key = Vec::with_capacity(NAME_BYTES);

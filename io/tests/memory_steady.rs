@@ -4,8 +4,8 @@
 //! Method: an allocator that counts live bytes; a worker's thread that allocates, and this one, which
 //! is the coordinator, in turns. One test in this file: it must be alone in its process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "../../core/tests/counting/mod.rs"]
+mod counting;
 
 use floe_core::interval::{BookEntries, Interval};
 use floe_core::limits::SUB_TABLES;
@@ -14,25 +14,7 @@ use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{ShardWriter, shard};
 use floe_storage::{BackendLimits, Spool, SpoolOptions};
 
-struct Counting;
-
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-#[expect(unsafe_code, reason = "an allocator that counts")]
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use counting::{Counting, live_bytes};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -105,9 +87,9 @@ fn a_steady_load_holds_as_much_memory_after_a_hundred_flushes_as_after_ten() {
         interval.reuse(parts);
         spool.retain(timestamp_s);
         if flush == FLUSHES_WARM {
-            warm_bytes = LIVE_BYTES.load(Ordering::Relaxed);
+            warm_bytes = live_bytes();
         }
     }
-    let grown_bytes = LIVE_BYTES.load(Ordering::Relaxed).saturating_sub(warm_bytes);
+    let grown_bytes = live_bytes().saturating_sub(warm_bytes);
     assert!(grown_bytes < GROWTH_BYTES_MAX, "{grown_bytes} bytes more than after ten flushes");
 }

@@ -1,6 +1,7 @@
 //! Records are read as they were written, and laid over one another.
 
 use super::*;
+use crate::compare::feeds::Feed;
 use crate::compare::spread::Spread;
 use crate::compare::target::Bound;
 
@@ -19,20 +20,8 @@ fn target(number: u32, median: f64) -> Target {
     Target::new(number, "cost", (Bound::AtMost(1.1), "×"), Spread::of([median]))
 }
 
-fn measurement(contestant: &str, feed: &str, cpu_ns: u64) -> Measurement {
-    Measurement {
-        contestant: contestant.to_owned(),
-        feed: feed.to_owned(),
-        round: 0,
-        datagrams_sent: 1_000,
-        lines_sent: 1_000,
-        datagrams_lost: 0,
-        sending_ns: 1_000_000,
-        sender_delay_ns: 0,
-        reading_ns: 1_000_000,
-        worker_cpu_ns: cpu_ns,
-        all_cpu_ns: cpu_ns,
-    }
+fn measurement(contestant: &str, feed: Feed, cpu_ns: u64) -> Measurement {
+    table::tests::measured(contestant, feed, 0, cpu_ns)
 }
 
 fn record(started: &str, targets: Vec<Target>, measurements: Vec<Measurement>) -> Record {
@@ -49,7 +38,8 @@ fn record(started: &str, targets: Vec<Target>, measurements: Vec<Measurement>) -
 fn a_record_is_read_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let targets = vec![target(1, 1.0), Target::new(4, "lost", (Bound::AtMost(0.0), ""), None)];
-    let written = record("2026-11-26T14:00:00Z", targets, vec![measurement("floe", "light", 7)]);
+    let written =
+        record("2026-11-26T14:00:00Z", targets, vec![measurement("floe", Feed::Light, 7)]);
     written.write(folder.path()).unwrap();
     let read = Record::read(folder.path()).unwrap().unwrap();
     assert_eq!(read, written);
@@ -72,10 +62,13 @@ fn newer_run_replaces_what_it_measured_again_and_leaves_the_rest() {
     let older = record(
         "2026-11-26T14:00:00Z",
         vec![target(1, 1.0), target(9, 1.1)],
-        vec![measurement("floe", "light", 7), measurement("floe", "single_flood", 8)],
+        vec![measurement("floe", Feed::Light, 7), measurement("floe", Feed::SingleFlood, 8)],
     );
-    let newer =
-        record("2026-11-26T15:00:00Z", vec![target(9, 1.5)], vec![measurement("floe", "light", 9)]);
+    let newer = record(
+        "2026-11-26T15:00:00Z",
+        vec![target(9, 1.5)],
+        vec![measurement("floe", Feed::Light, 9)],
+    );
     let both = older.overlaid_by(newer);
     let numbers: Vec<(u32, usize)> =
         both.targets.iter().map(|each| (each.figure.number, each.run)).collect();

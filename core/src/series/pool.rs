@@ -198,10 +198,8 @@ impl ChunkPool {
             }
         };
         let Some(mut chunk) = chunk else { return Chunk::fresh(self.home) };
-        if let Some(next) = &self.free.head {
-            // The next one may have been read on another core since: it is asked for now.
-            prefetch_lines(ptr::from_ref(&**next).cast(), size_of::<Chunk>());
-        }
+        // The next one may have been read on another core since: it is asked for now.
+        self.free.prefetch();
         chunk.len = 0;
         chunk.older_words = 0;
         chunk.weight = 0.0;

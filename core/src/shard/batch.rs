@@ -1,4 +1,5 @@
-//! The samples of one datagram, of several, or of the lines of one read, on their way from the parser into the table.
+//! The samples of one datagram, of several, or of the lines of one read, on their way from the parser
+//! into the table.
 //!
 //! Each key is hashed once and its slot is asked of the cache; the value is applied some lines
 //! later, when the slot has come. Samples wait by kind, so that a run of applications is one loop
