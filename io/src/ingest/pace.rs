@@ -5,8 +5,9 @@
 //! takes to gather `aim_datagrams` at the rate of the last wait, so that every wake-up is worth its
 //! cost and neither the buffers nor the socket overflow. It changes at most twofold at a time, for one
 //! batch may be a burst. At a few datagrams a second there is nothing to gather, and the wait is the
-//! shortest: what comes then is handled apart, as it came. It also never exceeds a quarter of the time in which a million datagrams per
-//! second fill the socket's buffer (docs/decisions/012-wait-by-rate.md).
+//! shortest: what comes then is handled apart, as it came. It also never exceeds a quarter of the
+//! time in which a million datagrams per second fill the socket's buffer
+//! (docs/decisions/012-wait-by-rate.md).
 
 /// Accounting of one small datagram, bytes (docs/references.md K2).
 pub(crate) const SMALL_DATAGRAM_BYTES: usize = 832;

@@ -148,18 +148,20 @@ fn wake_up_ends_the_sleep_and_stays_armed() {
 #[test]
 fn worker_waits_for_one_completion_after_arming_and_for_many_else() {
     let after_arming = Sleep { want: 1, min_wait_us: 0 };
+    let paced = |pace: &Pace| Sleep { want: WANT, min_wait_us: pace.current_us() };
     with_ring(RingFlags::DeferTaskrun, |ring, sender| {
-        let else_quiet = Sleep { want: WANT, min_wait_us: ring.pace.current_us() };
         let mut kept = Kept::default();
         assert_eq!(ring.arm(0), after_arming);
-        assert_eq!(ring.arm(0), else_quiet);
+        assert_eq!(ring.arm(0), paced(&ring.pace));
         // An empty datagram ends the multishot, another one does not.
-        for (datagram, expected) in [(&b"a:1|c"[..], else_quiet), (b"", after_arming)] {
+        for (datagram, ends) in [(&b"a:1|c"[..], false), (b"", true)] {
             sender.send(datagram).unwrap();
             ring.enter(1, Duration::from_secs(30), 0).unwrap();
             assert_eq!(ring.batch(0, &mut Connections::none(), &mut kept), 1);
-            assert_eq!(ring.arm(0), expected);
+            let sleep = ring.arm(0);
+            assert_eq!(sleep, if ends { after_arming } else { paced(&ring.pace) });
         }
+        assert!((200..=4_000).contains(&paced(&ring.pace).min_wait_us), "a wait of its bounds");
     });
 }
 
