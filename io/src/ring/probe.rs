@@ -110,10 +110,11 @@ pub(crate) enum RingFlags {
     SingleIssuer,
 }
 
-/// Builds a ring on the calling thread, which alone may use it.
+/// Builds a ring on the calling thread, which alone may use it; it takes no request before it is
+/// enabled (`super::restrict`).
 pub(crate) fn build(flags: RingFlags) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
-    builder.setup_single_issuer().setup_cqsize(COMPLETION_ENTRIES);
+    builder.setup_single_issuer().setup_r_disabled().setup_cqsize(COMPLETION_ENTRIES);
     if flags == RingFlags::DeferTaskrun {
         builder.setup_defer_taskrun();
     }

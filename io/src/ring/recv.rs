@@ -43,6 +43,7 @@ use rustix::io::Errno;
 use super::buffers::{BUFFER_GROUP, BufferRing};
 use super::held::{Held, TRAIN_HEAD_BYTES};
 use super::probe::{RingFlags, SUBMISSION_ENTRIES, build};
+use super::restrict::restrict_and_enable;
 use super::user_data::Request;
 use crate::clock::NS_PER_S;
 use crate::ingest::pace::{Pace, PaceBounds};
@@ -145,6 +146,7 @@ impl<'s> RingReceive<'s> {
         });
         let mut buffers = BufferRing::new(if has_trains { TRAIN_HEAD_BYTES } else { 0 })?;
         buffers.register(&ring.submitter())?;
+        restrict_and_enable(&ring)?;
         let source = |socket: &'s Arc<UdpSocket>| Source {
             fd: socket.as_fd(),
             multishot: Multishot::Ended,
