@@ -8,6 +8,8 @@
 //! This is the on-disk layout of the body (docs/segments.md): a field is never reordered, renamed
 //! or retyped without a new format version in `floe_storage::format`.
 
+use std::collections::BTreeMap;
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Row names, concatenated: row `i` is `bytes[ends[i - 1]..ends[i]]` (from 0 for the first).
@@ -91,6 +93,16 @@ pub struct BookColumns {
     pub are_points: bool,
 }
 
+/// The books of the spool as they stand with this interval committed: everything since the spool was
+/// first used, not of this interval alone. Never points.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct TotalColumns {
+    /// Names as in [`BookColumns`], ascending, and those of amounts that also fall (`rows_pending`).
+    pub names: NameColumn,
+    /// One count per name.
+    pub counts: Vec<u64>,
+}
+
 /// All series of one interval, or of one part of it where the interval is split.
 ///
 /// # Shape and units
@@ -125,6 +137,9 @@ pub struct Rows {
     pub sets: Vec<u64>,
     /// floe's own books of this interval.
     pub books: BookColumns,
+    /// floe's own books of the whole spool. Only the last part carries them: it is written last, so
+    /// whoever finds it knows that all parts were on the disk.
+    pub totals: TotalColumns,
 }
 
 impl NameColumn {
@@ -273,6 +288,7 @@ impl Rows {
             gauges,
             sets,
             books,
+            totals,
         } = source;
         self.timestamp_s = *timestamp_s;
         self.flush_interval_ms = *flush_interval_ms;
@@ -288,6 +304,7 @@ impl Rows {
         self.gauges.clone_from(gauges);
         self.sets.clone_from(sets);
         self.books.clone_from(books);
+        self.totals.clone_from(totals);
     }
 
     /// What the columns hold, bytes; a segment of these rows is a little longer.
@@ -312,6 +329,31 @@ impl Rows {
             + count(&self.timers.counts) * words_per_timer
             + count(&self.timers.bin_counts);
         names + words * size_of::<f64>()
+    }
+}
+
+impl TotalColumns {
+    /// The columns of `counts`.
+    #[must_use]
+    pub fn of(counts: &BTreeMap<String, u64>) -> Self {
+        let mut columns = Self::default();
+        for (name, count) in counts {
+            columns.names.push(name.as_bytes());
+            columns.counts.push(*count);
+        }
+        columns
+    }
+}
+
+impl ArchivedTotalColumns {
+    /// Counts by name; a name that is not text is left out.
+    #[must_use]
+    pub fn to_map(&self) -> BTreeMap<String, u64> {
+        let each = self.counts.iter().enumerate().filter_map(|(index, count)| {
+            let name = std::str::from_utf8(self.names.name(index)?).ok()?;
+            Some((name.to_owned(), count.to_native()))
+        });
+        each.collect()
     }
 }
 

@@ -8,7 +8,7 @@
 
 use floe_core::row::{
     ArchivedBookColumns, ArchivedNameColumn, ArchivedRows, ArchivedThresholdColumns,
-    ArchivedTimerColumns,
+    ArchivedTimerColumns, ArchivedTotalColumns,
 };
 
 use crate::error::ColumnsError;
@@ -32,6 +32,7 @@ pub(crate) fn check(rows: &ArchivedRows) -> Result<(), ColumnsError> {
         gauges,
         sets,
         books,
+        totals,
     } = rows;
     let timer_count = timers.value_counts.len();
     check_names("names", names)?;
@@ -39,7 +40,10 @@ pub(crate) fn check(rows: &ArchivedRows) -> Result<(), ColumnsError> {
     check_timers(timers)?;
     let ArchivedBookColumns { names, values, are_points: _ } = books;
     check_names("books", names)?;
-    check_length("books", values.len(), names.len())
+    check_length("books", values.len(), names.len())?;
+    let ArchivedTotalColumns { names, counts } = totals;
+    check_names("totals", names)?;
+    check_length("totals", counts.len(), names.len())
 }
 
 fn check_timers(timers: &ArchivedTimerColumns) -> Result<(), ColumnsError> {

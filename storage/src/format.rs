@@ -1,4 +1,4 @@
-//! The segment format, version 1: a fixed header of 64 bytes, then the body.
+//! The segment format, version 2: a fixed header of 64 bytes, then the body.
 //!
 //! Constraints: a reader refuses every damaged file before it looks at the body; a reader of one
 //! version recognises files of any other and leaves them alone; the body stays aligned to 16 bytes
@@ -9,7 +9,7 @@
 //! | offset | bytes | field | meaning |
 //! |---|---|---|---|
 //! | 0 | 8 | magic | `floe.seg` |
-//! | 8 | 4 | format version | 1 |
+//! | 8 | 4 | format version | 2 |
 //! | 12 | 4 | part index | this part of the interval, from 0 |
 //! | 16 | 8 | schema hash | FNV-1a, 64 bits, of `SCHEMA` |
 //! | 24 | 8 | timestamp | end of the interval, seconds since the epoch |
@@ -23,6 +23,7 @@
 //!
 //! Every version, past and future, keeps magic, version and header CRC where they are: a file with
 //! the magic and a right header CRC but another version or schema hash is *unknown*, not damaged.
+//! Version 1, which had no totals, is still read (`crate::version_1`) and never written.
 //!
 //! Operations: a segment is written once and never changed (`crate::writer`). Read order:
 //! length, header CRC, version, body CRC, body (`crate::reader`). Recovery: `crate::recovery`.
@@ -33,8 +34,12 @@ use crate::error::SegmentError;
 /// First bytes of every segment file.
 pub const MAGIC: [u8; 8] = *b"floe.seg";
 
-/// The version this code writes, and the only one it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version this code writes. It reads this one and the one before it.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The version before, and what its headers bear for its schema.
+pub(crate) const VERSION_1: u32 = 1;
+const VERSION_1_SCHEMA_HASH: u64 = 0x5925_37a5_0cb0_38f9;
 
 /// Length of the header; a multiple of 16, so that it does not disturb the body's alignment.
 pub const HEADER_BYTES: usize = 64;
@@ -54,9 +59,11 @@ ThresholdColumns suffix:String is_upper:bool counts:Vec<u64> means:Vec<f64> boun
 sums:Vec<f64> sums_squares:Vec<f64>
 HistogramRule bin_names:Vec<String>
 BookColumns names:NameColumn values:Vec<f64> are_points:bool
+TotalColumns names:NameColumn counts:Vec<u64>
 Rows timestamp_s:u64 flush_interval_ms:u64 part_index:u32 series_count:u64 \
 processing_time_ms:u64 prefix_stats:String calculated_timer_metrics:Vec<String> names:NameColumn \
-counters:Vec<f64> timers:TimerColumns gauges:Vec<f64> sets:Vec<u64> books:BookColumns
+counters:Vec<f64> timers:TimerColumns gauges:Vec<f64> sets:Vec<u64> books:BookColumns \
+totals:TotalColumns
 ";
 
 /// What the header bears for [`SCHEMA`].
@@ -67,9 +74,11 @@ const HEADER_CRC_OFFSET: usize = 60;
 const _: () = assert!(HEADER_BYTES.is_multiple_of(BODY_ALIGNMENT));
 const _: () = assert!(HEADER_CRC_OFFSET + 4 == HEADER_BYTES);
 
-/// The header of one segment; magic, version and schema hash are implied.
+/// The header of one segment; magic and schema hash are implied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// [`FORMAT_VERSION`], or the one before it.
+    pub format_version: u32,
     /// This part of the interval, from 0.
     pub part_index: u32,
     /// Parts of the interval.
@@ -90,11 +99,13 @@ impl Header {
     /// The 64 bytes as they stand in the file.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let is_version_1 = self.format_version == VERSION_1;
+        let schema_hash = if is_version_1 { VERSION_1_SCHEMA_HASH } else { SCHEMA_HASH };
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.format_version.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.part_index.to_le_bytes());
-        bytes[16..24].copy_from_slice(&SCHEMA_HASH.to_le_bytes());
+        bytes[16..24].copy_from_slice(&schema_hash.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.timestamp_s.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.flush_interval_ms.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.body_bytes.to_le_bytes());
@@ -122,14 +133,17 @@ impl Header {
             return Err(SegmentError::HeaderChecksum { recorded, computed });
         }
         let version = u32_at(bytes, 8);
-        if version != FORMAT_VERSION {
-            return Err(SegmentError::UnknownVersion { version });
-        }
+        let expected_hash = match version {
+            FORMAT_VERSION => SCHEMA_HASH,
+            VERSION_1 => VERSION_1_SCHEMA_HASH,
+            _ => return Err(SegmentError::UnknownVersion { version }),
+        };
         let schema_hash = u64_at(bytes, 16);
-        if schema_hash != SCHEMA_HASH {
+        if schema_hash != expected_hash {
             return Err(SegmentError::UnknownSchema { schema_hash });
         }
         Ok(Self {
+            format_version: version,
             part_index: u32_at(bytes, 12),
             timestamp_s: u64_at(bytes, 24),
             flush_interval_ms: u64_at(bytes, 32),
@@ -173,6 +187,7 @@ mod tests {
     use super::*;
 
     const HEADER: Header = Header {
+        format_version: FORMAT_VERSION,
         part_index: 0x0102_0304,
         part_count: 0x1112_1314,
         timestamp_s: 0x2122_2324_2526_2728,
@@ -193,7 +208,7 @@ mod tests {
         let bytes = HEADER.encode();
         assert_eq!(bytes.len(), 64);
         assert_eq!(bytes[0..8], *b"floe.seg");
-        assert_eq!(bytes[8..12], [1, 0, 0, 0]);
+        assert_eq!(bytes[8..12], [2, 0, 0, 0]);
         assert_eq!(bytes[12..16], [0x04, 0x03, 0x02, 0x01]);
         assert_eq!(bytes[16..24], SCHEMA_HASH.to_le_bytes());
         assert_eq!(bytes[24..32], [0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);
@@ -207,17 +222,20 @@ mod tests {
 
     #[test]
     fn header_survives_the_round_trip() {
-        assert_eq!(Header::decode(&HEADER.encode()).unwrap(), HEADER);
+        for format_version in [VERSION_1, FORMAT_VERSION] {
+            let header = Header { format_version, ..HEADER };
+            assert_eq!(Header::decode(&header.encode()).unwrap(), header);
+        }
     }
 
     #[test]
     fn another_version_is_unknown_only_while_the_checksum_holds() {
         let mut bytes = HEADER.encode();
-        bytes[8] = 2;
+        bytes[8] = 3;
         assert!(matches!(Header::decode(&bytes), Err(SegmentError::HeaderChecksum { .. })));
         let crc = crc(&bytes[..60]);
         bytes[60..].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(Header::decode(&bytes), Err(SegmentError::UnknownVersion { version: 2 })));
+        assert!(matches!(Header::decode(&bytes), Err(SegmentError::UnknownVersion { version: 3 })));
     }
 
     #[test]
@@ -251,8 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn schema_hash_of_version_1_is_pinned() {
+    fn schema_hashes_are_pinned() {
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(SCHEMA_HASH, 0x5925_37a5_0cb0_38f9);
+        assert_eq!(SCHEMA_HASH, 0x4b14_46f6_cdcb_7b26);
+        let totals_of_2 = ["TotalColumns names:NameColumn counts:Vec<u64>\n", " totals:TotalColumns"];
+        let schema_1 = totals_of_2.iter().fold(SCHEMA.to_owned(), |text, one| text.replace(one, ""));
+        assert_eq!(VERSION_1_SCHEMA_HASH, fnv1a(schema_1.as_bytes()));
     }
 }

@@ -13,6 +13,7 @@ pub mod segment;
 /// What can go wrong, with which file, and whether to try again.
 pub mod error;
 mod columns;
+mod version_1;
 mod layout;
 /// One ingest half and one export half per spool.
 pub mod lock;

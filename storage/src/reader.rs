@@ -6,7 +6,8 @@
 //! into one aligned buffer that is reused, not mapped: whoever truncates a mapped file ends its
 //! readers with SIGBUS.
 //!
-//! Limits: a body of `SEGMENT_PART_BYTES_MAX`; the length is checked before memory is asked for.
+//! Limits: a body of `SEGMENT_PART_BYTES_MAX`; the length is checked before memory is asked for. A
+//! segment of the version before is read into memory twice more (`crate::version_1`).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,12 +20,15 @@ use rkyv::util::AlignedVec;
 
 use crate::columns;
 use crate::error::SegmentError;
-use crate::format::{self, BODY_ALIGNMENT, HEADER_BYTES, Header};
+use crate::format::{self, BODY_ALIGNMENT, HEADER_BYTES, Header, VERSION_1};
 use crate::segment::SegmentName;
+use crate::version_1;
 
 /// Reads segments, one at a time, into a buffer that it keeps.
 pub struct Reader {
     buffer: AlignedVec<BODY_ALIGNMENT>,
+    /// The body of a segment of version 1, as this version has it.
+    upgraded: AlignedVec<BODY_ALIGNMENT>,
 }
 
 /// One segment, as it lies in the reader's buffer.
@@ -46,7 +50,7 @@ impl Reader {
     /// A reader with an empty buffer; it grows to the largest segment seen.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: AlignedVec::new() }
+        Self { buffer: AlignedVec::new(), upgraded: AlignedVec::new() }
     }
 
     /// Reads and checks the segment `path`.
@@ -69,6 +73,12 @@ impl Reader {
         if computed != header.body_crc {
             return Err(SegmentError::BodyChecksum { recorded: header.body_crc, computed });
         }
+        let body = if header.format_version == VERSION_1 {
+            version_1::upgrade(body, &mut self.upgraded).map_err(SegmentError::Body)?;
+            &self.upgraded
+        } else {
+            body
+        };
         let rows = rkyv::access::<ArchivedRows, rancor::Error>(body).map_err(SegmentError::Body)?;
         columns::check(rows)?;
         check_agreement(&header, rows)?;

@@ -21,7 +21,7 @@ use rkyv::util::AlignedVec;
 
 use crate::columns;
 use crate::error::{EncodeError, SpoolError};
-use crate::format::{self, BODY_ALIGNMENT, HEADER_BYTES, Header};
+use crate::format::{self, BODY_ALIGNMENT, FORMAT_VERSION, HEADER_BYTES, Header};
 use crate::layout::{self, FileId};
 use crate::segment::SegmentName;
 
@@ -57,6 +57,7 @@ impl Writer {
         }
         columns::check(rkyv::access::<ArchivedRows, rancor::Error>(body)?)?;
         let header = Header {
+            format_version: FORMAT_VERSION,
             part_index: rows.part_index,
             part_count,
             timestamp_s: rows.timestamp_s,

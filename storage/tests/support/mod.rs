@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use floe_core::row::{
-    BookColumns, HistogramRule, NameColumn, Rows, ThresholdColumns, TimerColumns,
+    BookColumns, HistogramRule, NameColumn, Rows, ThresholdColumns, TimerColumns, TotalColumns,
 };
 use floe_storage::{BackendLimits, RecoveryReport, SegmentName, Spool, SpoolOptions};
 
@@ -63,6 +63,10 @@ pub(crate) fn rows(timestamp_s: u64) -> Rows {
             names: names(&["datagrams_received", "values_accepted"]),
             values: vec![7.0, 9.0],
             are_points: true,
+        },
+        totals: TotalColumns {
+            names: names(&["datagrams_received", "values_accepted"]),
+            counts: vec![(1 << 53) + 1, 90],
         },
     }
 }

@@ -1,4 +1,4 @@
-//! Claim: version 1 of the format is what its fixtures are, and the reader refuses everything else.
+//! Claim: version 2 of the format is what its fixtures are, version 1 is still read, and the reader refuses everything else.
 //! Method: the bytes of one golden segment are pinned and must be written and read as ever; single
 //! bits of it are flipped, all headers bit by bit, bodies at random.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
@@ -7,14 +7,18 @@ mod support;
 
 use std::fs;
 
-use floe_core::row::{ArchivedRows, NameColumn, Rows};
+use floe_core::row::{ArchivedRows, NameColumn, Rows, TotalColumns};
 use floe_storage::format::{self, HEADER_BYTES};
 use floe_storage::{ColumnsError, EncodeError, Reader, SegmentError, Writer};
 use proptest::prelude::*;
 use support::{rows, seal};
 
-/// `support::rows(1_700_000_000)` as format version 1 has it.
+/// `support::rows(1_700_000_000)` as format version 2 has it.
 const GOLDEN: &[u8] =
+    include_bytes!("../fixtures/v2/01700000000-01700000000123-000000000000-00000.seg");
+
+/// The same as format version 1 had it, without totals.
+const GOLDEN_V1: &[u8] =
     include_bytes!("../fixtures/v1/01700000000-01700000000123-000000000000-00000.seg");
 
 fn read_bytes(bytes: &[u8]) -> Result<Rows, SegmentError> {
@@ -28,9 +32,9 @@ fn to_rows(rows: &ArchivedRows) -> Rows {
     rkyv::deserialize::<Rows, rkyv::rancor::Error>(rows).unwrap()
 }
 
-/// The golden segment with another body, checksums made right.
-fn with_body(body: &[u8]) -> Vec<u8> {
-    let mut file = GOLDEN[..HEADER_BYTES].to_vec();
+/// A golden segment with another body, checksums made right.
+fn with_body(golden: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut file = golden[..HEADER_BYTES].to_vec();
     file.extend_from_slice(body);
     file[40..48].copy_from_slice(&(body.len() as u64).to_le_bytes());
     file[56..60].copy_from_slice(&format::crc(body).to_le_bytes());
@@ -53,6 +57,22 @@ fn golden_segment_is_written_as_ever() {
 #[test]
 fn golden_segment_stays_readable() {
     assert_eq!(read_bytes(GOLDEN).unwrap(), rows(1_700_000_000));
+}
+
+#[test]
+fn golden_segment_of_version_1_stays_readable() {
+    let expected = Rows { totals: TotalColumns::default(), ..rows(1_700_000_000) };
+    let directory = tempfile::tempdir().unwrap();
+    let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
+    fs::write(&old, GOLDEN_V1).unwrap();
+    fs::write(&new, GOLDEN).unwrap();
+    let mut reader = Reader::new();
+    for _ in 0..2 {
+        let segment = reader.read(&old).unwrap();
+        assert_eq!((segment.header.format_version, to_rows(segment.rows)), (1, expected.clone()));
+        let segment = reader.read(&new).unwrap();
+        assert_eq!((segment.header.format_version, to_rows(segment.rows)), (2, rows(1_700_000_000)));
+    }
 }
 
 #[test]
@@ -101,6 +121,13 @@ proptest! {
     }
 
     #[test]
+    fn any_flipped_bit_of_version_1_is_refused(bit in 0..GOLDEN_V1.len() * 8) {
+        let mut file = GOLDEN_V1.to_vec();
+        file[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(read_bytes(&file).unwrap_err().is_damage());
+    }
+
+    #[test]
     fn any_other_length_is_refused(length in 0..2 * GOLDEN.len()) {
         prop_assume!(length != GOLDEN.len());
         let mut file = GOLDEN.to_vec();
@@ -111,13 +138,15 @@ proptest! {
     // A body whose checksum holds is still not trusted: whoever writes one cannot crash a reader.
     #[test]
     fn any_forged_body_is_read_or_refused(
-        changes in prop::collection::vec((0..GOLDEN.len() - HEADER_BYTES, any::<u8>()), 1..8),
+        golden in prop::sample::select(vec![GOLDEN_V1, GOLDEN]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let mut body = GOLDEN[HEADER_BYTES..].to_vec();
+        let mut body = golden[HEADER_BYTES..].to_vec();
         for (offset, byte) in changes {
+            let offset = offset.index(body.len());
             body[offset] = byte;
         }
-        match read_bytes(&with_body(&body)) {
+        match read_bytes(&with_body(golden, &body)) {
             Ok(rows) => prop_assert_eq!(rows.names.len(), rows.row_count()),
             Err(error) => prop_assert!(error.is_damage()),
         }
@@ -196,10 +225,12 @@ fn breakages() -> Vec<Breakage> {
             length("threshold sums_squares", 0, 2),
         ),
         (|rows| rows.books.values.clear(), length("books", 0, 2)),
+        (|rows| rows.totals.counts.clear(), length("totals", 0, 2)),
         (|rows| rows.names.ends.swap(1, 2), ColumnsError::Offsets { column: "names" }),
         (|rows| rows.names.bytes.push(b'x'), ColumnsError::Offsets { column: "names" }),
         (|rows| rows.names.ends[4] = u32::MAX, ColumnsError::Offsets { column: "names" }),
         (|rows| rows.books.names.bytes.clear(), ColumnsError::Offsets { column: "books" }),
+        (|rows| rows.totals.names.bytes.clear(), ColumnsError::Offsets { column: "totals" }),
         (|rows| rows.timers.bin_ends[0] = 3, ColumnsError::Offsets { column: "timer bin_ends" }),
         (|rows| rows.timers.histogram_rule_indexes[1] = 2, ColumnsError::HistogramRule { row: 1 }),
         (|rows| rows.timers.bin_ends[0] = 1, ColumnsError::HistogramRule { row: 0 }),
@@ -226,7 +257,7 @@ fn columns_that_do_not_fit_are_never_read() {
     for (break_it, expected) in breakages() {
         let mut rows = rows(1_700_000_000);
         break_it(&mut rows);
-        let error = read_bytes(&with_body(&body_of(&rows))).unwrap_err();
+        let error = read_bytes(&with_body(GOLDEN, &body_of(&rows))).unwrap_err();
         let SegmentError::Columns(found) = error else { panic!("{error}") };
         assert_eq!(found, expected);
     }
