@@ -6,6 +6,7 @@
 pub(crate) mod escaped;
 /// What may be said on the command line.
 pub(crate) mod arguments;
+mod books;
 mod check;
 mod config;
 mod configuration;
@@ -78,6 +79,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Ingest(daemon) => daemon::run(&daemon, Halves::Ingest),
         Command::Export(daemon) => daemon::run(&daemon, Halves::Export),
         Command::Query(query) => to_stdout(|out| query::run(&query, out)),
+        Command::Books(books) => to_stdout(|out| books::run(&books, out)),
         Command::Check(check) => to_stdout(|out| check::run(&check, out)),
         Command::Config(config) => to_stdout(|out| config::run(&config, out)),
         Command::Segment { command: SegmentCommand::Show { files } } => {

@@ -65,6 +65,8 @@ pub(crate) struct DaemonArguments {
 pub(crate) enum Command {
     /// Print points of the archive: name, value, time
     Query(QueryArguments),
+    /// Print the books: what came in, where it went, whether it adds up; exit 1 if it does not
+    Books(BooksArguments),
     /// Say what a configuration means; exit 0 or 2
     Check(CheckArguments),
     /// Print a configuration as TOML
@@ -93,6 +95,20 @@ pub(crate) struct QueryArguments {
     #[arg(long)]
     pub(crate) json: bool,
     /// Configuration that names the spool and the namespace
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of segments
+    #[arg(long, value_name = "DIR", env = "FLOE_SPOOL")]
+    pub(crate) spool: Option<PathBuf>,
+}
+
+/// Whose books to print.
+#[derive(Debug, Args)]
+pub(crate) struct BooksArguments {
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Configuration that names the spool
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Directory of segments

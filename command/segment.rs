@@ -95,5 +95,8 @@ fn show_rows(rows: &ArchivedRows, out: &mut dyn Write) -> io::Result<()> {
         let name = String::from_utf8_lossy(bytes);
         writeln!(out, "  book     {name}  {}", value.to_native())?;
     }
+    for (name, count) in rows.totals.to_map() {
+        writeln!(out, "  total    {name}  {count}")?;
+    }
     Ok(())
 }

@@ -10,6 +10,11 @@
 //! ```text
 //! values_accepted = values_recorded + values_dropped{cause}
 //! ```
+//!
+//! What holds beyond one page, down to the rows of each backend, is in `identity`.
+
+/// Which counts must add up to which.
+pub mod identity;
 
 use crate::sample::{Reason, Tally};
 

@@ -1,8 +1,8 @@
-//! The face of the daemon beside its data: the admin console.
+//! The face of the daemon beside its data: the admin console, and the control socket in the spool.
 //!
 //! `console` has the port and its connections, `connection` is one of them, `command` cuts what it
 //! sends into commands, `reply` writes what it gets, `asking` is the way to the coordinator, and
-//! `face` is what the console knows by itself.
+//! `face` is what the console knows by itself. `control` answers commands of the daemon's own user.
 
 mod asking;
 mod command;
@@ -12,3 +12,5 @@ pub mod console;
 /// What the console shows without asking anybody.
 pub mod face;
 mod reply;
+/// What the daemon answers to commands of its own user.
+pub mod control;

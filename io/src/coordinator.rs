@@ -17,6 +17,7 @@ pub mod request;
 pub mod reload;
 mod side_books;
 mod socket_books;
+mod totals;
 mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,19 +31,21 @@ use crossbeam_utils::sync::Parker;
 use floe_core::books::Page;
 use floe_core::config::settings::Settings;
 use floe_core::interval::Interval;
-use floe_core::row::Rows;
 use floe_core::shard::ShardReader;
 use floe_storage::Spool;
 use tracing::{error, info, warn};
 
 use self::grid::{Grid, Tick};
-use self::own_books::{Counts, Told};
+use self::own_books::{Counts, SpoolCause, Spooled, Told};
 use self::request::{REQUESTS_MAX, Request};
 pub use self::side_books::{ReplacedBooks, SideBooks};
 pub use self::socket_books::SocketBook;
+use self::totals::Carried;
+use self::waiting::Waiting;
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::export::console::Flush;
 use crate::export::registry::AccountRegistry;
+use crate::host::HostBooks;
 use crate::ingest::DatagramSink;
 use crate::ingest::intake::Intake;
 use crate::ingest::stream::acceptor::AcceptorCounts;
@@ -122,6 +125,8 @@ pub struct Parts {
     pub side: SideBooks,
     /// What each backend has had, for what expires before it is delivered.
     pub accounts: Arc<AccountRegistry>,
+    /// Rows that the start has put away as damaged, by backend.
+    pub quarantined: Vec<(String, u64)>,
     /// Set at the first tick: the console shows more settings from then on.
     pub has_flushed: Arc<AtomicBool>,
 }
@@ -133,10 +138,15 @@ pub struct Coordinator {
     workers: Vec<Worker>,
     grid: Grid,
     /// Intervals the disk has not taken yet, oldest first.
-    waiting: VecDeque<Vec<Rows>>,
+    waiting: VecDeque<Waiting>,
     counts: Counts,
-    /// Segments that each backend's queue has got, of all backends that there were.
-    spooled: BTreeMap<String, u64>,
+    /// What each backend's queue has got, of all backends that there were.
+    spooled: BTreeMap<String, Spooled>,
+    host: HostBooks,
+    /// What the books of the spool begin with.
+    carried: Carried,
+    /// Why the disk took no segment when it last did not.
+    refusal: SpoolCause,
     /// What the ticks have written of everything that only grows.
     told: Told,
     /// The pages of all intervals that are closed.
@@ -157,20 +167,26 @@ impl Coordinator {
     pub fn new(parts: Parts, workers: Vec<WorkerHandle>) -> Self {
         let interval_ms = parts.settings.flush_interval_ms;
         let grid = Grid::new(interval_ms, parts.spool.newest_timestamp_s(), wall_ms());
-        Self {
+        let quarantined = parts.quarantined.clone();
+        let mut coordinator = Self {
             parts,
             workers: workers.into_iter().map(Worker::new).collect(),
             grid,
             waiting: VecDeque::new(),
             counts: Counts::default(),
             spooled: BTreeMap::new(),
+            host: HostBooks::new(monotonic_ns()),
+            carried: Carried::default(),
+            refusal: SpoolCause::default(),
             told: Told::default(),
             closed: Page::default(),
             newest_input_ms: None,
             is_refused: false,
             pages_unbalanced: 0,
             watchdog: Watchdog::of_environment(),
-        }
+        };
+        coordinator.take_up_books(&quarantined);
+        coordinator
     }
 
     /// Works until it is asked to stop, or nobody is left to ask; then drains: the workers empty
@@ -252,6 +268,7 @@ impl Coordinator {
         self.tell_rejects();
         let books = self.books();
         let timers = self.parts.side.console.is_some().then(|| self.parts.interval.sorted_timers());
+        let values = self.parts.interval.page().values_recorded;
         self.closed.add(self.parts.interval.page());
         let mut parts = self.parts.interval.close(tick.timestamp_s, &books);
         if let (Some(console), Some(timers)) = (&self.parts.side.console, timers) {
@@ -266,11 +283,14 @@ impl Coordinator {
         }
         let unbalanced = self.parts.interval.pages_unbalanced();
         if self.pages_unbalanced < unbalanced {
+            self.counts.accounting_broken += unbalanced - self.pages_unbalanced;
             self.pages_unbalanced = unbalanced;
             error!(pages = unbalanced, "books not balanced: this is a bug");
         }
         self.parts.has_flushed.store(true, Ordering::Relaxed);
-        self.waiting.push_back(parts);
+        let waiting = Waiting { parts, values };
+        self.counts.rows_snapshotted += waiting.rows();
+        self.waiting.push_back(waiting);
         self.spool_waiting();
         self.retain();
     }
@@ -295,6 +315,9 @@ impl Coordinator {
             worker.answer();
         }
         self.parts.interval.collect(&mut self.parts.readers);
+        for socket in &mut self.parts.sockets {
+            self.counts.datagrams_unread += socket.take_unread();
+        }
         let tick = self.grid.take_partial(wall_ms());
         self.close(tick);
         match self.waiting.len() {

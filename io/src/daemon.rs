@@ -15,10 +15,12 @@ use std::time::Duration;
 use floe_core::config::Loaded;
 use floe_core::config::settings::Settings;
 use floe_storage::SpoolError;
+use tracing::warn;
 
 use self::ingest_half::{IngestHalf, OpenedIngest, Requests};
 use self::reload::{REFUSED_BEFORE, ReloadReport, merge};
 use crate::admin::console::{Console, ConsoleError, ConsoleLimits};
+use crate::admin::control::Control;
 use crate::admin::face::{Description, Face};
 use crate::clock::wall_ms;
 use crate::cpu::PlanError;
@@ -107,6 +109,7 @@ pub struct Daemon {
     accounts: Arc<AccountRegistry>,
     addresses: Addresses,
     console: Option<Console>,
+    control: Option<Control>,
     ingest: Option<IngestHalf>,
     exporter: Option<Exporter>,
 }
@@ -132,6 +135,7 @@ impl Daemon {
             accounts: Arc::clone(&accounts),
             addresses: Addresses::default(),
             console: None,
+            control: None,
             ingest: None,
             exporter: None,
         };
@@ -168,6 +172,11 @@ impl Daemon {
             )?;
             daemon.addresses.mgmt = Some(console.local_address());
             daemon.console = Some(console);
+            daemon.control = Control::open(spool, requests.sender.clone())
+                .inspect_err(
+                    |error| warn!(%error, "control socket refused: floe books reads the spool"),
+                )
+                .ok();
             daemon.ingest = Some(receiving.coordinate(settings, accounts, requests)?);
         }
         Ok(daemon)
@@ -236,6 +245,7 @@ impl Daemon {
 
     /// Drains: sockets emptied, the open interval spooled, exporters given up to two seconds.
     pub fn stop(mut self) {
+        self.control = None;
         if let Some(console) = self.console.take() {
             console.close();
         }

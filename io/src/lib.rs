@@ -15,6 +15,8 @@ pub mod cpu;
 pub mod placement;
 /// System calls that no safe crate offers, and the wake-up of sleeping threads.
 pub mod sys;
+/// What the host lost before our sockets, or took from us.
+pub mod host;
 /// Threads that may be stuck when the daemon ends.
 pub(crate) mod side_thread;
 /// Receiving by io_uring.

@@ -272,8 +272,10 @@ mod tests {
     fn schema_hashes_are_pinned() {
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(SCHEMA_HASH, 0x4b14_46f6_cdcb_7b26);
-        let totals_of_2 = ["TotalColumns names:NameColumn counts:Vec<u64>\n", " totals:TotalColumns"];
-        let schema_1 = totals_of_2.iter().fold(SCHEMA.to_owned(), |text, one| text.replace(one, ""));
+        let totals_of_2 =
+            ["TotalColumns names:NameColumn counts:Vec<u64>\n", " totals:TotalColumns"];
+        let schema_1 =
+            totals_of_2.iter().fold(SCHEMA.to_owned(), |text, one| text.replace(one, ""));
         assert_eq!(VERSION_1_SCHEMA_HASH, fnv1a(schema_1.as_bytes()));
     }
 }

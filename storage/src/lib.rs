@@ -27,6 +27,8 @@ pub mod queue;
 pub mod archive;
 /// A file back into rows that may be trusted.
 pub mod reader;
+/// The books of a spool as its files tell them.
+pub mod history;
 /// What a start does about the traces of a sudden stop.
 pub mod recovery;
 /// What goes when age or space say so.
@@ -41,5 +43,5 @@ pub use reader::{Reader, Segment};
 pub use recovery::{Abandoned, RecoveryReport};
 pub use retention::{Expired, Retired};
 pub use segment::SegmentName;
-pub use spool::{BackendLimits, Committed, Spool, SpoolOptions, Usage};
+pub use spool::{BackendLimits, Committed, QueueState, Spool, SpoolOptions, Usage};
 pub use writer::Writer;

@@ -64,6 +64,12 @@ pub(crate) struct Index {
     pub(crate) directory: PathBuf,
     entries: VecDeque<Entry>,
     bytes: u64,
+    rows: u64,
+    /// Rows whose link went without our doing, since this index was made.
+    rows_left: u64,
+    /// Rows whose link went before their commit had succeeded: an exporter was quicker than its
+    /// failure.
+    rows_unannounced: u64,
 }
 
 impl Expired {
@@ -104,7 +110,14 @@ impl Retired {
 
 impl Index {
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, entries: VecDeque::new(), bytes: 0 }
+        Self {
+            directory,
+            entries: VecDeque::new(),
+            bytes: 0,
+            rows: 0,
+            rows_left: 0,
+            rows_unannounced: 0,
+        }
     }
 
     /// Adds a segment at its place: the newest, unless the clock went back.
@@ -112,12 +125,14 @@ impl Index {
         let place = self.entries.partition_point(|other| other.name < entry.name);
         self.entries.insert(place, entry);
         self.bytes += entry.bytes;
+        self.rows += entry.rows;
     }
 
     pub(crate) fn remove(&mut self, name: SegmentName) -> Option<Entry> {
         let place = self.entries.binary_search_by_key(&name, |entry| entry.name).ok()?;
         let entry = self.entries.remove(place)?;
         self.bytes -= entry.bytes;
+        self.rows -= entry.rows;
         Some(entry)
     }
 
@@ -138,7 +153,26 @@ impl Index {
     }
 
     pub(crate) fn rows(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.rows).sum()
+        self.rows
+    }
+
+    /// Rows that left since the index was made, and not by [`Index::expire`].
+    pub(crate) fn rows_left(&self) -> u64 {
+        self.rows_left
+    }
+
+    /// Rows of failed commits that had left before the commit was taken back.
+    pub(crate) fn rows_unannounced(&self) -> u64 {
+        self.rows_unannounced
+    }
+
+    /// A link of a commit that failed is taken back; one that is gone already was taken for good.
+    pub(crate) fn take_back(&mut self, entry: &Entry) -> io::Result<()> {
+        if !layout::unlink(&self.path(entry.name))? {
+            self.rows_unannounced += entry.rows;
+            self.rows_left += entry.rows;
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self, name: SegmentName) -> PathBuf {
@@ -151,8 +185,11 @@ impl Index {
         layout::list_segments(&self.directory, &mut names)
             .map_err(SpoolError::io("list", &self.directory))?;
         names.sort_unstable();
+        let rows_before = self.rows;
         self.entries.retain(|entry| names.binary_search(&entry.name).is_ok());
         self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
+        self.rows = self.entries.iter().map(|entry| entry.rows).sum();
+        self.rows_left += rows_before - self.rows;
         Ok(())
     }
 
@@ -164,8 +201,10 @@ impl Index {
     ) -> Result<(), SpoolError> {
         let path = self.path(name);
         let was_there = layout::unlink(&path).map_err(SpoolError::io("unlink", &path))?;
-        if let Some(entry) = self.remove(name).filter(|_| was_there) {
-            expired.add(&entry);
+        match self.remove(name) {
+            Some(entry) if was_there => expired.add(&entry),
+            Some(entry) => self.rows_left += entry.rows,
+            None => {}
         }
         Ok(())
     }

@@ -81,6 +81,14 @@ pub struct Committed {
     pub relieved: Retired,
 }
 
+/// What a commit that is under way has made.
+#[derive(Debug, Default)]
+struct Traces {
+    entries: Vec<Entry>,
+    /// Links into queues and archive, in the order in which they are made.
+    links: usize,
+}
+
 /// What the spool occupies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -88,6 +96,18 @@ pub struct Usage {
     pub files: u64,
     /// Their lengths.
     pub bytes: u64,
+}
+
+/// What lies in one backend's queue, and what left it, in rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// Rows not yet acknowledged, by the names in the directory.
+    pub rows_pending: u64,
+    /// Rows whose link went without this half's doing since the queue was opened: acknowledged or
+    /// put away by an exporter.
+    pub rows_left: u64,
+    /// Of these, rows of commits that failed behind the link: they were never counted as committed.
+    pub rows_unannounced: u64,
 }
 
 impl Spool {
@@ -161,6 +181,21 @@ impl Spool {
         &self.backends
     }
 
+    /// Looks into the queue of `backend`; `None` where it is not one of ours, or cannot be listed.
+    ///
+    /// # Cost
+    /// One listing of the directory.
+    pub fn queue_state(&mut self, backend: &str) -> Option<QueueState> {
+        let place = self.place_of(backend)?;
+        let queue = self.queues.get_mut(place)?;
+        queue.refresh().ok()?;
+        Some(QueueState {
+            rows_pending: queue.rows(),
+            rows_left: queue.rows_left(),
+            rows_unannounced: queue.rows_unannounced(),
+        })
+    }
+
     fn place_of(&self, name: &str) -> Option<usize> {
         self.backends.iter().position(|limits| limits.name == name)
     }
@@ -197,12 +232,13 @@ impl Spool {
         let mut relieved = Retired::default();
         let mut retry_count = 0;
         loop {
-            let mut entries = Vec::with_capacity(parts.len());
-            let error = match self.publish(parts, &mut entries) {
-                Ok(()) => return Ok(self.committed(&entries, relieved)),
+            let mut traces = Traces::default();
+            let error = match self.publish(parts, &mut traces) {
+                Ok(()) => return Ok(self.committed(&traces.entries, relieved)),
                 Err(error) => error,
             };
-            self.roll_back(&entries);
+            self.roll_back(&traces);
+            let entries = traces.entries;
             if !error.is_full() || retry_count == FULL_RETRIES_MAX {
                 return Err(error);
             }
@@ -297,9 +333,9 @@ impl Spool {
         Ok(usage)
     }
 
-    /// Writes all parts, then links all parts: a reader that sees one soon sees all. `entries`
-    /// names what may exist, also after an error.
-    fn publish(&mut self, parts: &[Rows], entries: &mut Vec<Entry>) -> Result<(), SpoolError> {
+    /// Writes all parts, then links all parts: a reader that sees one soon sees all. `traces` says
+    /// what may exist, also after an error.
+    fn publish(&mut self, parts: &[Rows], traces: &mut Traces) -> Result<(), SpoolError> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let part_count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
@@ -312,16 +348,17 @@ impl Spool {
             let name = self.name(part, sequence).map_err(encode_error)?;
             let bytes = self.writer.encode(part, part_count).map_err(encode_error)?;
             let entry = Entry { name, bytes: bytes.len() as u64, rows: part.row_count() as u64 };
-            entries.push(entry);
+            traces.entries.push(entry);
             writer::write_file(&tmp.join(name.to_string()), bytes)?;
         }
-        for entry in entries.iter() {
+        for entry in &traces.entries {
             let source = tmp.join(entry.name.to_string());
             for directory in self.queues.iter().chain([&self.archive]) {
                 writer::link_into(&source, &directory.directory, entry.name)?;
+                traces.links += 1;
             }
         }
-        for entry in entries.iter() {
+        for entry in &traces.entries {
             let source = tmp.join(entry.name.to_string());
             layout::unlink(&source).map_err(SpoolError::io("unlink", &source))?;
         }
@@ -375,16 +412,27 @@ impl Spool {
 
     /// Removes every trace of a failed commit. What resists is found at the next start; until then
     /// it can only be sent twice, with the same timestamps.
-    fn roll_back(&self, entries: &[Entry]) {
+    fn roll_back(&mut self, traces: &Traces) {
+        let tell = |error: std::io::Error, path: PathBuf| {
+            tracing::debug!(%error, path = %path.display(), "trace of a commit left");
+        };
         let tmp = self.layout.tmp();
-        for entry in entries {
-            let indexes = self.queues.iter().chain([&self.archive]);
-            let links = indexes.map(|index| index.path(entry.name));
-            for path in links.chain([tmp.join(entry.name.to_string())]) {
-                if let Err(error) = layout::unlink(&path) {
-                    tracing::debug!(%error, path = %path.display(), "trace of a commit left");
-                }
+        let mut links = traces.links;
+        for entry in &traces.entries {
+            for index in self.queues.iter_mut().chain([&mut self.archive]) {
+                let was_linked = links != 0;
+                links = links.saturating_sub(1);
+                let path = index.path(entry.name);
+                let result = if was_linked {
+                    index.take_back(entry)
+                } else {
+                    // It may have been made though the call said otherwise.
+                    layout::unlink(&path).map(drop)
+                };
+                result.unwrap_or_else(|error| tell(error, path));
             }
+            let path = tmp.join(entry.name.to_string());
+            layout::unlink(&path).map_or_else(|error| tell(error, path), drop);
         }
     }
 

@@ -71,7 +71,10 @@ fn golden_segment_of_version_1_stays_readable() {
         let segment = reader.read(&old).unwrap();
         assert_eq!((segment.header.format_version, to_rows(segment.rows)), (1, expected.clone()));
         let segment = reader.read(&new).unwrap();
-        assert_eq!((segment.header.format_version, to_rows(segment.rows)), (2, rows(1_700_000_000)));
+        assert_eq!(
+            (segment.header.format_version, to_rows(segment.rows)),
+            (2, rows(1_700_000_000))
+        );
     }
 }
 

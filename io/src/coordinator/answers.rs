@@ -55,7 +55,7 @@ impl Coordinator {
         Stats {
             newest_input_s: self.newest_input_ms.map(|ms| (ms + 500) / 1_000),
             values_rejected: self.closed.values_rejected_total() + open,
-            books: self.lifetime_books(),
+            books: self.totals().into_iter().collect(),
         }
     }
 }

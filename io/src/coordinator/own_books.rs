@@ -1,21 +1,76 @@
 //! What the coordinator adds to the books beside the workers' pages.
 //!
 //! Everything here only grows: its own counts, the kernel's drops, the acceptor's counts, the
-//! accounts of backends. A tick writes what was added since the tick before, the console shows all
-//! of it since the start; both are the same sum over different bases.
+//! accounts of backends, what the host lost. A tick writes what was added since the tick before;
+//! `totals` begins with what earlier runs have left. All are the same sum over different bases.
 
 use std::collections::BTreeMap;
 
 use floe_core::interval::BookEntries;
+use floe_storage::SpoolError;
 
 use super::Coordinator;
+use crate::clock::monotonic_ns;
 use crate::export::accounts::Reading;
+
+/// Prefix of the drops of each socket.
+pub(super) const KERNEL_DROPS: &str = "kernel_drops.";
+
+/// Why an interval that was closed never became a segment. A closed list: it labels counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum SpoolCause {
+    /// The disk is full, or our share of it.
+    DiskFull,
+    /// Any other failure of the disk.
+    #[default]
+    IoError,
+    /// It cannot be a segment: a bug.
+    Oversize,
+}
+
+impl SpoolCause {
+    const ALL: [Self; 3] = [Self::DiskFull, Self::IoError, Self::Oversize];
+
+    pub(super) fn of(error: &SpoolError) -> Self {
+        match error {
+            SpoolError::Encode { .. } => Self::Oversize,
+            error if error.is_full() => Self::DiskFull,
+            _ => Self::IoError,
+        }
+    }
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::DiskFull => "disk_full",
+            Self::IoError => "io_error",
+            Self::Oversize => "oversize",
+        }
+    }
+}
+
+/// What each backend's queue got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spooled {
+    pub(super) segments: u64,
+    pub(super) rows: u64,
+}
 
 /// What the coordinator itself counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
+    /// Rows of intervals closed.
+    pub(super) rows_snapshotted: u64,
     pub(super) rows_spooled: u64,
-    pub(super) rows_dropped: u64,
+    /// By [`SpoolCause`].
+    pub(super) rows_dropped: [u64; SpoolCause::ALL.len()],
+    /// Values recorded in intervals that were spooled.
+    pub(super) values_spooled: u64,
+    /// Values recorded in intervals that were dropped, by [`SpoolCause`].
+    pub(super) values_unspooled: [u64; SpoolCause::ALL.len()],
+    /// Datagrams that lay in the sockets when the workers had ended.
+    pub(super) datagrams_unread: u64,
+    /// Identities and pages that did not balance.
+    pub(super) accounting_broken: u64,
     pub(super) spool_failures: u64,
     pub(super) ticks_merged: u64,
     pub(super) clock_steps: u64,
@@ -30,8 +85,8 @@ pub(super) struct Told {
     /// Drops per socket, in the order of the sockets.
     drops: Vec<u64>,
     acceptor: [u64; 3],
-    /// Segments per backend.
-    spooled: BTreeMap<String, u64>,
+    spooled: BTreeMap<String, Spooled>,
+    host: BTreeMap<&'static str, u64>,
     /// The side paths' counts, by name.
     side: BTreeMap<String, u64>,
     accounts: BTreeMap<String, Reading>,
@@ -47,15 +102,8 @@ impl Coordinator {
         BookEntries(entries.into_iter().map(|(name, count)| (name, count as f64)).collect())
     }
 
-    /// All entries since the start, the open interval included.
-    pub(super) fn lifetime_books(&mut self) -> Vec<(String, u64)> {
-        let mut page = self.closed;
-        page.add(self.parts.interval.page());
-        page.entries().chain(self.entries_since(&mut Told::default())).collect()
-    }
-
     /// What was added since `told`, which then stands at now.
-    fn entries_since(&mut self, told: &mut Told) -> Vec<(String, u64)> {
+    pub(super) fn entries_since(&mut self, told: &mut Told) -> Vec<(String, u64)> {
         let mut entries: Vec<(String, u64)> = Vec::new();
         let mut enter = |name: String, count: u64| entries.push((name, count));
         let mut kernel_drops = 0;
@@ -63,7 +111,7 @@ impl Coordinator {
         for (socket, base) in self.parts.sockets.iter_mut().zip(&mut told.drops) {
             let drops = advance(base, socket.drops());
             kernel_drops += drops;
-            enter(format!("kernel_drops.{}", socket.name()), drops);
+            enter(format!("{KERNEL_DROPS}{}", socket.name()), drops);
         }
         enter("datagrams_dropped.kernel".to_owned(), kernel_drops);
         if let Some(acceptor) = &self.parts.acceptor {
@@ -71,17 +119,18 @@ impl Coordinator {
                 enter(name.to_owned(), advance(base, count));
             }
         }
-        let (now, base) = (self.counts, std::mem::replace(&mut told.counts, self.counts));
         // A backend that was left out is told of once more, if it has got something since.
         let is_configured =
             |name: &str| self.parts.settings.backends.iter().any(|backend| backend.name == name);
         for backend in &self.parts.settings.backends {
             self.spooled.entry(backend.name.clone()).or_default();
         }
-        for (name, count) in &self.spooled {
-            let segments = advance(told.spooled.entry(name.clone()).or_default(), *count);
+        for (name, now) in &self.spooled {
+            let base = told.spooled.insert(name.clone(), *now).unwrap_or_default();
+            let segments = now.segments - base.segments;
             if segments != 0 || is_configured(name) {
                 enter(format!("backend.{name}.segments_spooled"), segments);
+                enter(format!("backend.{name}.rows_spooled"), now.rows - base.rows);
             }
         }
         for (name, count) in self.parts.side.read() {
@@ -91,14 +140,38 @@ impl Coordinator {
         for (name, count) in self.parts.accounts.differences(&mut told.accounts, is_configured) {
             enter(name, count);
         }
-        enter("rows_spooled".to_owned(), now.rows_spooled - base.rows_spooled);
-        enter("rows_dropped.spool_refused".to_owned(), now.rows_dropped - base.rows_dropped);
-        enter("spool_failures".to_owned(), now.spool_failures - base.spool_failures);
-        enter("ticks_merged".to_owned(), now.ticks_merged - base.ticks_merged);
-        enter("clock_steps".to_owned(), now.clock_steps - base.clock_steps);
-        enter("reloads_applied".to_owned(), now.reloads_applied - base.reloads_applied);
-        enter("reloads_refused".to_owned(), now.reloads_refused - base.reloads_refused);
+        for (name, count) in self.host.read(monotonic_ns()) {
+            let base = told.host.insert(*name, *count).unwrap_or_default();
+            enter(format!("host.{name}"), count - base);
+        }
+        let base = std::mem::replace(&mut told.counts, self.counts);
+        self.counts.enter_since(&base, enter);
         entries
+    }
+}
+
+impl Counts {
+    fn enter_since(&self, base: &Self, mut enter: impl FnMut(String, u64)) {
+        for (name, now, base) in [
+            ("datagrams_dropped.unread", self.datagrams_unread, base.datagrams_unread),
+            ("values_spooled", self.values_spooled, base.values_spooled),
+            ("rows_snapshotted", self.rows_snapshotted, base.rows_snapshotted),
+            ("rows_spooled", self.rows_spooled, base.rows_spooled),
+            ("spool_failures", self.spool_failures, base.spool_failures),
+            ("ticks_merged", self.ticks_merged, base.ticks_merged),
+            ("clock_steps", self.clock_steps, base.clock_steps),
+            ("reloads_applied", self.reloads_applied, base.reloads_applied),
+            ("reloads_refused", self.reloads_refused, base.reloads_refused),
+            ("accounting_broken", self.accounting_broken, base.accounting_broken),
+        ] {
+            enter(name.to_owned(), now - base);
+        }
+        for cause in SpoolCause::ALL {
+            let (at, word) = (cause as usize, cause.word());
+            enter(format!("rows_dropped.{word}"), self.rows_dropped[at] - base.rows_dropped[at]);
+            let values = self.values_unspooled[at] - base.values_unspooled[at];
+            enter(format!("values_unspooled.{word}"), values);
+        }
     }
 }
 

@@ -33,7 +33,13 @@ impl Coordinator {
         self.parts.interval.apply(settings.clone());
         self.parts.settings = settings;
         self.parts.side = side;
+        let before = self.parts.spool.backends().to_vec();
         let abandoned = self.parts.spool.apply(spool)?;
+        let added = self.parts.spool.backends().iter().map(|backend| backend.name.clone());
+        let is_added = |name: &String| before.iter().all(|known| known.name != *name);
+        for name in added.filter(is_added).collect::<Vec<_>>() {
+            self.open_queue(&name);
+        }
         for Abandoned { backend, segments } in abandoned {
             warn!(backend, segments, "queue without a backend left where it is");
         }

@@ -59,6 +59,6 @@ pub struct Stats {
     pub newest_input_s: Option<u64>,
     /// Values refused: the reference's `bad_lines_seen`.
     pub values_rejected: u64,
-    /// floe's books, names as below `<prefixStats>.floe.`.
+    /// floe's books of the whole spool, names as below `<prefixStats>.floe.`.
     pub books: Vec<(String, u64)>,
 }

@@ -3,7 +3,13 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use rustix::net::{RecvFlags, recv};
+
+use crate::clock::monotonic_ns;
 use crate::sys::{SocketDrops, socket_drops};
+
+/// Longest time that unread datagrams are taken out of one socket, ns: a sender may go on for ever.
+const TAKE_UNREAD_NS_MAX: u64 = 50_000_000;
 
 /// The drops of one socket, read at every tick.
 #[derive(Debug)]
@@ -38,5 +44,21 @@ impl SocketBook {
         // elsewhere the count stays 0.
         self.total += socket_drops(&*self.socket).map_or(0, |reading| self.drops.record(reading));
         self.total
+    }
+
+    /// Takes out what lies in the socket unread and returns how many datagrams it was: for a socket
+    /// that nobody will read any more. What comes behind it is lost with the socket, as is what comes
+    /// to a daemon that does not run.
+    pub(super) fn take_unread(&mut self) -> u64 {
+        let deadline_ns = monotonic_ns() + TAKE_UNREAD_NS_MAX;
+        let mut datagrams = 0;
+        // One byte: the rest of a datagram goes with it.
+        while recv(&*self.socket, &mut [0; 1], RecvFlags::DONTWAIT).is_ok() {
+            datagrams += 1;
+            if deadline_ns < monotonic_ns() {
+                break;
+            }
+        }
+        datagrams
     }
 }

@@ -71,6 +71,7 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         acceptor: None,
         side: SideBooks::default(),
         accounts: Arc::new(AccountRegistry::default()),
+        quarantined: Vec::new(),
         has_flushed: Arc::default(),
     };
     let mut coordinator = Coordinator::new(parts, handles);
@@ -219,7 +220,7 @@ fn beyond_the_bound_the_oldest_interval_is_dropped_and_counted() {
     assert_eq!(kept.len(), INTERVALS_WAITING_MAX + 1);
     assert_eq!(kept.first(), Some(&(30, 3.0)), "the two oldest are gone");
     let dropped: f64 = (0..kept.len())
-        .map(|index| book(directory.path(), index, "rows_dropped.spool_refused").unwrap())
+        .map(|index| book(directory.path(), index, "rows_dropped.io_error").unwrap())
         .sum();
     // Four rows in the first interval, five in the second, which has a timestamp lag.
     assert_eq!(dropped, 9.0);
@@ -230,7 +231,10 @@ fn waiting_intervals_are_bounded_by_bytes_too_but_the_newest_stays() {
     let directory = TempDir::new().unwrap();
     let mut coordinator = coordinator(directory.path(), 1);
     // Zeroed and never touched: the pages cost nothing.
-    let interval = |bytes: usize| vec![Rows { counters: vec![0.0; bytes / 8], ..Rows::default() }];
+    let interval = |bytes: usize| {
+        let parts = vec![Rows { counters: vec![0.0; bytes / 8], ..Rows::default() }];
+        Waiting { parts, values: 0 }
+    };
     coordinator.waiting.push_back(interval(INTERVALS_WAITING_BYTES_MAX + 8));
     assert!(!coordinator.is_memory_used_up(), "alone it waits whatever its size");
     coordinator.waiting.push_back(interval(8));
@@ -246,7 +250,7 @@ fn an_interval_that_cannot_be_encoded_keeps_nothing_back() {
     let mut coordinator = coordinator(directory.path(), 1);
     let timers = TimerColumns { counts: vec![1.0], ..TimerColumns::default() };
     let broken = Rows { timestamp_s: 1_000, timers, ..Rows::default() };
-    coordinator.waiting.push_back(vec![broken]);
+    coordinator.waiting.push_back(Waiting { parts: vec![broken], values: 0 });
     coordinator.receive(0, "c:2|c");
     coordinator.tick(1_010);
     assert_eq!(spooled(directory.path()), [(1_010, 2.0)]);

@@ -10,32 +10,53 @@ use floe_storage::{Retired, SpoolError};
 use tracing::{debug, error, info, warn};
 
 use super::Coordinator;
+use super::own_books::SpoolCause;
 use crate::clock::wall_ms;
+
+/// A closed interval that the disk has not taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) parts: Vec<Rows>,
+    /// Values recorded in it.
+    pub(super) values: u64,
+}
+
+impl Waiting {
+    /// Rows of all parts.
+    pub(super) fn rows(&self) -> u64 {
+        self.parts.iter().map(|part| part.row_count() as u64).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        self.parts.iter().map(Rows::column_bytes).sum()
+    }
+}
 
 impl Coordinator {
     /// Commits what waits, oldest first, as far as the disk takes it.
     pub(super) fn spool_waiting(&mut self) {
-        while let Some(parts) = self.waiting.front() {
-            match self.parts.spool.commit(parts) {
+        while !self.waiting.is_empty() {
+            self.stamp_oldest();
+            let Some(waiting) = self.waiting.front() else { break };
+            let values = waiting.values;
+            match self.parts.spool.commit(&waiting.parts) {
                 Ok(committed) => {
                     debug!(
-                        timestamp_s = parts.first().map_or(0, |part| part.timestamp_s),
+                        timestamp_s = waiting.parts.first().map_or(0, |part| part.timestamp_s),
                         rows = committed.rows,
                         bytes = committed.bytes,
                         "interval spooled"
                     );
-                    for backend in self.parts.spool.backends() {
-                        *self.spooled.entry(backend.name.clone()).or_default() += committed.files;
-                    }
-                    self.counts.rows_spooled += committed.rows;
-                    let parts = self.waiting.pop_front().unwrap_or_default();
-                    self.parts.interval.reuse(parts);
+                    self.enter_spooled(committed.files, committed.rows, values);
+                    let spooled = self.waiting.pop_front().unwrap_or_default();
+                    self.parts.interval.reuse(spooled.parts);
                     if std::mem::take(&mut self.is_refused) {
                         info!("spool writable again");
                     }
                 }
                 Err(error) => {
                     self.counts.spool_failures += 1;
+                    self.refusal = SpoolCause::of(&error);
                     if error.is_full() && self.make_room() {
                         continue;
                     }
@@ -60,7 +81,7 @@ impl Coordinator {
     /// On a full disk the oldest segments give way with all their links: what a backend has not had
     /// for hours is worth less than what it has not had for seconds. `false` if nothing went.
     fn make_room(&mut self) -> bool {
-        let bytes = self.waiting.front().map_or(0, |parts| interval_bytes(parts));
+        let bytes = self.waiting.front().map_or(0, Waiting::bytes);
         let retired = self.parts.spool.relieve(bytes as u64);
         self.enter_retired(&retired);
         0 < retired.segment_count()
@@ -68,16 +89,18 @@ impl Coordinator {
 
     /// Whether more waits than may: by number, or by bytes unless the newest is alone.
     pub(super) fn is_memory_used_up(&self) -> bool {
-        let bytes: usize = self.waiting.iter().map(|parts| interval_bytes(parts)).sum();
+        let bytes: usize = self.waiting.iter().map(Waiting::bytes).sum();
         INTERVALS_WAITING_MAX < self.waiting.len()
             || (1 < self.waiting.len() && INTERVALS_WAITING_BYTES_MAX < bytes)
     }
 
     pub(super) fn drop_oldest(&mut self) {
         let dropped = self.waiting.pop_front().unwrap_or_default();
-        let rows = dropped.iter().map(|part| part.row_count() as u64).sum::<u64>();
-        self.counts.rows_dropped += rows;
-        error!(rows, "interval dropped: the spool refuses it and memory is bounded");
+        let (rows, cause) = (dropped.rows(), self.refusal);
+        self.counts.rows_dropped[cause as usize] += rows;
+        self.counts.values_unspooled[cause as usize] += dropped.values;
+        let cause = cause.word();
+        error!(rows, cause, "interval dropped: the spool refuses it and memory is bounded");
     }
 
     pub(super) fn retain(&mut self) {
@@ -94,8 +117,4 @@ impl Coordinator {
             warn!(%error, "retention incomplete");
         }
     }
-}
-
-fn interval_bytes(parts: &[Rows]) -> usize {
-    parts.iter().map(Rows::column_bytes).sum()
 }

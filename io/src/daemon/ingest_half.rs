@@ -42,6 +42,8 @@ use crate::placement::{BESIDE_NICE, Placement};
 /// Everything of the ingest half that can be refused, before anything runs.
 pub(super) struct OpenedIngest {
     spool: Spool,
+    /// Rows that the start has put away as damaged, by backend.
+    quarantined: Vec<(String, u64)>,
     listeners: Vec<OpenListener>,
     streams: Vec<OpenStream>,
     cpus: Vec<usize>,
@@ -100,6 +102,11 @@ impl OpenedIngest {
         let placement = Placement::beside(&cpus, &cpu::inherited()?);
         let (spool, report) = Spool::open(spool_options(settings, path))?;
         tell_recovery(&report);
+        let quarantined = report
+            .quarantined
+            .iter()
+            .filter_map(|link| Some((link.backend.clone()?, link.rows.unwrap_or(0))));
+        let quarantined = quarantined.collect();
         let buffer_bytes = ingest.receive_buffer_bytes.unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT);
         let listeners = udp::open_all(&settings.listeners, cpus.len(), buffer_bytes)?;
         udp::steer_all(&listeners, ingest.steering, &cpus)?;
@@ -118,7 +125,7 @@ impl OpenedIngest {
             }
         }
         let streams = settings.streams.iter().map(OpenStream::open).collect::<Result<_, _>>()?;
-        Ok(Self { spool, listeners, streams, cpus, placement })
+        Ok(Self { spool, quarantined, listeners, streams, cpus, placement })
     }
 
     /// What the listeners are bound to, in configured order.
@@ -233,6 +240,7 @@ impl Receiving {
             readers: self.readers,
             sockets: socket_books(&self.opened.listeners),
             spool: self.opened.spool,
+            quarantined: self.opened.quarantined,
             parker: self.parker,
             accounts,
             acceptor: self.acceptor.as_ref().map(Acceptor::counts),

@@ -4,7 +4,7 @@
 //! counted when the segment leaves the queue, so that a resend counts nothing twice. Every number
 //! grows only; what a reader sees of several may be one segment apart.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::name_filter::{PointTally, Refusal};
 
@@ -16,7 +16,13 @@ pub struct BackendAccounts {
     counts: [AtomicU64; Count::ALL.len()],
     refused: [AtomicU64; Refusal::ALL.len()],
     link: [AtomicU64; Link::COUNT],
+    /// Times that links began to leave the queue by the exporter's hand, and that this was counted.
+    settles_begun: AtomicU64,
+    settles_ended: AtomicU64,
 }
+
+/// Looks at a queue before the coordinator goes on without one that met no acknowledgement.
+const QUIET_LOOKS_MAX: u32 = 8;
 
 /// What is counted per backend. A closed list: it names points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +50,17 @@ pub enum Count {
     ConnectionErrors = 9,
     /// Points whose name had to be made harmless; part of the acknowledged.
     PointsCleaned = 10,
+    /// Rows acknowledged: left the queue for the backend.
+    RowsAcknowledged = 11,
+    /// Rows of attempts after the first one: no part of any sum.
+    RowsResent = 12,
+    /// Quarantined segments that do not even tell how many rows they had.
+    SegmentsUnreadable = 13,
 }
 
 impl Count {
     /// All counts, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::SegmentsAcknowledged,
         Self::PointsAcknowledged,
         Self::BytesAcknowledged,
@@ -60,6 +72,9 @@ impl Count {
         Self::RowsExpired,
         Self::ConnectionErrors,
         Self::PointsCleaned,
+        Self::RowsAcknowledged,
+        Self::RowsResent,
+        Self::SegmentsUnreadable,
     ];
 
     /// The word used in points and docs.
@@ -77,6 +92,9 @@ impl Count {
             Self::RowsExpired => "rows_expired",
             Self::ConnectionErrors => "connection_errors",
             Self::PointsCleaned => "points_cleaned",
+            Self::RowsAcknowledged => "rows_acknowledged",
+            Self::RowsResent => "rows_resent",
+            Self::SegmentsUnreadable => "segments_unreadable",
         }
     }
 }
@@ -205,6 +223,35 @@ impl BackendAccounts {
         self.add(Count::ConnectionErrors, 1);
     }
 
+    /// Lets a link leave the queue and counts it: `work` does both.
+    pub(crate) fn settle<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.settles_begun.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with the fence in `look_quietly`. Whoever sees a count or a missing link of
+        // `work` sees that it had begun.
+        fence(Ordering::SeqCst);
+        let result = work();
+        // Release: pairs with the Acquire in `look_quietly`, which then sees all counts of `work`.
+        self.settles_ended.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// What `look` finds in queue and counts while no link is on its way out; `None` if one always
+    /// was. Waits for nobody.
+    pub(crate) fn look_quietly<T>(&self, mut look: impl FnMut() -> T) -> Option<T> {
+        for _ in 0..QUIET_LOOKS_MAX {
+            // Acquire: pairs with the Release at the end of `settle`.
+            let ended = self.settles_ended.load(Ordering::Acquire);
+            let found = look();
+            // Acquire: pairs with the fence at the beginning of `settle`.
+            fence(Ordering::SeqCst);
+            if self.settles_begun.load(Ordering::Relaxed) == ended {
+                return Some(found);
+            }
+            std::thread::yield_now();
+        }
+        None
+    }
+
     pub(crate) fn read(&self) -> Reading {
         Reading {
             counts: Count::ALL.map(|count| self.count(count)),
@@ -272,6 +319,23 @@ mod tests {
             ]
         );
         assert_eq!(accounts.link().last_flush_s, 5);
+    }
+
+    #[test]
+    fn a_look_that_meets_an_acknowledgement_is_taken_again() {
+        let accounts = BackendAccounts::new("main", 5);
+        let mut looks = 0;
+        let quiet = accounts.look_quietly(|| {
+            looks += 1;
+            if looks == 1 {
+                accounts.settle(|| accounts.add(Count::RowsAcknowledged, 3));
+            }
+            accounts.count(Count::RowsAcknowledged)
+        });
+        assert_eq!((looks, quiet), (2, Some(3)));
+        let never = accounts.settle(|| accounts.look_quietly(|| ()));
+        assert_eq!(never, None, "one is on its way out all the time");
+        assert_eq!(accounts.look_quietly(|| ()), Some(()));
     }
 
     #[test]

@@ -223,7 +223,8 @@ impl Backend {
         let stop = Arc::clone(&self.stop);
         let now = self.accounts.read();
         let start_ns = monotonic_ns();
-        let attempt = match self.connect(name, &stop) {
+        let rows = u64::from(segment.header.row_count);
+        let attempt = match self.connect(name, rows, &stop) {
             Ok((connection, awaited)) => {
                 let own = OwnPoints { link: self.accounts.link(), books: (&now, &self.told) };
                 self.format.deliver(segment.rows, &own, connection, awaited)
@@ -233,7 +234,7 @@ impl Backend {
         let interval_ms = segment.header.flush_interval_ms;
         let took_ms = (monotonic_ns() - start_ns) / 1_000_000;
         let bytes = attempt.bytes;
-        if let Err(error) = self.judge(name, attempt) {
+        if let Err(error) = self.judge(name, rows, attempt) {
             return self.fail(&error);
         }
         self.succeed();
@@ -252,6 +253,7 @@ impl Backend {
     fn connect<'s>(
         &mut self,
         name: SegmentName,
+        rows: u64,
         stop: &'s Stop,
     ) -> Result<(Connection<'s>, Awaited), ExportError> {
         let addresses = self.resolver.addresses(self.patience.connect, stop)?;
@@ -259,6 +261,7 @@ impl Backend {
         let attempts = self.attempts.entry(name).or_default();
         if attempts.sent != 0 {
             self.accounts.add(Count::SegmentsResent, 1);
+            self.accounts.add(Count::RowsResent, rows);
         }
         attempts.sent += 1;
         let awaited = match self.acknowledgement {
@@ -273,7 +276,7 @@ impl Backend {
     ///
     /// # Errors
     /// Why the segment has to be sent again.
-    fn judge(&mut self, name: SegmentName, attempt: Attempt) -> Result<(), ExportError> {
+    fn judge(&mut self, name: SegmentName, rows: u64, attempt: Attempt) -> Result<(), ExportError> {
         let Attempt { result, tally, bytes } = attempt;
         let is_weak = match result {
             Ok(delivery) => {
@@ -283,22 +286,27 @@ impl Backend {
             Err(ExportError::NotClosed { .. }) if self.is_silence_enough(name) => true,
             Err(error) => return Err(error),
         };
-        match self.queue.acknowledge(&name) {
-            // It expired meanwhile: whoever removed it has it in the books as that.
-            Ok(false) => return Ok(()),
-            Ok(true) => {}
-            Err(source) => {
-                return Err(self.spool_error("remove", &self.queue.path(&name), source));
+        let was_there = self.accounts.settle(|| {
+            // If it expired meanwhile, whoever removed it has it in the books as that.
+            let was_there = self.queue.acknowledge(&name)?;
+            if was_there {
+                self.accounts.add(Count::SegmentsAcknowledged, 1);
+                self.accounts.add(Count::RowsAcknowledged, rows);
+                self.accounts.add(Count::BytesAcknowledged, bytes);
+                self.accounts.add(Count::SegmentsWeak, u64::from(is_weak));
+                self.accounts.add_tally(&tally);
             }
+            Ok(was_there)
+        });
+        match was_there {
+            Ok(was_there) => {
+                if was_there && is_weak {
+                    self.tell_weakness();
+                }
+                Ok(())
+            }
+            Err(source) => Err(self.spool_error("remove", &self.queue.path(&name), source)),
         }
-        self.accounts.add(Count::SegmentsAcknowledged, 1);
-        self.accounts.add(Count::BytesAcknowledged, bytes);
-        self.accounts.add_tally(&tally);
-        if is_weak {
-            self.accounts.add(Count::SegmentsWeak, 1);
-            self.tell_weakness();
-        }
-        Ok(())
     }
 
     /// Counts an attempt that ended in silence, and says whether it was one too many.
@@ -321,10 +329,15 @@ impl Backend {
 
     fn quarantine(&mut self, name: SegmentName, error: &floe_storage::SegmentError) {
         let backend = self.accounts.name();
-        match self.queue.quarantine(&name) {
+        let result = self.accounts.settle(|| {
+            let put_away = self.queue.quarantine(&name)?;
+            self.accounts.add(Count::SegmentsQuarantined, 1);
+            self.accounts.add(Count::RowsQuarantined, put_away.rows.unwrap_or(0));
+            self.accounts.add(Count::SegmentsUnreadable, u64::from(put_away.rows.is_none()));
+            Ok::<_, io::Error>(put_away)
+        });
+        match result {
             Ok(put_away) => {
-                self.accounts.add(Count::SegmentsQuarantined, 1);
-                self.accounts.add(Count::RowsQuarantined, put_away.rows.unwrap_or(0));
                 let (path, rows) = (put_away.path.display(), put_away.rows);
                 tracing::error!(backend, %error, %path, rows, "damaged segment quarantined");
             }

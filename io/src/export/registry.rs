@@ -68,6 +68,11 @@ impl AccountRegistry {
         entries
     }
 
+    /// Whether this process delivers, so that its accounts say what became of every link.
+    pub(crate) fn knows_deliveries(&self) -> bool {
+        self.told == Told::All
+    }
+
     /// Enters what left a backend's queue by age or size.
     pub fn add_expired(&self, backend: &str, segments: u64, rows: u64) {
         if let Some(accounts) = self.backends.get(backend) {

@@ -1,0 +1,260 @@
+//! The control socket: what the daemon answers to commands of its own user.
+//!
+//! A Unix socket in the spool (`control.sock`), whose directory is closed to everybody else; so
+//! whoever knows the spool finds its daemon, whatever its ports. One line asks, lines answer, and the
+//! last one is `end`: an answer without it was cut short. `books` answers the books of the spool as
+//! `NAME COUNT`, all else is `unknown`.
+//!
+//! One thread, one connection at a time: a client has [`PATIENCE`] for its line and again for the
+//! answer. A spool on a file system without sockets has none, which costs `floe books` the open
+//! interval alone. The ingest lock is held by whoever binds it, so a socket that is there is stale.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, open};
+use tracing::debug;
+
+use super::asking::Asking;
+use crate::coordinator::request::Request;
+use crate::sys::WakeUp;
+
+/// Name of the socket within the spool.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
+/// How long a client may take over its line, and over the answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long whoever asks waits for an answer: the coordinator may be at a flush.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longest line of a client, bytes.
+const LINE_BYTES_MAX: u64 = 64;
+
+/// Longest path that a socket's address holds, bytes.
+const PATH_BYTES_MAX: usize = 107;
+
+/// What ends an answer.
+const END: &str = "end";
+
+/// The open socket and its thread. Dropped, it closes and is gone.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    stop: Arc<WakeUp>,
+    /// Dropped, it ends a wait for the coordinator.
+    open: Option<Sender<std::convert::Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Opens the socket in the spool at `spool`, whose ingest lock the caller holds; asks by
+    /// `requests`.
+    ///
+    /// # Errors
+    /// Those of the file system and of the kernel.
+    pub fn open(spool: &Path, requests: Sender<Request>) -> io::Result<Self> {
+        let path = spool.join(CONTROL_SOCKET);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = at(&path, |path| UnixListener::bind(path))?;
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(WakeUp::new()?);
+        let (open, closing) = bounded(0);
+        let asking = Asking::new(requests, closing, 1);
+        let seen = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || serve(&listener, &seen, &asking))?;
+        Ok(Self { path, stop, open: Some(open), thread: Some(thread) })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.open = None;
+        self.stop.wake();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+        // One that somebody removed is gone as well.
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking) {
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        // An interrupted wait is looked at like any other.
+        poll(&mut fds, None).ok();
+        if !fds[1].revents().is_empty() {
+            return;
+        }
+        match listener.accept() {
+            Ok((stream, _)) => {
+                if let Err(error) = answer(&stream, asking) {
+                    debug!(%error, "control connection ended");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Out of descriptors, most likely: the connection stays in the backlog.
+            Err(_) => drop(stop.wait(PATIENCE)),
+        }
+    }
+}
+
+fn answer(stream: &UnixStream, asking: &Asking) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
+    let mut reply = String::new();
+    if line == "books\n" {
+        // A daemon that is about to end answers nothing, not even the end.
+        let Some(stats) = asking.ask(Request::Stats) else { return Ok(()) };
+        for (name, count) in stats.books {
+            reply.push_str(&format!("{name} {count}\n"));
+        }
+    } else {
+        reply.push_str("unknown\n");
+    }
+    reply.push_str(END);
+    reply.push('\n');
+    (&mut &*stream).write_all(reply.as_bytes())
+}
+
+/// The books of the daemon that runs on the spool at `spool`; `None` where none answers, or it ends
+/// meanwhile.
+///
+/// # Errors
+/// A daemon that is there, but does not answer as it should.
+pub fn ask_books(spool: &Path) -> io::Result<Option<BTreeMap<String, u64>>> {
+    let ended = [
+        io::ErrorKind::NotFound,
+        io::ErrorKind::ConnectionRefused,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::UnexpectedEof,
+    ];
+    match answered_books(spool) {
+        Err(error) if ended.contains(&error.kind()) => Ok(None),
+        answered => answered.map(Some),
+    }
+}
+
+fn answered_books(spool: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let mut stream = at(&spool.join(CONTROL_SOCKET), |path| UnixStream::connect(path))?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    stream.write_all(b"books\n")?;
+    let mut books = BTreeMap::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        if line == END {
+            return Ok(books);
+        }
+        let entry =
+            line.rsplit_once(' ').and_then(|(name, count)| Some((name, count.parse().ok()?)));
+        let Some((name, count)) = entry else { return Err(io::ErrorKind::InvalidData.into()) };
+        books.insert(name.to_owned(), count);
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Gives `work` a name of `path` that a socket's address can hold.
+fn at<T>(path: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    if path.as_os_str().len() <= PATH_BYTES_MAX {
+        return work(path);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(directory, flags, Mode::empty())?;
+    work(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::coordinator::request::Stats;
+
+    fn books() -> Vec<(String, u64)> {
+        vec![("a.b".to_owned(), u64::MAX), ("c".to_owned(), 0)]
+    }
+
+    /// Opens the socket in `spool` over a coordinator that answers `answers` questions and ends.
+    fn answered(spool: &Path, answers: usize, work: impl FnOnce(&Control)) {
+        let (requests, received) = bounded(1);
+        let coordinator = std::thread::spawn(move || {
+            for _ in 0..answers {
+                match received.recv() {
+                    Ok(Request::Stats(asker)) => {
+                        drop(asker.send(Stats { books: books(), ..Stats::default() }));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        let control = Control::open(spool, requests).unwrap();
+        work(&control);
+        drop(control);
+        coordinator.join().unwrap();
+    }
+
+    #[test]
+    fn books_are_answered_at_any_length_of_path() {
+        let directory = TempDir::new().unwrap();
+        let long = directory.path().join("n".repeat(150));
+        fs::create_dir(&long).unwrap();
+        for spool in [directory.path(), &long] {
+            assert_eq!(ask_books(spool).unwrap(), None, "nobody is there");
+            // What a daemon leaves that was killed.
+            fs::write(spool.join(CONTROL_SOCKET), "").unwrap();
+            answered(spool, 2, |_| {
+                for _ in 0..2 {
+                    let found = ask_books(spool).unwrap().unwrap();
+                    assert_eq!(found.into_iter().collect::<Vec<_>>(), books());
+                }
+            });
+            assert!(!spool.join(CONTROL_SOCKET).exists());
+        }
+    }
+
+    #[test]
+    fn whoever_says_nothing_or_nonsense_keeps_nobody_back() {
+        let directory = TempDir::new().unwrap();
+        answered(directory.path(), 1, |control| {
+            let silent = UnixStream::connect(&control.path).unwrap();
+            let mut nonsense = UnixStream::connect(&control.path).unwrap();
+            nonsense.write_all(&[b'x'; 4_096]).unwrap();
+            let mut unknown = UnixStream::connect(&control.path).unwrap();
+            unknown.write_all(b"stop\n").unwrap();
+            let mut reply = String::new();
+            unknown.read_to_string(&mut reply).unwrap();
+            assert_eq!(reply, "unknown\nend\n");
+            assert!(ask_books(directory.path()).unwrap().is_some());
+            drop(silent);
+        });
+    }
+
+    #[test]
+    fn a_daemon_that_ends_meanwhile_has_no_answer() {
+        let directory = TempDir::new().unwrap();
+        answered(directory.path(), 0, |_| {
+            assert_eq!(ask_books(directory.path()).unwrap(), None);
+        });
+    }
+}

@@ -1,0 +1,223 @@
+//! The books of the whole spool, over all runs, and whether they balance.
+//!
+//! Every commit carries them ([`Coordinator::stamp_oldest`]), as they stand with that commit made; so
+//! the newest segment has the history of the spool, and a run goes on where the last one was cut
+//! short. The sum of three: what earlier runs have left (`base`), what this run has counted, and the
+//! amounts of the moment: what is open, waits in memory, or lies in the queues.
+//!
+//! What lies in the queues is what their directories say, not what our counts would make of it: that
+//! makes the identity of each backend a check. It is read while no acknowledgement is on its way
+//! (`BackendAccounts::look_quietly`); an exporter that never rests for that long leaves its identity
+//! for the next time.
+
+use std::collections::BTreeMap;
+
+use floe_core::books::identity::{Identity, identities, is_of_the_moment, settle_queue};
+use floe_core::row::TotalColumns;
+use floe_storage::{QueueState, history};
+use tracing::{error, info, warn};
+
+use super::own_books::{KERNEL_DROPS, Spooled, Told};
+use super::{Coordinator, SocketBook};
+use crate::export::accounts::{Count, Told as Tellers};
+
+/// Counts by name.
+type Totals = BTreeMap<String, u64>;
+
+/// What the totals begin with, and how far queues and identities are known.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// What earlier runs have left, and what a look into the queues has corrected.
+    base: Totals,
+    /// What has left each queue, as last seen.
+    queues: BTreeMap<String, QueueState>,
+    /// Left side minus right side of the identities that did not hold at the last check.
+    differences: BTreeMap<String, i128>,
+}
+
+impl Coordinator {
+    /// Takes up the books where the newest segment of the spool has them. `quarantined`: rows that the
+    /// start has put away, by backend.
+    pub(super) fn take_up_books(&mut self, quarantined: &[(String, u64)]) {
+        match history::newest_totals(self.parts.spool.path()) {
+            Ok(Some(totals)) => {
+                let mut base = totals.counts;
+                enter_lost_in_memory(&mut base);
+                let sockets: Vec<&str> = self.parts.sockets.iter().map(SocketBook::name).collect();
+                base.retain(|name, _| {
+                    // Sockets of other ports have gone; their drops stay in the sum of all.
+                    let socket = name.strip_prefix(KERNEL_DROPS);
+                    !is_of_the_moment(name) && socket.is_none_or(|name| sockets.contains(&name))
+                });
+                info!(segment = %totals.segment, "books taken up");
+                self.carried.base = base;
+            }
+            Ok(None) => {}
+            Err(error) => warn!(%error, "books begun anew: the spool cannot be listed"),
+        }
+        *self.carried.base.entry("starts".to_owned()).or_default() += 1;
+        for (backend, rows) in quarantined {
+            self.correct(backend, "rows_quarantined", *rows);
+        }
+        let configured = self.parts.settings.backends.iter();
+        let names: Vec<String> = configured.map(|backend| backend.name.clone()).collect();
+        for name in &names {
+            self.open_queue(name);
+        }
+    }
+
+    /// Settles the books of a queue that is ours from now on by what lies in it.
+    pub(super) fn open_queue(&mut self, backend: &str) {
+        self.carried.queues.remove(backend);
+        let before = self.totals();
+        let Some(rows_pending) = before.get(&format!("backend.{backend}.rows_pending")) else {
+            return;
+        };
+        let mut settled = before.clone();
+        settle_queue(&mut settled, backend, *rows_pending);
+        for word in ["rows_found", "rows_untold"] {
+            let name = format!("backend.{backend}.{word}");
+            let of = |totals: &Totals| totals.get(&name).copied().unwrap_or(0);
+            self.correct(backend, word, of(&settled) - of(&before));
+        }
+    }
+
+    /// All books of the spool as they stand now, the open interval included.
+    pub(super) fn totals(&mut self) -> Totals {
+        let mut totals = self.carried.base.clone();
+        let mut page = self.closed;
+        page.add(self.parts.interval.page());
+        for (name, count) in page.entries().chain(self.entries_since(&mut Told::default())) {
+            *totals.entry(name).or_default() += count;
+        }
+        totals.insert("values_open".to_owned(), self.parts.interval.page().values_recorded);
+        let waiting = |of: fn(&super::Waiting) -> u64| self.waiting.iter().map(of).sum();
+        totals.insert("values_waiting".to_owned(), waiting(|waiting| waiting.values));
+        totals.insert("rows_waiting".to_owned(), waiting(super::Waiting::rows));
+        let configured = self.parts.settings.backends.iter();
+        let names: Vec<String> = configured.map(|backend| backend.name.clone()).collect();
+        for name in &names {
+            self.enter_queue(name, &mut totals);
+        }
+        totals
+    }
+
+    /// Enters what lies in a queue, and the backend's accounts of the same moment.
+    fn enter_queue(&mut self, backend: &str, totals: &mut Totals) {
+        let accounts = self.parts.accounts.account(backend, 0);
+        let spool = &mut self.parts.spool;
+        let look = || spool.queue_state(backend).map(|state| (state, accounts.read()));
+        let Some((state, reading)) = accounts.look_quietly(look).flatten() else { return };
+        let seen = self.carried.queues.insert(backend.to_owned(), state).unwrap_or(state);
+        let unannounced = state.rows_unannounced - seen.rows_unannounced;
+        self.correct(backend, "rows_found", unannounced);
+        let knows_deliveries = self.parts.accounts.knows_deliveries();
+        if !knows_deliveries {
+            // Another process delivers, and has its own books of it.
+            self.correct(backend, "rows_untold", state.rows_left - seen.rows_left);
+        }
+        let named = |word: &str| format!("backend.{backend}.{word}");
+        if knows_deliveries {
+            for (word, count) in reading.since(&Default::default(), Tellers::All) {
+                let base = self.carried.base.get(&named(&word)).copied().unwrap_or(0);
+                totals.insert(named(&word), base + count);
+            }
+        }
+        for word in ["rows_found", "rows_untold"] {
+            let corrected = self.carried.base.get(&named(word)).copied().unwrap_or(0);
+            totals.insert(named(word), corrected);
+        }
+        totals.insert(named("rows_pending"), state.rows_pending);
+        if accounts.count(Count::SegmentsUnreadable) != 0 {
+            // Files so damaged that whoever put them away could not say how many rows went with them.
+            let untold = |totals: &Totals| totals.get(&named("rows_untold")).copied().unwrap_or(0);
+            let mut settled = totals.clone();
+            settle_queue(&mut settled, backend, state.rows_pending);
+            self.correct(backend, "rows_untold", untold(&settled) - untold(totals));
+            totals.insert(named("rows_untold"), untold(&settled));
+        }
+    }
+
+    fn correct(&mut self, backend: &str, word: &str, rows: u64) {
+        *self.carried.base.entry(format!("backend.{backend}.{word}")).or_default() += rows;
+    }
+
+    /// Checks the books and writes them into the interval that is committed next, as they stand when
+    /// it is.
+    pub(super) fn stamp_oldest(&mut self) {
+        let mut totals = self.totals();
+        let Some(oldest) = self.waiting.front() else { return };
+        let (rows, values, segments) = (oldest.rows(), oldest.values, oldest.parts.len() as u64);
+        let mut move_on = |from: &str, to: &str, count: u64| {
+            if let Some(before) = totals.get_mut(from) {
+                *before = before.saturating_sub(count);
+            }
+            *totals.entry(to.to_owned()).or_default() += count;
+        };
+        move_on("values_waiting", "values_spooled", values);
+        move_on("rows_waiting", "rows_spooled", rows);
+        for backend in self.parts.spool.backends() {
+            let named = |word: &str| format!("backend.{}.{word}", backend.name);
+            for (word, count) in [("segments_spooled", segments), ("rows_spooled", rows)] {
+                *totals.entry(named(word)).or_default() += count;
+            }
+            if let Some(pending) = totals.get_mut(&named("rows_pending")) {
+                *pending += rows;
+            }
+        }
+        let broken = self.check(&totals);
+        *totals.entry("accounting_broken".to_owned()).or_default() += broken;
+        if let Some(last) = self.waiting.front_mut().and_then(|oldest| oldest.parts.last_mut()) {
+            last.totals = TotalColumns::of(&totals);
+        }
+    }
+
+    /// Enters that the oldest interval is on the disk.
+    pub(super) fn enter_spooled(&mut self, segments: u64, rows: u64, values: u64) {
+        for backend in self.parts.spool.backends() {
+            let spooled: &mut Spooled = self.spooled.entry(backend.name.clone()).or_default();
+            spooled.segments += segments;
+            spooled.rows += rows;
+        }
+        self.counts.rows_spooled += rows;
+        self.counts.values_spooled += values;
+    }
+
+    /// Counts what does not hold, once as long as it is off by the same; says so once per identity.
+    fn check(&mut self, totals: &Totals) -> u64 {
+        let mut broken = 0;
+        for identity in identities(totals) {
+            let name = identity.name.clone();
+            let difference = i128::from(identity.left_sum()) - i128::from(identity.right_sum());
+            if identity.holds() {
+                self.carried.differences.entry(name).and_modify(|known| *known = 0);
+                continue;
+            }
+            let before = self.carried.differences.insert(name, difference);
+            if before != Some(difference) {
+                broken += 1;
+            }
+            if before.is_none() {
+                tell(&identity);
+            }
+        }
+        self.counts.accounting_broken += broken;
+        broken
+    }
+}
+
+fn tell(identity: &Identity) {
+    error!(books = identity.name, sides = %identity, "books not balanced: this is a bug");
+}
+
+/// Intervals that waited in memory when the last run wrote its last segment, and never followed it,
+/// were lost with it.
+fn enter_lost_in_memory(base: &mut Totals) {
+    for (waiting, lost) in [
+        ("rows_waiting", "rows_dropped.process_ended"),
+        ("values_waiting", "values_unspooled.process_ended"),
+    ] {
+        let count = base.get(waiting).copied().unwrap_or(0);
+        *base.entry(lost.to_owned()).or_default() += count;
+    }
+}

@@ -1,0 +1,103 @@
+//! Claim: sent = received + dropped by the socket, to the datagram, while the daemon runs and after
+//! its end. Method: the built daemon with sockets of the smallest buffer is stopped under a burst; the
+//! sender's own count and the kernel's `/proc/net/udp` are held against `floe books`.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use support::books::{Books, kernel_drops};
+use support::daemon::{DRAIN_BOUND, Daemon, Ingest, Launch, sender};
+use support::{settings, wait};
+
+mod support;
+
+const BOUND: Duration = Duration::from_secs(20);
+/// Sockets the burst comes from: both workers get their share.
+const SENDERS: u64 = 16;
+const DATAGRAMS_EACH: u64 = 200;
+
+/// A daemon whose sockets hold a few datagrams.
+fn start(folder: &std::path::Path, ingest: Ingest) -> Daemon {
+    let text = format!(
+        "{}\n[ingest]\nworkers = 2\nreceive_buffer = \"4KiB\"\n",
+        settings::toml(1000, &[])
+    );
+    Launch::under(folder, ingest).config("floe.toml", &text).start()
+}
+
+/// Stops every thread of the daemon and waits until the kernel says so.
+fn stop(daemon: &Daemon) {
+    daemon.signal(Signal::STOP);
+    wait::until("the stop", BOUND, || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).ok()?;
+        let is_stopped =
+            |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'));
+        let mut states = tasks.map(|task| {
+            let path = task.ok()?.path().join("stat");
+            std::fs::read_to_string(path).ok().map(|stat| is_stopped(&stat))
+        });
+        states.all(|state| state == Some(true)).then_some(())
+    });
+}
+
+/// Sends more than the sockets hold; returns how many datagrams left.
+fn burst(daemon: &Daemon) -> u64 {
+    let senders: Vec<UdpSocket> = (0..SENDERS).map(|_| sender()).collect();
+    let mut sent = 0;
+    for _ in 0..DATAGRAMS_EACH {
+        for socket in &senders {
+            socket.send_to(b"burst.hits:1|c", daemon.udp()).expect("loopback takes the datagram");
+            sent += 1;
+        }
+    }
+    sent
+}
+
+fn arrived(books: &Books) -> u64 {
+    ["datagrams_received", "datagrams_dropped.kernel", "datagrams_dropped.unread"]
+        .iter()
+        .map(|name| books.count(name))
+        .sum()
+}
+
+#[test]
+fn every_datagram_is_received_or_dropped_and_counted() {
+    for ingest in Ingest::BOTH {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let mut daemon = start(folder.path(), ingest);
+        let (port, spool) = (daemon.udp().port(), daemon.ready().spool.clone());
+        stop(&daemon);
+        let mut sent = burst(&daemon);
+        daemon.signal(Signal::CONT);
+        // Loopback delivers or drops within the call that sends.
+        let dropped = kernel_drops(port);
+        assert!(0 < dropped && dropped < sent, "{dropped} of {sent}");
+        let books = wait::until("the rest of the burst", BOUND, || {
+            Some(Books::of(&spool)).filter(|books| sent <= arrived(books))
+        });
+        assert_eq!(books.source(), "daemon");
+        assert_eq!(arrived(&books), sent, "{ingest:?}: {books:?}");
+        assert_eq!(books.count("datagrams_dropped.kernel"), dropped, "{ingest:?}: {books:?}");
+        assert_eq!(books.count("values_accepted"), sent - dropped, "{ingest:?}: {books:?}");
+        // The host is looked at once a second.
+        wait::until("the host's count", BOUND, || {
+            let errors = Books::of(&spool).of_host("udp_receive_buffer_errors");
+            errors.is_none_or(|errors| dropped <= errors).then_some(())
+        });
+
+        // The last burst comes when the daemon is told to end: the last segment has it.
+        stop(&daemon);
+        sent += burst(&daemon);
+        let dropped = kernel_drops(port);
+        daemon.signal(Signal::TERM);
+        daemon.signal(Signal::CONT);
+        let status = daemon.wait_exit(DRAIN_BOUND);
+        assert!(status.success(), "{status}:\n{}", daemon.output());
+        let books = Books::of(&spool);
+        assert_eq!(books.source(), "spool");
+        assert_eq!(arrived(&books), sent, "{ingest:?}: {books:?}");
+        assert_eq!(books.count("datagrams_dropped.kernel"), dropped, "{ingest:?}: {books:?}");
+    }
+}

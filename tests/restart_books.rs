@@ -1,0 +1,127 @@
+//! Claims: after kill -9 the books are in the spool, whatever was delivered and unlinked; the next run
+//! goes on where they stand; what a backend got is what they say. Method: the built daemon, killed
+//! with one backend up and one away; `floe books` from the files held against the sender's count, the
+//! files of the queue and what the carbons recorded.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use support::books::Books;
+use support::carbon::{Protocol, RecordingCarbon, series};
+use support::daemon::{Daemon, Ingest, Launch, floe_output, send, text_of};
+use support::settings::{Backend, toml};
+use support::{ports, wait};
+
+mod support;
+
+const BOUND: Duration = Duration::from_secs(20);
+const DATAGRAMS: u64 = 20;
+
+fn start(folder: &Path, ingest: Ingest, ports: [u16; 2]) -> Daemon {
+    let backend = |name, port| Backend { name, port, protocol: Protocol::Text };
+    let text = toml(1000, &[backend("here", ports[0]), backend("away", ports[1])]);
+    Launch::under(folder, ingest).config("floe.toml", &text).start()
+}
+
+/// Sends, and waits until all of it is in segments; `total` is what was sent in all.
+fn send_and_spool(daemon: &Daemon, spool: &Path, total: u64) {
+    send(
+        daemon.udp(),
+        (0..DATAGRAMS).map(|index| format!("kept.hits:1|c\nkept.number.{index}:1|c")),
+    );
+    wait::until("the interval in a segment", BOUND, || {
+        let books = Books::of(spool);
+        assert_eq!(books.source(), "daemon");
+        (books.count("values_spooled") == 2 * total).then_some(())
+    });
+}
+
+fn segments(spool: &Path, backend: &str) -> usize {
+    let entries = fs::read_dir(spool.join("backends").join(backend)).expect("it has a queue");
+    entries.count()
+}
+
+#[test]
+fn the_books_survive_kill_9_and_the_next_run_goes_on_with_them() {
+    for ingest in Ingest::BOTH {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let here = RecordingCarbon::start();
+        let away_port = ports::free();
+        let mut daemon = start(folder.path(), ingest, [here.port(), away_port]);
+        let spool = daemon.ready().spool.clone();
+        for round in 1..=2 {
+            send_and_spool(&daemon, &spool, round * DATAGRAMS);
+        }
+        wait::until("a delivery", BOUND, || {
+            (2 * DATAGRAMS < Books::of(&spool).of_backend("here", "rows_acknowledged"))
+                .then_some(())
+        });
+        daemon.kill();
+
+        let books = Books::of(&spool);
+        assert_eq!((books.source(), books.count("starts")), ("spool", 1));
+        assert_eq!(books.count("datagrams_received"), 2 * DATAGRAMS);
+        assert_eq!(books.count("lines_received"), 4 * DATAGRAMS);
+        assert_eq!(books.count("values_spooled"), 4 * DATAGRAMS);
+        let rows = books.count("rows_spooled");
+        assert_eq!(books.of_backend("away", "rows_pending"), rows, "{books:?}");
+        assert_eq!(books.of_backend("here", "rows_spooled"), rows, "{books:?}");
+        assert_eq!(books.of_backend("away", "segments_spooled"), segments(&spool, "away") as u64);
+        let text = text_of(&floe_output(["books", "--spool", spool.to_str().expect("plain")]));
+        assert!(text.contains("\n  holds   backend.away: "), "{text}");
+
+        let away = RecordingCarbon::start_on(away_port);
+        let mut daemon = start(folder.path(), ingest, [here.port(), away_port]);
+        send_and_spool(&daemon, &spool, 3 * DATAGRAMS);
+        daemon.drain(Signal::TERM);
+        let books = Books::of(&spool);
+        assert_eq!((books.source(), books.count("starts")), ("spool", 2));
+        assert_eq!(books.count("datagrams_received"), 3 * DATAGRAMS);
+        for (name, carbon) in [("here", &here), ("away", &away)] {
+            carbon.wait_idle(BOUND);
+            let points = carbon.take_points(Protocol::Text);
+            let hits: f64 = series(&points, "stats_counts.kept.hits").values().sum();
+            assert_eq!(hits, 3.0 * DATAGRAMS as f64, "{name}");
+            assert_eq!(books.of_backend(name, "rows_pending"), 0, "{name}: {books:?}");
+            assert_eq!(books.of_backend(name, "rows_found"), 0, "{name}: {books:?}");
+            assert_eq!(books.of_backend(name, "rows_spooled"), books.count("rows_spooled"));
+            // The deliveries behind the last segment of each run: nobody was left to tell of them.
+            let untold = books.of_backend(name, "rows_untold");
+            assert!(untold < books.count("rows_spooled"), "{name}: {books:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_leave_a_queue_by_another_hand_break_the_books_and_are_told_once() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let ports = [ports::free(), ports::free()];
+    let mut daemon = start(folder.path(), Ingest::Recvmmsg, ports);
+    let spool = daemon.ready().spool.clone();
+    send_and_spool(&daemon, &spool, DATAGRAMS);
+    let queue = spool.join("backends/away");
+    let stolen = fs::read_dir(&queue).expect("it has a queue").next().expect("nobody takes it");
+    fs::remove_file(stolen.expect("it is readable").path()).expect("the test owns the spool");
+    wait::until("the next flush", BOUND, || {
+        let output = floe_output(["books", "--spool", spool.to_str().expect("plain")]);
+        let text = text_of(&output);
+        let is_seen =
+            text.contains("\n  BROKEN  backend.away: ") && output.status.code() == Some(1);
+        (is_seen
+            && text.lines().any(|line| {
+                let mut words = line.split_whitespace();
+                (words.next(), words.next()) == (Some("accounting_broken"), Some("1"))
+            }))
+        .then_some(())
+    });
+    // Two more flushes find the same.
+    let second = wait::next_second(Duration::from_millis(500));
+    wait::until("two more flushes", BOUND, || (second + 2 < wait::wall().as_secs()).then_some(()));
+    let output = daemon.output();
+    assert_eq!(output.matches("books not balanced").count(), 1, "{output}");
+    assert!(output.contains("books=\"backend.away\""), "both sides: {output}");
+    daemon.drain(Signal::TERM);
+}
