@@ -1,6 +1,7 @@
 //! Claim: sent = received + dropped by the socket, to the datagram, while the daemon runs and after
-//! its end. Method: the built daemon with sockets of the smallest buffer is stopped under a burst; the
-//! sender's own count and the kernel's `/proc/net/udp` are held against `floe books`.
+//! its end. Method: the built daemon with sockets of the smallest buffer is halted under a burst, or
+//! ended under load; the sender's own count and the kernel's `/proc/net/udp` are held against `floe
+//! books`.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -53,6 +54,41 @@ fn burst(daemon: &Daemon) -> u64 {
         }
     }
     sent
+}
+
+/// Sends as fast as it can until it is refused; returns how many datagrams the sockets were given.
+///
+/// On loopback the refusal of a datagram is there when its send returns, and the next send says so.
+fn send_until_refused(daemon: &Daemon) -> std::thread::JoinHandle<u64> {
+    let (socket, to) = (sender(), daemon.udp());
+    socket.connect(to).expect("loopback has a route");
+    std::thread::spawn(move || {
+        let mut sent = 0;
+        while socket.send(b"burst.hits:1|c").is_ok() {
+            sent += 1;
+        }
+        // The one that was refused was none of theirs.
+        sent - 1
+    })
+}
+
+#[test]
+fn a_stop_under_load_accounts_for_every_datagram() {
+    for ingest in Ingest::BOTH {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let mut daemon = start(folder.path(), ingest);
+        let spool = daemon.ready().spool.clone();
+        let senders = [0; 2].map(|_| send_until_refused(&daemon));
+        wait::until("some of the load", BOUND, || {
+            (1_000 < Books::of(&spool).count("datagrams_received")).then_some(())
+        });
+        daemon.signal(Signal::TERM);
+        let status = daemon.wait_exit(DRAIN_BOUND);
+        assert!(status.success(), "{status}:\n{}", daemon.output());
+        let sent: u64 = senders.into_iter().map(|sender| sender.join().expect("it sends")).sum();
+        let books = Books::of(&spool);
+        assert_eq!(arrived(&books), sent, "{ingest:?}: {books:?}");
+    }
 }
 
 fn arrived(books: &Books) -> u64 {

@@ -315,8 +315,10 @@ impl Coordinator {
             worker.answer();
         }
         self.parts.interval.collect(&mut self.parts.readers);
+        // All first: sockets of one port take for one another.
+        self.parts.sockets.iter().for_each(SocketBook::refuse);
         for socket in &mut self.parts.sockets {
-            self.counts.datagrams_unread += socket.take_unread();
+            self.counts.datagrams_unread += socket.close();
         }
         let tick = self.grid.take_partial(wall_ms());
         self.close(tick);
