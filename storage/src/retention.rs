@@ -281,3 +281,27 @@ fn link_count(path: &std::path::Path) -> io::Result<u64> {
 fn is_too_old(name: SegmentName, caps: Caps, now_s: u64) -> bool {
     caps.age_ms < now_s.saturating_sub(name.timestamp_s()).saturating_mul(1_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::segment::NameParts;
+
+    use super::*;
+
+    #[test]
+    fn a_link_of_a_failed_commit_that_was_taken_meanwhile_is_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = Index::new(directory.path().to_owned());
+        let entry = |sequence, rows| {
+            let name = NameParts { timestamp_s: 1, run_id: 2, sequence, part: 0 };
+            Entry { name: SegmentName::new(name).unwrap(), bytes: 0, rows }
+        };
+        let (there, taken) = (entry(1, 3), entry(2, 4));
+        fs::write(index.path(there.name), "").unwrap();
+        for entry in [there, taken] {
+            index.take_back(&entry).unwrap();
+        }
+        assert!(!index.path(there.name).exists());
+        assert_eq!((index.rows_left(), index.rows_unannounced(), index.rows()), (4, 4, 0));
+    }
+}

@@ -21,6 +21,8 @@ use super::request::Stats;
 use super::*;
 use crate::ingest::intake::{IntakeInbox, IntakeSettings};
 
+mod books;
+
 fn options(path: &Path) -> SpoolOptions {
     SpoolOptions {
         path: path.to_owned(),
