@@ -3,6 +3,7 @@
 //! The same parts as in the daemon in the same order, without the socket in front and without the
 //! spool behind.
 
+use arrayvec::ArrayVec;
 use crossbeam_utils::sync::{Parker, Unparker};
 use floe_core::books::Page;
 use floe_core::config;
@@ -13,8 +14,8 @@ use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::row::Rows;
 use floe_core::shard::{ShardReader, shard};
-use floe_io::ingest::DatagramSink;
 use floe_io::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
+use floe_io::ingest::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink};
 
 use crate::datagrams::Datagrams;
 
@@ -58,15 +59,19 @@ impl Pipeline {
         Self { intakes, readers, interval, batches: 0, timestamp_s: TIMESTAMP_S }
     }
 
-    /// Parses, hashes and records all datagrams, in batches of the size a worker's have.
+    /// Parses, hashes and records all datagrams, in batches of the size a worker's have, and as many
+    /// together as its receivers hand over.
     pub fn feed(&mut self, datagrams: &Datagrams) {
         for intake in &mut self.intakes {
-            let mut left = datagrams.iter().peekable();
+            let mut left =
+                datagrams.iter().map(|(buffer, len)| Datagram { buffer, len }).peekable();
             while left.peek().is_some() {
                 self.batches += 1;
                 intake.begin_batch(self.batches);
-                for (buffer, len) in left.by_ref().take(BATCH_DATAGRAMS_MAX) {
-                    intake.datagram(buffer, len);
+                for _ in 0..BATCH_DATAGRAMS_MAX / DATAGRAMS_AT_ONCE {
+                    let together: ArrayVec<_, DATAGRAMS_AT_ONCE> =
+                        left.by_ref().take(DATAGRAMS_AT_ONCE).collect();
+                    intake.datagrams(&together);
                 }
                 intake.end_batch();
             }

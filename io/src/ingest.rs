@@ -39,7 +39,7 @@ pub const DUMP_TARGET: &str = "floe::messages";
 
 /// Datagrams handed over at once, at the most: as many as the shard has samples of a kind on their way
 /// to its table.
-pub(crate) const DATAGRAMS_AT_ONCE: usize = SAMPLE_BATCH_MAX;
+pub const DATAGRAMS_AT_ONCE: usize = SAMPLE_BATCH_MAX;
 
 /// A datagram, where it lies.
 #[derive(Clone, Copy, Debug)]
