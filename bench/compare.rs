@@ -14,6 +14,8 @@ mod sender;
 mod measurement;
 /// Feeds, and rounds of them.
 mod feeds;
+/// Feeds by turns.
+mod turns;
 /// The highest rate without loss.
 mod limits;
 /// Targets at the socket.

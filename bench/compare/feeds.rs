@@ -1,7 +1,8 @@
 //! The feeds, and rounds of them: every contestant in turn, then the next feed, then the next round.
 //!
-//! Two contestants whose figures make a ratio are fed within seconds of each other, each in a fresh
-//! process or thread, so that a neighbour on the host that comes and goes disturbs both.
+//! Contestants whose figures make a ratio are fed by turns ([`super::turns`]), the others within seconds
+//! of each other, each round in fresh processes or threads, so that a neighbour on the host that comes
+//! and goes disturbs all of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use floe_bench::{NAMES_LARGE, NAMES_SMALL};
 
 use super::measurement::{Measurement, feed, warm_up};
 use super::probe::await_quiet;
-use super::say;
 use super::sender::{Order, Rate};
+use super::{say, turns};
 use crate::contestants::{Contestant, Site};
 
 /// Datagrams per second of the light load (target 9).
@@ -59,7 +60,7 @@ impl Feed {
         }
     }
 
-    const fn pool(self) -> Pool {
+    pub(crate) const fn pool(self) -> Pool {
         match self {
             Self::SingleFlood | Self::Light | Self::SingleSegmented => Pool::Single,
             Self::PackedFlood | Self::PackedTwentyMillion => Pool::Packed,
@@ -156,14 +157,25 @@ pub(crate) fn run(
     for round in 0..effort.rounds {
         for (&kind, contestants) in plan {
             let pool = pools.entry(kind.pool()).or_insert_with(|| kind.pool().make());
-            for &contestant in turned(contestants, round).iter() {
-                if failed.contains(&(kind, contestant)) {
-                    continue;
-                }
-                match undisturbed(contestant, kind, effort, site, pool) {
+            let left = contestants.iter().filter(|each| !failed.contains(&(kind, **each)));
+            let (by_turns, alone): (Vec<_>, Vec<_>) =
+                left.copied().partition(|each| turns::takes_turns(*each, kind));
+            let mut results = turns::run(&by_turns, kind, effort, site, pool, round);
+            results.extend(turned(&alone, round).map(|&contestant| {
+                let one = || one(contestant, kind, effort, site, pool);
+                (contestant, undisturbed(contestant, kind, effort, one))
+            }));
+            for (contestant, result) in results {
+                match result {
                     Ok(measurement) => {
-                        say(&progress(round, &measurement));
-                        measurements.push(Measurement { round, ..measurement });
+                        let measurement = Measurement {
+                            contestant: contestant.name().to_owned(),
+                            feed: kind.name().to_owned(),
+                            round,
+                            ..measurement
+                        };
+                        say(&progress(&measurement));
+                        measurements.push(measurement);
                     }
                     Err(error) => {
                         failed.push((kind, contestant));
@@ -179,38 +191,44 @@ pub(crate) fn run(
 }
 
 /// Every other round goes the other way, so that nobody is always behind the same one.
-fn turned(contestants: &[Contestant], round: u32) -> Vec<Contestant> {
-    let mut order = contestants.to_vec();
-    if round % 2 == 1 {
-        order.reverse();
-    }
-    order
+pub(crate) fn turned<T>(contestants: &[T], round: u32) -> impl Iterator<Item = &T> {
+    let last = contestants.len().wrapping_sub(1);
+    let is_reversed = round % 2 == 1;
+    (0..contestants.len())
+        .map(move |index| &contestants[if is_reversed { last - index } else { index }])
 }
 
 /// One feed; again while others were busy on the sender's CPU, which says nothing of the figure.
-fn undisturbed(
+pub(crate) fn undisturbed(
     contestant: Contestant,
     kind: Feed,
     effort: Effort,
-    site: &Site,
-    pool: &Datagrams,
+    feed: impl Fn() -> anyhow::Result<Measurement>,
 ) -> anyhow::Result<Measurement> {
-    if effort.rate_max.is_some() {
-        // A test or a trial on a machine that does other things.
-        return one(contestant, kind, effort, site, pool);
-    }
-    for _ in 1..ATTEMPTS {
-        await_quiet();
-        let measurement = one(contestant, kind, effort, site, pool)?;
+    // A test or a trial on a machine that does other things takes what comes.
+    let attempts = if effort.rate_max.is_some() { 1 } else { ATTEMPTS };
+    for _ in 1..attempts {
+        let measurement = feed()?;
         if !measurement.is_disturbed() {
             return Ok(measurement);
         }
         say(&format!("disturbed, once more: {}, {}", contestant.name(), kind.name()));
+        await_quiet();
     }
-    await_quiet();
-    one(contestant, kind, effort, site, pool)
+    feed()
 }
 
+/// What the sender is told.
+pub(crate) fn order(kind: Feed, effort: Effort, datagrams: &Datagrams) -> Order<'_> {
+    Order {
+        datagrams,
+        rate: effort.rate(kind),
+        is_segmented: kind == Feed::SingleSegmented,
+        time: effort.time,
+    }
+}
+
+/// Starts a contestant, feeds it, and ends it.
 fn one(
     contestant: Contestant,
     kind: Feed,
@@ -218,26 +236,18 @@ fn one(
     site: &Site,
     pool: &Datagrams,
 ) -> anyhow::Result<Measurement> {
+    if effort.rate_max.is_none() {
+        await_quiet();
+    }
     let running = contestant.start(site)?;
     warm_up(&running, site, pool, kind.pool().names())?;
-    let order = Order {
-        datagrams: pool,
-        rate: effort.rate(kind),
-        is_segmented: kind == Feed::SingleSegmented,
-        time: effort.time,
-    };
-    let measurement = feed(&running, site, order, || {})?;
-    Ok(Measurement {
-        contestant: contestant.name().to_owned(),
-        feed: kind.name().to_owned(),
-        ..measurement
-    })
+    feed(&running, site, order(kind, effort, pool), || {})
 }
 
-fn progress(round: u32, measurement: &Measurement) -> String {
+fn progress(measurement: &Measurement) -> String {
     format!(
         "round {}  {:<20} {:<14} {:>7.2} M lines/s  {:>8.1} ns/line  {:.3} % lost",
-        round + 1,
+        measurement.round + 1,
         measurement.feed,
         measurement.contestant,
         measurement.lines_per_s() / 1e6,
@@ -262,13 +272,13 @@ pub(crate) fn figures(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contestants::floe::Ingest;
 
     #[test]
     fn every_other_round_goes_the_other_way() {
-        let contestants = [Contestant::BareRing, Contestant::Floe(Ingest::IoUring)];
-        assert_eq!(turned(&contestants, 0), contestants);
-        assert_eq!(turned(&contestants, 1), [contestants[1], contestants[0]]);
+        for (round, expected) in [(0, [1, 2, 3]), (1, [3, 2, 1]), (2, [1, 2, 3])] {
+            assert!(turned(&[1, 2, 3], round).copied().eq(expected));
+        }
+        assert_eq!(turned::<u8>(&[], 1).count(), 0);
     }
 
     #[test]

@@ -98,6 +98,21 @@ impl Measurement {
         self.datagrams_sent as f64 * 1e9 / self.sending_ns.max(1) as f64
     }
 
+    /// Both feeds of a contestant as one.
+    pub(crate) fn and(self, other: &Self) -> Self {
+        Self {
+            datagrams_sent: self.datagrams_sent + other.datagrams_sent,
+            lines_sent: self.lines_sent + other.lines_sent,
+            datagrams_lost: self.datagrams_lost + other.datagrams_lost,
+            sending_ns: self.sending_ns + other.sending_ns,
+            sender_delay_ns: self.sender_delay_ns + other.sender_delay_ns,
+            reading_ns: self.reading_ns + other.reading_ns,
+            worker_cpu_ns: self.worker_cpu_ns + other.worker_cpu_ns,
+            all_cpu_ns: self.all_cpu_ns + other.all_cpu_ns,
+            ..self
+        }
+    }
+
     /// Part of the datagrams that was lost.
     pub(crate) fn loss(&self) -> f64 {
         self.datagrams_lost as f64 / self.datagrams_sent.max(1) as f64
@@ -210,6 +225,10 @@ mod tests {
         assert!((measurement.lines_per_s() - 11.5e6).abs() < 1.0);
         assert!((measurement.offered_lines_per_s() - 46e6).abs() < 1.0);
         assert!((measurement.loss() - 0.5).abs() < 1e-12);
+        let both = measurement.clone().and(&measurement);
+        assert_eq!((both.datagrams_sent, both.worker_cpu_ns), (2_000, 460_000));
+        assert!((both.datagram_ns() - 460.0).abs() < 1e-9);
+        assert!((both.lines_per_s() - 11.5e6).abs() < 1.0);
         assert!(measurement.is_disturbed());
         assert!(!Measurement { sender_delay_ns: 50_000, ..measurement }.is_disturbed());
     }
