@@ -97,7 +97,7 @@ impl NameFilter {
                 let name = if is_clean {
                     name
                 } else {
-                    self.tally.cleaned += 1;
+                    self.tally.cleaned += u64::from(*self.cleaned != *name);
                     &self.cleaned
                 };
                 Some((name, timestamp))
@@ -145,10 +145,20 @@ const IS_PLAIN: [bool; 256] = {
 /// Whether `name` is plain ASCII with well-formed tags: the common case, decided in one pass.
 #[inline]
 fn is_harmless(name: &[u8]) -> bool {
+    if name.first() == Some(&b'~') || is_in_braces(name) {
+        return false;
+    }
     match name.iter().position(|byte| !IS_PLAIN[usize::from(*byte)]) {
         None => true,
         Some(end) => name[end] == b';' && name[end + 1..].split(|byte| *byte == b';').all(is_tag),
     }
+}
+
+/// Whether Carbon takes `name` for one of another spelling, `name{tag="value"}`, which the value of a
+/// tag can look like; its index refuses the batch where it is not quite that.
+#[inline]
+fn is_in_braces(name: &[u8]) -> bool {
+    name.ends_with(b"\"}") && name.contains(&b'{')
 }
 
 /// `tag=value`: tag without `! ^ =`, value not beginning with `~`, neither empty.
@@ -178,13 +188,20 @@ fn check_length(name: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Puts a harmless form of `name` into `out`: invalid UTF-8 becomes U+FFFD, white space and
-/// controls `_`, empty tags go, a tag's missing half and its forbidden characters become `_`.
+/// controls `_`, empty tags go, a tag's missing half and its forbidden characters become `_`. So do a
+/// brace at the end of what Carbon would read in another way, and the last of the `~` that alone are
+/// no name to its index.
 #[cold]
 fn clean(name: &[u8], out: &mut Vec<u8>) {
     out.clear();
     let text = String::from_utf8_lossy(name);
     let (name, tags) = text.split_once(';').unwrap_or((&text, ""));
     push_visible(name, "", out);
+    if out.iter().all(|byte| *byte == b'~')
+        && let Some(last) = out.last_mut()
+    {
+        *last = b'_';
+    }
     for piece in tags.split(';').filter(|piece| !piece.is_empty()) {
         let (tag, value) = piece.split_once('=').unwrap_or((piece, ""));
         out.push(b';');
@@ -195,6 +212,11 @@ fn clean(name: &[u8], out: &mut Vec<u8>) {
             out.push(b'_');
         }
         push_visible(value.strip_prefix('~').unwrap_or(value), "", out);
+    }
+    if is_in_braces(out)
+        && let Some(last) = out.last_mut()
+    {
+        *last = b'_';
     }
 }
 
@@ -262,6 +284,21 @@ mod tests {
         assert_eq!(admitted(b"n;a!b^c=~v").unwrap(), "n;a_b_c=_v");
         assert_eq!(admitted(b"n;k=~").unwrap(), "n;k=_");
         assert_eq!(admitted(b"n;k=a=b!^~").unwrap(), "n;k=a=b!^~");
+    }
+
+    #[test]
+    fn r5_a_name_that_carbon_would_read_in_another_way_is_made_harmless() {
+        assert_eq!(admitted(br#"n;j={"k":"v"}"#).unwrap(), r#"n;j={"k":"v"_"#);
+        assert_eq!(admitted(br#"n{a="b"}"#).unwrap(), r#"n{a="b"_"#);
+        for same in [r#"n;j={"k":1}"#, r#"n;j="k"}"#, "n;j={}", "~n", "~n;a=b", "n~"] {
+            assert_eq!(admitted(same.as_bytes()).unwrap(), same);
+        }
+    }
+
+    #[test]
+    fn r5_tildes_alone_are_no_name_to_the_index() {
+        assert_eq!(admitted(b"~").unwrap(), "_");
+        assert_eq!(admitted(b"~~;a=b").unwrap(), "~_;a=b");
     }
 
     #[test]
