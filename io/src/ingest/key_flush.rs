@@ -242,15 +242,29 @@ impl Writer {
 /// A row is one line: what would break it is escaped, which happens only without
 /// `keyNameSanitize`.
 fn push_key(rows: &mut Vec<u8>, key: &[u8]) {
-    for &byte in key {
-        if byte < b' ' || byte == 0x7f {
-            rows.extend(std::ascii::escape_default(byte));
-        } else {
-            rows.push(byte);
+    for character in String::from_utf8_lossy(key).chars() {
+        match u8::try_from(character) {
+            Ok(byte) if byte.is_ascii_control() => rows.extend(std::ascii::escape_default(byte)),
+            _ if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') => {
+                rows.extend_from_slice(character.escape_unicode().to_string().as_bytes());
+            }
+            _ => rows.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 }
 
 fn append(path: &PathBuf, rows: &[u8]) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(path)?.write_all(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r5_a_key_is_one_line_that_drives_no_terminal() {
+        let mut rows = Vec::new();
+        push_key(&mut rows, "a\n\x1b[2J\u{9b}2J\u{2028}é\\".as_bytes());
+        assert_eq!(String::from_utf8_lossy(&rows), "a\\n\\x1b[2J\\u{9b}2J\\u{2028}é\\");
+    }
 }
