@@ -12,7 +12,7 @@ use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_EXPRESSION_BYTES_MAX};
 
 use super::Environment;
 use super::token::{Fault, Placed, Token, fault};
-use super::value::{number_of, number_text};
+use super::value::{number_of, number_text, shortened};
 
 /// What is read, for the message that refuses the rest.
 const READ: &str = "config.js is read as data; besides plain values: require('os').hostname(), \
@@ -249,7 +249,7 @@ impl<'a> Evaluator<'a> {
             Token::Text(text) => Ok(Operand::Text(text.clone())),
             Token::Number(text) => literal(text)
                 .map(Operand::Number)
-                .ok_or_else(|| fault(format!("{text} is not a number"), refusal.at)),
+                .ok_or_else(|| fault(format!("{} is not a number", shortened(text)), refusal.at)),
             Token::Open('(') => {
                 let operand = self.alternatives()?;
                 self.expect(&Token::Close(')'))?;

@@ -314,3 +314,23 @@ fn long_values_are_shortened_in_messages() {
     assert!(message.len() < 200, "{message}");
     assert!(message.contains("xxx...\""));
 }
+
+#[test]
+fn r5_what_is_refused_is_shown_shortened() {
+    let long = "1x".repeat(2_000);
+    let environment = Environment::default();
+    let said = |text: &str, source| {
+        read(text, source, &environment).expect_err("it is refused").to_string()
+    };
+    for (text, source) in [
+        (format!("{{ port: {long} }}"), Source::ConfigJs),
+        (format!("{{ port: '{long}' }}"), Source::ConfigJs),
+        (format!("{{ : {long}"), Source::ConfigJs),
+        (format!("port = \"{long}\""), Source::Toml),
+        (format!("{long} = 1"), Source::Toml),
+        (format!("[{long}]"), Source::Toml),
+    ] {
+        let said = said(&text, source);
+        assert!(said.len() < 500, "{} bytes: {said}", said.len());
+    }
+}
