@@ -1,23 +1,64 @@
 //! Names hashed: one keyed hash per key, computed once per line and carried along.
 //!
-//! The seed is drawn once per process and shared by shards and catalogue. Input is
-//! unauthenticated, so it is never fixed and never leaves the process; shards bound their probes as
-//! well, so that keys made to collide cost themselves and nobody else.
+//! Whoever sends names may choose them to meet in one place of the table, so the hash has a key that no
+//! sender knows: 256 random bits of the operating system per process, shared by shards and catalogue,
+//! never printed, written or derived from anything that can be asked for. Shards bound their probes
+//! as well, so that keys made to meet cost themselves and nobody else.
+//!
+//! **What it resists.** A key of 16 to 32 bytes passes through three folded multiplications, of two
+//! overlapping words and of its length: `a' = fold((lo ^ a) * (hi ^ s))`, where `fold` adds both halves
+//! of the product without carry and `a`, `s` are of the key. Both factors hold a secret, each round's
+//! result goes into the next, and no two keys have the same words and length: names that meet under
+//! one secret say nothing about another, which `core/tests/hash_flood.rs` shows with names that meet
+//! in all 64 bits under a known one. Other lengths take foldhash's own path of the same kind.
+//! **What it does not.** It is no pseudo-random function like SipHash: who can see hashes, or the order
+//! of a table, may work the secret out. Senders see neither, for they get no answer. New series enter
+//! the catalogue in the order of the table, which whoever may ask the console or read segments
+//! sees: who is trusted with those could as well delete every series.
 
-use std::hash::{BuildHasher, Hasher};
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::OnceLock;
 
-use foldhash::{fast, quality};
+use foldhash::{SharedSeed, fast, quality};
 
 use crate::series::set::Member;
 
-/// Hashes keys and set members under the seeds of this process.
-#[derive(Clone, Debug, Default)]
+/// Hashes keys and set members under the secret of this process.
+#[derive(Clone)]
 pub struct KeyHasher {
     /// For tables, which look at few bits.
-    keys: fast::RandomState,
+    keys: fast::SeedableRandomState,
     /// For estimates, which look at all of them.
-    member_high: quality::RandomState,
-    member_low: quality::RandomState,
+    member_high: quality::SeedableRandomState,
+    member_low: quality::SeedableRandomState,
+}
+
+/// Words of a secret: of keys, of both halves of members, and what all of them share.
+const SECRET_WORDS: usize = 4;
+
+/// Bits that nobody outside can know: the operating system's, by the key that `std` draws for its own
+/// maps. What foldhash draws by itself are addresses and the time.
+fn random_words() -> [u64; SECRET_WORDS] {
+    let system = RandomState::new();
+    std::array::from_fn(|index| system.hash_one(index))
+}
+
+impl Default for KeyHasher {
+    /// Under the secret of this process, shared, and of this hasher, its own.
+    fn default() -> Self {
+        static SHARED: OnceLock<SharedSeed> = OnceLock::new();
+        let [keys, high, low, shared] = random_words();
+        let shared = SHARED.get_or_init(|| SharedSeed::from_u64(shared));
+        Self::with_secret([keys, high, low], shared)
+    }
+}
+
+// The secret is in no log.
+impl fmt::Debug for KeyHasher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("KeyHasher").finish_non_exhaustive()
+    }
 }
 
 #[inline]
@@ -28,6 +69,16 @@ fn hash_bytes(state: &impl BuildHasher, bytes: &[u8]) -> u64 {
 }
 
 impl KeyHasher {
+    /// Under a known secret, which is none: for tests of what happens when it is known.
+    #[must_use]
+    pub fn with_secret([keys, high, low]: [u64; 3], shared: &'static SharedSeed) -> Self {
+        Self {
+            keys: fast::SeedableRandomState::with_seed(keys, shared),
+            member_high: quality::SeedableRandomState::with_seed(high, shared),
+            member_low: quality::SeedableRandomState::with_seed(low, shared),
+        }
+    }
+
     /// Hash of a key. Top eight bits choose the sub-table, low 32 the slot.
     #[inline]
     #[must_use]
@@ -68,5 +119,10 @@ mod tests {
         let member = hasher.member(b"a.b");
         assert_ne!(member >> 64, member & u128::from(u64::MAX));
         assert_ne!(KeyHasher::default().key(b"a.b"), hasher.key(b"a.b"));
+    }
+
+    #[test]
+    fn the_secret_is_not_printed() {
+        assert_eq!(format!("{:?}", KeyHasher::default()), "KeyHasher { .. }");
     }
 }
