@@ -5,7 +5,8 @@
 //! `face` is what the console knows by itself. `control` answers commands of the daemon's own user.
 
 mod asking;
-mod command;
+/// Bytes of a connection become commands.
+pub mod command;
 mod connection;
 /// The admin console on `mgmt_port`.
 pub mod console;

@@ -20,17 +20,25 @@ pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub enum Command {
+    /// The commands there are.
     Help,
+    /// What the daemon has counted.
     Stats,
+    /// All series of a kind.
     Show(Deletable),
+    /// Series taken out.
     Delete {
+        /// Of this kind.
         kind: Deletable,
+        /// Names, or globs over them.
         names: Vec<Vec<u8>>,
     },
     /// `Some`: whether it is up from now on.
     Health(Option<bool>),
+    /// The configuration in force.
     Config,
+    /// The connection is to be closed.
     Quit,
     /// Anything else, blank input included.
     Unknown,
@@ -38,18 +46,21 @@ pub(super) enum Command {
 
 /// A line passes [`CONSOLE_LINE_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LineTooLong;
+pub struct LineTooLong;
 
 /// Gathers what was read until it is a command.
 #[derive(Debug, Default)]
-pub(super) struct CommandReader {
+pub struct CommandReader {
     /// Text behind the last newline.
     held: Vec<u8>,
 }
 
 impl CommandReader {
     /// Takes one read; returns the commands that are complete with it.
-    pub(super) fn take(&mut self, read: &[u8]) -> Result<Vec<Command>, LineTooLong> {
+    ///
+    /// # Errors
+    /// A line is longer than any command may be.
+    pub fn take(&mut self, read: &[u8]) -> Result<Vec<Command>, LineTooLong> {
         self.held.extend_from_slice(read);
         let Some(end) = memchr::memrchr(b'\n', &self.held) else {
             return if CONSOLE_LINE_BYTES_MAX < self.held.len() {
@@ -79,12 +90,13 @@ impl CommandReader {
     }
 
     /// Whether text waits for the rest of its line.
-    pub(super) fn is_holding(&self) -> bool {
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
 
     /// Nothing follows: what is held is a command.
-    pub(super) fn finish(&mut self) -> Option<Command> {
+    pub fn finish(&mut self) -> Option<Command> {
         let held = std::mem::take(&mut self.held);
         (!held.is_empty()).then(|| command(&held))
     }

@@ -8,7 +8,7 @@
 //! One connection stays at one worker, so the gauges of one client keep their order.
 
 /// Whole lines out of reads that end anywhere.
-pub(crate) mod assembler;
+pub mod assembler;
 /// Accepts, within the cap.
 pub mod acceptor;
 /// The open connections of one worker.

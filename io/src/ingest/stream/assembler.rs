@@ -17,7 +17,7 @@ const KEPT_BYTES_MAX: usize = 4_096;
 
 /// The unfinished line of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct LineAssembler {
+pub struct LineAssembler {
     rest: Vec<u8>,
     /// The line is too long already: its bytes go nowhere until its newline.
     is_skipping: bool,
@@ -25,7 +25,7 @@ pub(crate) struct LineAssembler {
 
 impl LineAssembler {
     /// Takes the first `len` bytes of `buffer`, which has the slack that a sink asks for.
-    pub(crate) fn read(
+    pub fn read(
         &mut self,
         buffer: &[u8],
         len: usize,
@@ -52,7 +52,7 @@ impl LineAssembler {
     }
 
     /// The connection ends: a line without its newline is dropped, as the reference does.
-    pub(crate) fn finish(&mut self, counts: &mut ReceiveCounts) {
+    pub fn finish(&mut self, counts: &mut ReceiveCounts) {
         counts.lines_unfinished += u64::from(!self.rest.is_empty());
         self.rest.clear();
     }
