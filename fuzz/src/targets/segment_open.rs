@@ -11,7 +11,7 @@ use floe_core::point::for_each_point;
 use floe_core::row::ArchivedRows;
 use floe_io::export::carbon_line::LineBuffer;
 use floe_io::export::carbon_pickle::FrameBuffer;
-use floe_storage::format::{HEADER_BYTES, Header, crc};
+use floe_storage::format::{FORMAT_VERSION, HEADER_BYTES, Header, crc};
 use floe_storage::{Reader as SegmentReader, SegmentError};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -82,32 +82,36 @@ fn refused(error: &SegmentError) -> Result<(), String> {
     claim(is_sorted, || format!("neither damaged nor unknown: {error}"))
 }
 
-/// `bytes` with a header that fits the body; `None` where the body is none.
+/// `bytes` with a header that fits the body; `None` where there is none.
+///
+/// The version is the one that the header has. What the body says of itself is taken from it where it
+/// can be read as the newest version.
 fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
-    let body = bytes.get(HEADER_BYTES..)?;
+    let (head, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let format_version = if head[8] == 1 { 1 } else { FORMAT_VERSION };
+    let fallback = Header {
+        format_version,
+        part_index: 0,
+        part_count: 1,
+        timestamp_s: 1_700_000_000,
+        flush_interval_ms: 10_000,
+        row_count: 5,
+        body_bytes: 0,
+        body_crc: 0,
+    };
+    let mut header = Header::decode(head).unwrap_or(fallback);
+    (header.body_bytes, header.body_crc) = (body.len() as u64, crc(body));
     let mut aligned = AlignedVec::<16>::new();
     aligned.extend_from_slice(body);
-    let rows = rkyv::access::<ArchivedRows, rancor::Error>(&aligned);
-    let header = match rows {
-        Ok(rows) => Header {
-            part_index: rows.part_index.to_native(),
-            part_count: rows.part_index.to_native().saturating_add(1),
-            timestamp_s: rows.timestamp_s.to_native(),
-            flush_interval_ms: rows.flush_interval_ms.to_native(),
-            row_count: u32::try_from(rows.row_count()).ok()?,
-            body_bytes: body.len() as u64,
-            body_crc: crc(body),
-        },
-        Err(_) => Header {
-            part_index: 0,
-            part_count: 1,
-            timestamp_s: 1,
-            flush_interval_ms: 1,
-            row_count: 1,
-            body_bytes: body.len() as u64,
-            body_crc: crc(body),
-        },
-    };
+    if format_version == FORMAT_VERSION
+        && let Ok(rows) = rkyv::access::<ArchivedRows, rancor::Error>(&aligned)
+    {
+        header.part_index = rows.part_index.to_native();
+        header.part_count = header.part_index.saturating_add(1);
+        header.timestamp_s = rows.timestamp_s.to_native();
+        header.flush_interval_ms = rows.flush_interval_ms.to_native();
+        header.row_count = u32::try_from(rows.row_count()).ok()?;
+    }
     Some([&header.encode(), body].concat())
 }
 
