@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use support::books::Books;
 use support::carbon::{Point, Protocol, RecordingCarbon, series};
 use support::daemon::{Daemon, Ingest, Launch, send};
 use support::{settings, wait};
@@ -32,6 +33,13 @@ fn the_exporting_half_delivers_what_the_other_spools() {
     assert!(told_twice.is_empty(), "two values in one slot: {told_twice:?}");
     let expired = "stats.statsd.floe.backend.a.rows_expired";
     assert!(points.iter().any(|point| point.name == expired), "told by the ingest half");
+    // The ingest half sees that links are gone, and the other half alone knows how.
+    let spool = ingest.ready().spool.clone();
+    let books = wait::until("the delivery in the books", DELIVERY_BOUND, || {
+        Some(Books::of(&spool)).filter(|books| 0 < books.of_backend("a", "rows_untold"))
+    });
+    assert_eq!(books.source(), "daemon");
+    assert_eq!(books.of_backend("a", "rows_acknowledged"), 0, "{books:?}");
     ingest.drain(Signal::TERM);
     export.drain(Signal::TERM);
 }

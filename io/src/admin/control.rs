@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +70,8 @@ impl Control {
             _ => {}
         }
         let listener = at(&path, |path| UnixListener::bind(path))?;
+        // The spool of an operator's making may be open to others; this is not.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         let stop = Arc::new(WakeUp::new()?);
         let (open, closing) = bounded(0);
@@ -223,7 +226,9 @@ mod tests {
             assert_eq!(ask_books(spool).unwrap(), None, "nobody is there");
             // What a daemon leaves that was killed.
             fs::write(spool.join(CONTROL_SOCKET), "").unwrap();
-            answered(spool, 2, |_| {
+            answered(spool, 2, |control| {
+                let mode = fs::metadata(&control.path).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600);
                 for _ in 0..2 {
                     let found = ask_books(spool).unwrap().unwrap();
                     assert_eq!(found.into_iter().collect::<Vec<_>>(), books());
