@@ -30,8 +30,12 @@ const NAME_BYTES: f64 = 23.0;
 /// it decides between them.
 const PASSES: u32 = 12;
 
-/// Datagrams per second of a pass.
+/// Datagrams per second of a pass: every name of a first one is new, 2.3 million a second.
 const PASS_PER_S: u32 = 50_000;
+
+/// Rates at which a million new names are sent to a fresh daemon until one loses nothing, datagrams
+/// per second.
+const NEW_NAMES_PER_S: [u32; 6] = [200_000, 150_000, 125_000, 100_000, 75_000, 50_000];
 
 /// Single-line datagrams per second of the steady load.
 const STEADY_PER_S: u32 = 200_000;
@@ -67,6 +71,7 @@ fn counters(site: &Site) -> anyhow::Result<Vec<Target>> {
     let one = filled(&site, &datagrams, 1)?;
     let both = Site { receiver_cpus: cpu::inherited()?, ..site.clone() };
     let two = if 1 < both.receiver_cpus.len() { Some(filled(&both, &datagrams, 2)?) } else { None };
+    let new_names = new_names_without_loss(&site, &datagrams)?;
     let names = f64::from(NAMES_LARGE);
     let mib = |bytes: f64| figure(bytes / f64::from(1 << 20));
     let per_counter = (one.end - one.start) / names - NAME_BYTES;
@@ -85,7 +90,7 @@ fn counters(site: &Site) -> anyhow::Result<Vec<Target>> {
             (Bound::AtMost(320.0), "B"),
             Spread::of([per_counter]),
         )
-        .note(format!("{} MiB resident after three idle flushes", mib(one.end))),
+        .note(format!("{} MiB resident after three idle flushes; {new_names}", mib(one.end))),
         Target::new(
             8,
             "more for a second worker that sees it",
@@ -107,18 +112,45 @@ fn filled(site: &Site, datagrams: &Datagrams, workers: usize) -> anyhow::Result<
     let launch = Launch { ingest: Ingest::IoUring, workers: Some(workers) };
     let running = Running::floe(site, launch)?;
     let start = resident_bytes(running.pid)? as f64;
-    let pass = Duration::from_millis(datagrams.len() as u64 * 1_000 / u64::from(PASS_PER_S) + 50);
-    let rate = Rate::Paced(PASS_PER_S);
-    for _ in 0..if workers == 1 { 1 } else { PASSES } {
-        let order = Order { datagrams, rate, is_segmented: false, time: pass };
-        let measurement = feed(&running, site, order, || {})?;
-        anyhow::ensure!(measurement.datagrams_lost == 0, "datagrams of a slow pass were lost");
-        anyhow::ensure!(datagrams.len() as u64 <= measurement.datagrams_sent, "a pass fell behind");
+    let passes = if workers == 1 { 1 } else { PASSES };
+    for number in 1..=passes {
+        let lost = pass(&running, site, datagrams, PASS_PER_S)?;
+        anyhow::ensure!(
+            lost == 0,
+            "pass {number} of {passes} lost {lost} of {} datagrams at {PASS_PER_S}/s, {workers} workers",
+            datagrams.len()
+        );
     }
     pause(IDLE);
     let end = resident_bytes(running.pid)? as f64;
     say(&format!("target 8: {workers} workers, {start} bytes at the start, {end} with the names"));
     Ok(Resident { start, end })
+}
+
+/// Sends all datagrams once, from a port of its own; returns how many were lost.
+fn pass(running: &Running, site: &Site, datagrams: &Datagrams, per_s: u32) -> anyhow::Result<u64> {
+    let time = Duration::from_millis(datagrams.len() as u64 * 1_000 / u64::from(per_s) + 50);
+    let order = Order { datagrams, rate: Rate::Paced(per_s), is_segmented: false, time };
+    let measurement = feed(running, site, order, || {})?;
+    anyhow::ensure!(datagrams.len() as u64 <= measurement.datagrams_sent, "a pass fell behind");
+    Ok(measurement.datagrams_lost)
+}
+
+/// At which rate a fresh worker takes in a million names that it has never seen.
+fn new_names_without_loss(site: &Site, datagrams: &Datagrams) -> anyhow::Result<String> {
+    let launch = Launch { ingest: Ingest::IoUring, workers: Some(1) };
+    #[expect(clippy::cast_precision_loss, reason = "a million lines")]
+    let per_datagram = datagrams.line_count() as f64 / datagrams.len() as f64;
+    for per_s in NEW_NAMES_PER_S {
+        let running = Running::floe(site, launch)?;
+        let lost = pass(&running, site, datagrams, per_s)?;
+        say(&format!("target 8: new names, {per_s} datagrams/s: {lost} lost"));
+        if lost == 0 {
+            let names_per_s = figure(f64::from(per_s) * per_datagram / 1e6);
+            return Ok(format!("{names_per_s} M new names/s were taken in without loss"));
+        }
+    }
+    Ok("new names were lost at every rate tried".to_owned())
 }
 
 fn growth(site: &Site, steady: Duration) -> anyhow::Result<Vec<Target>> {
