@@ -21,9 +21,10 @@ use crate::books::Page;
 use crate::config::settings::Settings;
 use crate::name::KeyHasher;
 use crate::row::Rows;
+use crate::sample::Kind;
 use crate::series::gauge::{self, GaugeOperation};
 use crate::series::pool::{Chain, ChunkHomes, HomeQueue};
-use crate::series::set::{SetHome, SetMembers};
+use crate::series::set::{SetHomes, SetMembers};
 use crate::shard::{Mark, SealedValue, ShardReader};
 use crate::statistics::{Statistics, TIMERS_AT_ONCE};
 
@@ -80,7 +81,7 @@ pub struct Interval {
     /// What the page had counted when an own counter was deleted: it begins anew there.
     own_bases: [u64; OWN_COUNTERS.len()],
     chunk_homes: ChunkHomes,
-    set_homes: Vec<SetHome>,
+    set_homes: SetHomes,
     previous_timestamp_s: Option<u64>,
     pages_unbalanced: u64,
     /// Parts of an earlier interval, whose memory the next close uses.
@@ -108,7 +109,7 @@ impl Interval {
             page: Page::default(),
             own_bases: [0; OWN_COUNTERS.len()],
             chunk_homes: ChunkHomes::new(homes),
-            set_homes: readers.iter().map(ShardReader::sets_home).collect(),
+            set_homes: SetHomes::new(readers.iter().map(ShardReader::sets_home)),
             previous_timestamp_s: None,
             pages_unbalanced: 0,
             spare: Vec::new(),
@@ -121,6 +122,10 @@ impl Interval {
     /// one flip are applied in the order of time over all workers.
     pub fn collect(&mut self, readers: &mut [ShardReader]) {
         for (worker, reader) in readers.iter_mut().enumerate() {
+            self.counters.make_room(reader.series_of(Kind::Counter));
+            self.timers.make_room(reader.series_of(Kind::Timer));
+            self.gauges.make_room(reader.series_of(Kind::Gauge));
+            self.sets.make_room(reader.series_of(Kind::Set));
             let page = reader.collect_marked(|mark, key, value| self.add(worker, mark, key, value));
             if let Some(page) = page {
                 // Books that do not balance are a bug: counted, never fatal.
@@ -139,6 +144,7 @@ impl Interval {
         self.timers.settle_by_name();
         self.gauges.settle_by_name();
         self.chunk_homes.send();
+        self.set_homes.send();
     }
 
     fn add(&mut self, worker: usize, mark: &mut Mark, key: &[u8], value: SealedValue) {
@@ -158,7 +164,7 @@ impl Interval {
                 match &mut state.members {
                     Some(known) => {
                         known.merge(&members);
-                        self.set_homes[worker].put(members);
+                        self.set_homes.put(worker, members);
                     }
                     None => {
                         state.home = worker;
@@ -364,10 +370,10 @@ impl Interval {
         if idle.delete_timers {
             self.timers.retain(|_, _| false);
         }
-        let homes = &self.set_homes;
+        let homes = &mut self.set_homes;
         self.sets.retain(|_, set| {
             if let Some(members) = set.members.take() {
-                homes[set.home].put(members);
+                homes.put(set.home, members);
             }
             !idle.delete_sets
         });
@@ -377,6 +383,7 @@ impl Interval {
             0 < *left
         });
         self.chunk_homes.send();
+        self.set_homes.send();
     }
 }
 

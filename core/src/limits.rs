@@ -144,11 +144,17 @@ pub const SET_MEMBERS_EXACT_MAX: usize = 1 << 16;
 /// Largest member table kept from one generation to the next; larger ones are freed.
 pub const SET_MEMBERS_KEPT_MAX: usize = 1 << 10;
 
+/// Members that the tables of emptied sets have room for which the coordinator sends home to one
+/// worker at once: 34 MiB. Sets beyond it are freed, and allocated anew when they are needed.
+pub const SET_MEMBERS_HOME_MAX: usize = 1 << 21;
+
+const _: () = assert!(SET_MEMBERS_KEPT_MAX < SET_MEMBERS_HOME_MAX);
+
 /// Sub-tables of a shard: a million series make 4,000 a sub-table, so that one growth moves 256 KiB
 /// and stays far below a millisecond.
 pub const SUB_TABLES: usize = 256;
 
-/// Slots of a fresh sub-table.
+/// Slots of the smallest fresh sub-table; each has a size of its own, below twice as many.
 pub const SUB_TABLE_SLOTS_MIN: u32 = 16;
 
 /// Slots looked at for one key before the sub-table grows, or, if it is nearly empty and the keys

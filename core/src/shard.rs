@@ -30,7 +30,7 @@ use crate::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
 use crate::name::KeyHasher;
 use crate::sample::Kind;
 use crate::series::pool::{Chain, Chunk, ChunkPool, HomeQueue};
-use crate::series::set::{SetHome, SetMembers};
+use crate::series::set::{SetHome, SetMembers, SetPool};
 use crate::sync::{Arc, UnsafeCell};
 
 /// The two pages of a worker's books, one per generation.
@@ -51,7 +51,7 @@ pub struct ShardWriter {
     pages: Arc<Pages>,
     hasher: KeyHasher,
     chunks: ChunkPool,
-    sets: SetHome,
+    sets: SetPool,
     batch_time_ns: u64,
     /// The sub-table that is looked through next for idle slots.
     sweep_next: usize,
@@ -96,7 +96,7 @@ pub fn shard(index: u16, hasher: KeyHasher) -> (ShardWriter, ShardReader) {
         pages: Arc::clone(&pages),
         hasher,
         chunks: ChunkPool::new(index, chunks_home.clone()),
-        sets: sets_home.clone(),
+        sets: SetPool::new(sets_home.clone()),
         batch_time_ns: 0,
         sweep_next: 0,
         sweep_left: 0,
@@ -173,6 +173,12 @@ impl ShardReader {
     /// Whether the worker has left the generation that was asked for.
     pub fn is_acknowledged(&mut self) -> bool {
         self.flip.sealed().is_some()
+    }
+
+    /// Series of a kind that the worker has, about: it may take new ones meanwhile.
+    #[must_use]
+    pub fn series_of(&self, kind: Kind) -> usize {
+        self.table.series_of(kind)
     }
 
     /// Takes every value of the sealed generation, once, and the worker's books of it.

@@ -4,6 +4,6 @@
 //! (`core/tests/loom_flip.rs`) can compile the very same source against loom's types.
 
 pub use std::sync::Arc;
-pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 pub use std::cell::UnsafeCell;

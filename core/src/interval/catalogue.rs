@@ -60,6 +60,18 @@ impl<S: Default> Catalogue<S> {
         Self { indexes: HashTable::new(), entries: Vec::new(), settled: 0, next_number: 1, hasher }
     }
 
+    /// Makes room for as many series as are about to be asked for, where there is less: a flood of new
+    /// ones would be copied again and again by a table that finds its size step by step.
+    pub fn make_room(&mut self, series: usize) {
+        if self.entries.capacity() < series {
+            // Some more: the next new one must not copy all of them.
+            let more = series + series / 32 - self.entries.len();
+            self.entries.reserve_exact(more);
+            let entries = &self.entries;
+            self.indexes.reserve(more, |&index| table_hash(entries[index as usize].hash));
+        }
+    }
+
     /// Index of a series, made with the default state if there is none.
     ///
     /// # Panics
@@ -222,6 +234,24 @@ mod tests {
         let mut order = Vec::new();
         catalogue.for_each(|key, _| order.push(key.to_vec()));
         assert_eq!((order[0].as_slice(), order[1].as_slice()), (&b"0"[..], &b"3"[..]));
+    }
+
+    #[test]
+    fn a_flood_of_new_series_finds_room_that_was_made_for_it() {
+        let mut catalogue = Catalogue::<u64>::new(KeyHasher::default());
+        catalogue.index(b"first");
+        catalogue.make_room(1_000);
+        let room = |catalogue: &Catalogue<u64>| {
+            (catalogue.entries.capacity(), catalogue.indexes.capacity())
+        };
+        let before = room(&catalogue);
+        for number in 1..1_000_u64 {
+            *catalogue.state(number.to_string().as_bytes()) += number;
+        }
+        catalogue.make_room(1_000);
+        assert_eq!(room(&catalogue), before, "made once");
+        assert_eq!((catalogue.len(), *catalogue.state(b"999")), (1_000, 999));
+        assert!(catalogue.find(b"first").is_some());
     }
 
     #[test]

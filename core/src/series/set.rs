@@ -10,7 +10,8 @@ use cardinality_estimator::CardinalityEstimator;
 use crossbeam_queue::ArrayQueue;
 use hashbrown::HashTable;
 
-use crate::limits::{SET_MEMBERS_EXACT_MAX, SET_MEMBERS_KEPT_MAX};
+use crate::limits::{SET_MEMBERS_EXACT_MAX, SET_MEMBERS_HOME_MAX, SET_MEMBERS_KEPT_MAX};
+use crate::series::pool::HOME_QUEUE_CHAINS_MAX;
 use crate::sync::Arc;
 
 /// The 128-bit hash of a member.
@@ -23,6 +24,8 @@ type Estimator = CardinalityEstimator<u64>;
 pub struct SetMembers {
     exact: HashTable<Member>,
     estimate: Option<Box<Estimator>>,
+    /// The next one of an emptied set's chain.
+    next: Option<Box<SetMembers>>,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "half of the hash is the table's hash")]
@@ -95,29 +98,108 @@ impl SetMembers {
     }
 }
 
-/// Emptied sets on their way home to the worker that allocated them; a full queue frees them.
-#[derive(Clone, Debug)]
-pub struct SetHome(Arc<ArrayQueue<Box<SetMembers>>>);
+/// Emptied sets, linked: the newest first. Dropping it frees them one by one, without recursion.
+#[derive(Debug, Default)]
+struct SetChain {
+    head: Option<Box<SetMembers>>,
+}
 
-/// Places in a [`SetHome`]: sets beyond it are allocated anew each interval.
-pub const SET_HOME_PLACES: usize = 4_096;
+impl SetChain {
+    fn push(&mut self, mut members: Box<SetMembers>) {
+        members.next = self.head.take();
+        self.head = Some(members);
+    }
 
-impl Default for SetHome {
-    fn default() -> Self {
-        Self(Arc::new(ArrayQueue::new(SET_HOME_PLACES)))
+    fn pop(&mut self) -> Option<Box<SetMembers>> {
+        let mut members = self.head.take()?;
+        self.head = members.next.take();
+        Some(members)
     }
 }
 
-impl SetHome {
-    /// An empty set: one that came home, or a new one.
-    pub(crate) fn take(&self) -> Box<SetMembers> {
-        self.0.pop().unwrap_or_default()
+impl Drop for SetChain {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
+/// Chains of emptied sets on their way home to the worker that allocated them, as chunks go
+/// (`pool.rs`): an entry is a whole interval's worth.
+#[derive(Clone, Debug)]
+pub struct SetHome(Arc<ArrayQueue<SetChain>>);
+
+impl Default for SetHome {
+    fn default() -> Self {
+        Self(Arc::new(ArrayQueue::new(HOME_QUEUE_CHAINS_MAX)))
+    }
+}
+
+/// The worker's side: takes sets out.
+#[derive(Debug)]
+pub struct SetPool {
+    free: SetChain,
+    returned: SetHome,
+}
+
+impl SetPool {
+    /// A pool fed by `returned`.
+    #[must_use]
+    pub fn new(returned: SetHome) -> Self {
+        Self { free: SetChain::default(), returned }
     }
 
-    /// Sends a set home, emptied.
-    pub(crate) fn put(&self, mut members: Box<SetMembers>) {
+    /// An empty set; allocates only while the pool grows to its working size.
+    pub(crate) fn take(&mut self) -> Box<SetMembers> {
+        if let Some(members) = self.free.pop() {
+            return members;
+        }
+        self.free = self.returned.0.pop().unwrap_or_default();
+        self.free.pop().unwrap_or_default()
+    }
+}
+
+/// The coordinator's side: gathers sets by home and sends them there.
+#[derive(Debug)]
+pub struct SetHomes {
+    homes: Vec<(SetHome, Waiting)>,
+}
+
+/// Sets that are about to be sent home.
+#[derive(Debug, Default)]
+struct Waiting {
+    chain: SetChain,
+    /// Members that their tables have room for.
+    members: usize,
+}
+
+impl SetHomes {
+    /// One queue per worker, index = worker index.
+    #[must_use]
+    pub fn new(homes: impl Iterator<Item = SetHome>) -> Self {
+        Self { homes: homes.map(|home| (home, Waiting::default())).collect() }
+    }
+
+    /// Takes a set of worker `home` that has been read; beyond `SET_MEMBERS_HOME_MAX` it is freed.
+    pub(crate) fn put(&mut self, home: usize, mut members: Box<SetMembers>) {
         members.clear();
-        drop(self.0.push(members));
+        if let Some((_, waiting)) = self.homes.get_mut(home)
+            && waiting.members < SET_MEMBERS_HOME_MAX
+        {
+            waiting.members += members.exact.capacity();
+            waiting.chain.push(members);
+        }
+    }
+
+    /// Sends everything home; what finds its queue full waits for the next call.
+    pub(crate) fn send(&mut self) {
+        for (home, waiting) in &mut self.homes {
+            let Waiting { chain, members } = std::mem::take(waiting);
+            if chain.head.is_some()
+                && let Err(chain) = home.0.push(chain)
+            {
+                *waiting = Waiting { chain, members };
+            }
+        }
     }
 }
 
@@ -180,5 +262,37 @@ mod tests {
         }
         set.clear();
         assert_eq!((set.count(), set.is_exact()), (0, true));
+    }
+
+    #[test]
+    fn sets_come_home_emptied_in_any_number_and_within_a_bound() {
+        let home = SetHome::default();
+        let mut pool = SetPool::new(home.clone());
+        let mut homes = SetHomes::new(std::iter::once(home));
+        let mut lent: Vec<_> = (0..10_000).map(|_| pool.take()).collect();
+        for set in &mut lent {
+            set.insert(member(1));
+        }
+        let addresses = |sets: &[Box<SetMembers>]| -> Vec<usize> {
+            let mut all: Vec<_> = sets.iter().map(|set| &raw const **set as usize).collect();
+            all.sort_unstable();
+            all
+        };
+        let first = addresses(&lent);
+        lent.into_iter().for_each(|set| homes.put(0, set));
+        homes.send();
+        let mut again: Vec<_> = (0..10_000).map(|_| pool.take()).collect();
+        assert!(again.iter().all(|set| set.count() == 0 && set.next.is_none()));
+        assert_eq!(addresses(&again), first, "nothing is allocated the second time");
+        let large = |mut set: Box<SetMembers>| {
+            (0..SET_MEMBERS_KEPT_MAX as u64 / 2).for_each(|number| {
+                set.insert(member(number));
+            });
+            set
+        };
+        again.truncate(SET_MEMBERS_HOME_MAX / (SET_MEMBERS_KEPT_MAX / 2) + 100);
+        again.into_iter().for_each(|set| homes.put(0, large(set)));
+        let Waiting { members, .. } = homes.homes[0].1;
+        assert!(members <= SET_MEMBERS_HOME_MAX + SET_MEMBERS_KEPT_MAX, "{members}");
     }
 }

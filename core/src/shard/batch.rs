@@ -192,7 +192,7 @@ impl ShardWriter {
         let mut recorder = Recorder {
             epoch,
             chunks: &mut self.chunks,
-            sets: &self.sets,
+            sets: &mut self.sets,
             hasher: &self.hasher,
             batch_time_ns: self.batch_time_ns,
         };

@@ -9,7 +9,7 @@ use super::payload::{into_payload, payload_mut, take_payload};
 use crate::name::KeyHasher;
 use crate::series::gauge::{self, GaugeOperation};
 use crate::series::pool::{Chunk, ChunkPool};
-use crate::series::set::{SetHome, SetMembers};
+use crate::series::set::{SetMembers, SetPool};
 use crate::series::timer::{self, Recorded};
 
 /// Whether a value made its series pass its exact budget.
@@ -23,7 +23,7 @@ pub(super) enum Switch {
 pub(super) struct Recorder<'a> {
     pub(super) epoch: u32,
     pub(super) chunks: &'a mut ChunkPool,
-    pub(super) sets: &'a SetHome,
+    pub(super) sets: &'a mut SetPool,
     pub(super) hasher: &'a KeyHasher,
     pub(super) batch_time_ns: u64,
 }
@@ -90,7 +90,7 @@ impl Recorder<'_> {
     }
 
     #[expect(unsafe_code, reason = "member tables hang on payloads")]
-    pub(super) fn member(&self, series: &Generations, member: &[u8]) -> Switch {
+    pub(super) fn member(&mut self, series: &Generations, member: &[u8]) -> Switch {
         let member = self.hasher.member(member);
         let passed = match series.load(self.epoch) {
             Some(payload) => {

@@ -4,9 +4,10 @@
 //! Probing is linear from there; the two slots of the first pair, which the cache fetches together,
 //! are compared without a branch, for which of them it is cannot be foreseen. A sub-table that is
 //! too full, or whose probes grow long, is copied into a larger one and replaced: the copy
-//! is small, so no batch stalls, and a reader that is still walking the old one goes on undisturbed,
-//! since crossbeam-epoch frees it only when the reader has left. Eviction of idle slots is the same
-//! copy with fewer slots.
+//! is small, so no batch stalls, and no two sub-tables are of one size, so that a flood of new names
+//! pays for copies all the way and not for all of them at once. A reader that is still walking the
+//! old one goes on undisturbed, since crossbeam-epoch frees it only when the reader has left. Eviction
+//! of idle slots is the same copy with fewer slots (docs/decisions/016-sizes-of-sub-tables.md).
 //!
 //! **Who touches what.** Of a slot: `slot.rs`. The sub-table pointers are replaced by the worker
 //! (Release) and loaded by the reader (Acquire) under an epoch guard. A copy made while the reader
@@ -23,20 +24,39 @@ use crate::books::Cause;
 use crate::cache::prefetch_lines;
 use crate::limits::{PROBE_SLOTS_MAX, SERIES_PER_SHARD_MAX, SUB_TABLE_SLOTS_MIN, SUB_TABLES};
 use crate::sample::Kind;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// How much larger one growth may make a sub-table: beyond it, probes are long because keys were
 /// made to meet, and no size helps.
 const GROWTH_MAX: usize = 8;
 
-/// The part of a sub-table's slots that may be taken: of 10,000 names one in ten then stands outside
-/// its first pair, of three quarters one in five would.
-const LOAD_MAX: (usize, usize) = (5, 8);
+/// The part of a sub-table's slots that may be taken. Sub-tables are between this and four sevenths of
+/// it full: one name in seven then stands outside its first pair.
+const LOAD_MAX: (usize, usize) = (7, 10);
 
 /// Slots that are looked at together.
 const PAIR: usize = 2;
 
 const _: () = assert!((SUB_TABLE_SLOTS_MIN as usize).is_multiple_of(PAIR));
+
+/// Slots of sub-table `index` after it has grown `steps` times: a size of its own, three quarters more
+/// each time.
+///
+/// Keys spread evenly: sub-tables of one size would all grow within a few thousand new names, and a
+/// worker whom a flood of new names finds would do little else for a while.
+const fn capacity_at(index: usize, steps: u32) -> usize {
+    // First sizes lie between one and one and three quarters of the smallest, in 1,024ths.
+    let first = (4 * SUB_TABLES + 3 * index) as u128 * SUB_TABLE_SLOTS_MIN as u128;
+    let slots = (first * 7_u128.pow(steps)) >> (10 + 2 * steps);
+    (slots as usize).next_multiple_of(PAIR)
+}
+
+const _: () = assert!(4 * SUB_TABLES == 1 << 10, "the shift above divides by it");
+
+/// Whether a sub-table of `capacity` slots takes no more than the `len` series that it has.
+const fn is_full(len: usize, capacity: usize) -> bool {
+    capacity * LOAD_MAX.0 < (len + 1) * LOAD_MAX.1
+}
 
 #[derive(Debug)]
 struct SubTable {
@@ -60,6 +80,22 @@ unsafe impl Send for SubTable {}
 #[derive(Debug)]
 struct SubTables {
     tables: Box<[Atomic<SubTable>]>,
+    /// Series of each kind. The worker alone writes them; for the reader they are about right.
+    series: [AtomicUsize; Kind::ALL.len()],
+}
+
+impl SubTables {
+    fn series_count(&self) -> usize {
+        self.series.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// One series more, or one less; the caller is the worker, who alone writes.
+    fn count(&self, head: Head, change: impl Fn(usize) -> usize) {
+        if let Some(kind) = head.kind() {
+            let count = &self.series[kind as usize];
+            count.store(change(count.load(Ordering::Relaxed)), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for SubTables {
@@ -86,9 +122,10 @@ pub(super) struct Table {
     current: Box<[*const [Slot]; SUB_TABLES]>,
     /// Series in each sub-table.
     lens: Box<[u32]>,
+    /// How often each has grown from its smallest size: see [`capacity_at`].
+    steps: Box<[u32]>,
     /// How often each was replaced.
     versions: Box<[u64]>,
-    series_count: usize,
 }
 
 #[expect(unsafe_code, reason = "raw pointers to sub-tables move with their owner")]
@@ -106,19 +143,20 @@ pub(super) struct TableReader {
 /// Makes both sides of an empty table.
 pub(super) fn table() -> (Table, TableReader) {
     let mut tables = Vec::with_capacity(SUB_TABLES);
-    let current = std::array::from_fn(|_| {
-        let fresh = SubTable::of_size(SUB_TABLE_SLOTS_MIN as usize);
+    let current = std::array::from_fn(|index| {
+        let fresh = SubTable::of_size(capacity_at(index, 0));
         let slots = ptr::from_ref(&*fresh.slots);
         tables.push(Atomic::new(fresh));
         slots
     });
-    let shared = Arc::new(SubTables { tables: tables.into_boxed_slice() });
+    let series = std::array::from_fn(|_| AtomicUsize::new(0));
+    let shared = Arc::new(SubTables { tables: tables.into_boxed_slice(), series });
     let table = Table {
         shared: Arc::clone(&shared),
         current: Box::new(current),
         lens: vec![0; SUB_TABLES].into_boxed_slice(),
+        steps: vec![0; SUB_TABLES].into_boxed_slice(),
         versions: vec![0; SUB_TABLES].into_boxed_slice(),
-        series_count: 0,
     };
     let marks = std::iter::repeat_with(Marks::default).take(SUB_TABLES).collect();
     (table, TableReader { shared, marks })
@@ -223,40 +261,38 @@ impl Table {
         // SAFETY: the caller is the worker: `Table` is its side.
         let place = match unsafe { find(self.slots(index), head, key) } {
             Some((place, true)) => place,
-            _ => self.insert(head, key)?,
+            vacant => self.insert(head, key, vacant.map(|(place, _)| place))?,
         };
         Ok(&self.slots(index)[place])
     }
 
-    /// Makes the slot of a series that has none; returns its place.
+    /// Makes the slot of a series that has none, at `vacant` if there is a place for it and the
+    /// sub-table is not full; returns its place.
     #[cold]
     #[expect(unsafe_code, reason = "the worker occupies a vacant slot")]
-    fn insert(&mut self, head: Head, key: &[u8]) -> Result<usize, Cause> {
+    fn insert(&mut self, head: Head, key: &[u8], vacant: Option<usize>) -> Result<usize, Cause> {
         let index = head.sub_table();
-        if SERIES_PER_SHARD_MAX <= self.series_count {
+        if SERIES_PER_SHARD_MAX <= self.series_count() {
             return Err(Cause::SeriesLimit);
         }
+        let mut vacant = vacant;
         loop {
-            let capacity = self.slots(index).len();
-            let len = self.lens[index] as usize;
-            let is_full = capacity * LOAD_MAX.0 < (len + 1) * LOAD_MAX.1;
-            // SAFETY: the caller is the worker: `Table` is its side.
-            let found = unsafe { find(self.slots(index), head, key) };
-            if !is_full && let Some((place, is_known)) = found {
-                if !is_known {
-                    let vacant = &self.slots(index)[place];
-                    // SAFETY: the worker calls, and `find` says that the slot is vacant.
-                    unsafe { vacant.occupy(Identity::new(head, key)) };
-                    self.lens[index] += 1;
-                    self.series_count += 1;
-                }
+            let (capacity, len) = (self.slots(index).len(), self.lens[index] as usize);
+            let is_full = is_full(len, capacity);
+            if let Some(place) = vacant.filter(|_| !is_full) {
+                // SAFETY: the worker calls, and `find` says that the slot is vacant.
+                unsafe { self.slots(index)[place].occupy(Identity::new(head, key)) };
+                self.lens[index] += 1;
+                self.shared.count(head, |count| count + 1);
                 return Ok(place);
             }
             // Long probes in a table that is nearly empty are no accident: keys were made to meet.
-            if !is_full && len * 8 < capacity {
+            if !is_full && len * 8 <= capacity {
                 return Err(Cause::ProbeLimit);
             }
             self.grow(index)?;
+            // SAFETY: the caller is the worker: `Table` is its side.
+            vacant = unsafe { find(self.slots(index), head, key) }.map(|(place, _)| place);
         }
     }
 
@@ -265,23 +301,24 @@ impl Table {
     /// # Errors
     /// [`Cause::ProbeLimit`] where keys were made to meet so that no larger table takes them all.
     fn grow(&mut self, index: usize) -> Result<(), Cause> {
-        let mut capacity = self.slots(index).len();
-        let capacity_max = capacity.saturating_mul(GROWTH_MAX);
-        while capacity < capacity_max {
-            capacity += capacity / 2;
-            if self.rebuild(index, capacity, 0) {
+        let capacity_max = self.slots(index).len().saturating_mul(GROWTH_MAX);
+        for steps in self.steps[index] + 1.. {
+            if capacity_max < capacity_at(index, steps) {
+                break;
+            }
+            if self.rebuild(index, steps, 0) {
                 return Ok(());
             }
         }
         Err(Cause::ProbeLimit)
     }
 
-    /// Copies a sub-table into one of `capacity` slots, without slots last touched before
+    /// Copies a sub-table into one of its size after `steps`, without slots last touched before
     /// `oldest_epoch`, and publishes it; `false` and no change if a series would stand where
     /// [`find`] does not look, and so get a second slot.
     #[expect(unsafe_code, reason = "slots are copied, and the old ones retired")]
-    fn rebuild(&mut self, index: usize, capacity: usize, oldest_epoch: u32) -> bool {
-        let capacity = capacity.next_multiple_of(PAIR).max(SUB_TABLE_SLOTS_MIN as usize);
+    fn rebuild(&mut self, index: usize, steps: u32, oldest_epoch: u32) -> bool {
+        let capacity = capacity_at(index, steps);
         let mut fresh = SubTable::of_size(capacity);
         fresh.version = self.versions[index] + 1;
         let mut left = Vec::new();
@@ -293,7 +330,7 @@ impl Table {
                 continue;
             }
             if slot.generations.newest_stamp() < oldest_epoch {
-                left.push(place);
+                left.push((place, identity.head));
                 continue;
             }
             let is_vacant = |place: &usize| fresh.slots[*place].own_head() == Head::VACANT;
@@ -309,12 +346,13 @@ impl Table {
         // AcqRel: Release pairs with the Acquire in TableReader::for_each; the copied slots are
         // there before the pointer is.
         let old = self.shared.tables[index].swap(fresh, Ordering::AcqRel, &guard);
-        self.series_count -= left.len();
         self.lens[index] = len;
+        self.steps[index] = steps;
         self.versions[index] += 1;
         // SAFETY: not null, and alive until the retirement below.
         let retired = unsafe { old.deref() };
-        for place in left {
+        for (place, head) in left {
+            self.shared.count(head, |count| count - 1);
             // A reader passes over a slot with stamps this old without looking at its key.
             retired.slots[place].free_key();
         }
@@ -351,19 +389,25 @@ impl Table {
         if idle == 0 || idle * 4 < len {
             return 0;
         }
-        let capacity = (len - idle) * 2;
-        let before = self.series_count;
-        self.rebuild(index, capacity, oldest_epoch);
-        before - self.series_count
+        // With room for a third more, so that it does not grow again at once.
+        let wanted = (len - idle) + (len - idle) / 3;
+        let steps = (0..).find(|&steps| !is_full(wanted, capacity_at(index, steps)));
+        self.rebuild(index, steps.unwrap_or_default(), oldest_epoch);
+        len - self.lens[index] as usize
     }
 
     /// Series in this shard.
     pub(super) fn series_count(&self) -> usize {
-        self.series_count
+        self.shared.series_count()
     }
 }
 
 impl TableReader {
+    /// Series of a kind that the worker has now, or had a moment ago.
+    pub(super) fn series_of(&self, kind: Kind) -> usize {
+        self.shared.series[kind as usize].load(Ordering::Relaxed)
+    }
+
     /// Visits every series with a value under `epoch`, which must be sealed: mark, kind, key, payload.
     #[expect(unsafe_code, reason = "the reader looks at slots another thread writes")]
     pub(super) fn for_each(
@@ -481,9 +525,33 @@ mod tests {
     fn a_full_shard_refuses_new_series_and_knows_the_old_ones() {
         let (mut table, _reader) = table();
         assert_eq!(fill(&mut table, [1, 2].into_iter(), 5), 2);
-        table.series_count = SERIES_PER_SHARD_MAX;
+        table.shared.series[Kind::Set as usize].store(SERIES_PER_SHARD_MAX, Ordering::Relaxed);
         assert_eq!(fill(&mut table, [3].into_iter(), 5), 0);
         assert!(slot_of(&mut table, 1, "5.1.0").is_ok());
+    }
+
+    #[test]
+    fn sub_tables_grow_one_after_the_other_and_stay_half_full() {
+        let (mut table, _reader) = table();
+        let (mut grown, mut window_end) = (0, 4_000);
+        for number in 1..=200_000_u64 {
+            // Spreads numbers evenly, as a hash does.
+            let hash = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let mixed = (hash ^ (hash >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+            let key = number.to_string();
+            let head = Head::of(mixed, Kind::Counter, key.as_bytes());
+            assert!(table.slot(head, key.as_bytes()).is_ok());
+            if number == window_end {
+                let now: u64 = table.versions.iter().sum();
+                // All of them would be 256; a share of a fiftieth of a doubling is 8.
+                let is_first = grown == 0;
+                assert!(is_first || now - grown < 24, "{} at {number}", now - grown);
+                (grown, window_end) = (now, window_end + window_end / 50);
+            }
+        }
+        let slots: usize = (0..SUB_TABLES).map(|index| table.slots(index).len()).sum();
+        assert!(slots < 200_000 * 5 / 2, "{slots} slots for 200,000 series");
+        assert_eq!(table.series_count(), 200_000);
     }
 
     #[test]
