@@ -4,14 +4,17 @@
 //! files of the queue and what the carbons recorded.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use support::books::Books;
 use support::carbon::{Protocol, RecordingCarbon, series};
-use support::daemon::{Daemon, Ingest, Launch, floe_output, send, text_of};
+use support::daemon::{Daemon, Ingest, Launch, floe_output, send, sender, text_of};
 use support::settings::{Backend, toml};
 use support::{ports, wait};
 
@@ -19,6 +22,8 @@ mod support;
 
 const BOUND: Duration = Duration::from_secs(20);
 const DATAGRAMS: u64 = 20;
+const KILLS: usize = 6;
+const BETWEEN_DATAGRAMS: Duration = Duration::from_millis(1);
 
 fn start(folder: &Path, ingest: Ingest, ports: [u16; 2]) -> Daemon {
     let backend = |name, port| Backend { name, port, protocol: Protocol::Text };
@@ -93,6 +98,60 @@ fn the_books_survive_kill_9_and_the_next_run_goes_on_with_them() {
             assert!(untold < books.count("rows_spooled"), "{name}: {books:?}");
         }
     }
+}
+
+/// Sends one value after the other until it is told to end; returns how many were sent.
+fn send_on(to: SocketAddr, end: Receiver<()>) -> JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let socket = sender();
+        let mut sent = 0;
+        while end.recv_timeout(BETWEEN_DATAGRAMS) == Err(RecvTimeoutError::Timeout) {
+            sent += u64::from(socket.send_to(b"kept.hits:1|c", to).is_ok());
+        }
+        sent
+    })
+}
+
+#[test]
+fn after_many_kills_the_books_are_what_carbon_has() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let carbon = RecordingCarbon::start();
+    let ports = [carbon.port(), ports::free()];
+    let mut sent = 0;
+    let mut told = [0; 3];
+    for kill in 0..KILLS {
+        let mut daemon = start(folder.path(), Ingest::BOTH[kill % 2], ports);
+        let spool = daemon.ready().spool.clone();
+        let (end, ended) = sync_channel(0);
+        let sending = send_on(daemon.udp(), ended);
+        // At another place of the interval each time.
+        wait::next_second(Duration::from_millis(200 + 130 * kill as u64));
+        wait::next_second(Duration::from_millis(130 * kill as u64));
+        daemon.kill();
+        drop(end);
+        sent += sending.join().expect("it sends");
+        let books = Books::of(&spool);
+        let now =
+            ["datagrams_received", "values_spooled", "rows_spooled"].map(|name| books.count(name));
+        assert!(told.iter().zip(now).all(|(before, now)| *before <= now), "{told:?}, {books:?}");
+        assert!(now[0] <= sent, "{sent} sent: {books:?}");
+        told = now;
+    }
+    let mut daemon = start(folder.path(), Ingest::Recvmmsg, ports);
+    let spool = daemon.ready().spool.clone();
+    daemon.drain(Signal::TERM);
+    carbon.wait_idle(BOUND);
+    let points = carbon.take_points(Protocol::Text);
+    let hits: f64 = series(&points, "stats_counts.kept.hits").values().sum();
+    let books = Books::of(&spool);
+    assert!(0.0 < hits);
+    assert_eq!(hits, books.count("values_spooled") as f64, "{books:?}");
+    // A run that was killed before its first segment left nothing.
+    let starts = books.count("starts");
+    assert!(1 < starts && starts <= KILLS as u64 + 1, "{books:?}");
+    assert_eq!(books.of_backend("here", "rows_pending"), 0, "{books:?}");
+    assert_eq!(books.of_backend("away", "rows_pending"), books.count("rows_spooled"), "{books:?}");
+    assert_eq!(books.of_backend("away", "rows_untold"), 0, "nothing left: {books:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Claim: the books of a spool balance after any history:
 //! committed = acknowledged + waiting + expired, for every backend, in rows; and no segment is in a
 //! queue that was not committed, or twice. A backend that is left out keeps what it had, and gets
-//! nothing until it is back.
+//! nothing until it is back. What a look into a queue tells is what lies in it and what left by another
+//! hand.
 //! Method: random histories of commits, acknowledgements, retention, relief, other backends and
 //! restarts.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
@@ -11,7 +12,7 @@ mod support;
 use std::collections::HashMap;
 use std::path::Path;
 
-use floe_storage::{Queue, Retired, Spool, SpoolOptions};
+use floe_storage::{Queue, QueueState, Retired, Spool, SpoolOptions};
 use proptest::prelude::*;
 use support::{options, parts, segments};
 
@@ -40,6 +41,8 @@ enum Step {
         are_configured: [bool; BACKENDS.len()],
     },
     Restart,
+    /// Look into the queues, as the books do; other steps meet queues that were not looked into.
+    Look,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -53,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<[bool; BACKENDS.len()]>()
             .prop_map(|are_configured| Step::Apply { are_configured }),
         1 => Just(Step::Restart),
+        2 => Just(Step::Look),
     ]
 }
 
@@ -73,6 +77,8 @@ struct Books {
     committed: HashMap<String, u64>,
     acknowledged: HashMap<String, u64>,
     expired: HashMap<String, u64>,
+    /// Acknowledged since the spool has had the queue.
+    left: HashMap<String, u64>,
 }
 
 impl Books {
@@ -90,6 +96,21 @@ impl Books {
             let of = |books: &HashMap<String, u64>| books.get(backend).copied().unwrap_or(0);
             let accounted = of(&self.acknowledged) + of(&self.expired) + waiting * ROWS_PER_PART;
             assert_eq!(of(&self.committed), accounted, "backend {backend}");
+        }
+    }
+}
+
+impl Books {
+    /// A queue tells what lies in it and what left by another hand.
+    fn look(&self, path: &Path, spool: &mut Spool, are_configured: [bool; BACKENDS.len()]) {
+        for (backend, is_configured) in BACKENDS.into_iter().zip(are_configured) {
+            let waiting = segments(&path.join("backends").join(backend)).len() as u64;
+            let expected = is_configured.then(|| QueueState {
+                rows_pending: waiting * ROWS_PER_PART,
+                rows_left: self.left.get(backend).copied().unwrap_or(0),
+                rows_unannounced: 0,
+            });
+            assert_eq!(spool.queue_state(backend), expected, "backend {backend}");
         }
     }
 }
@@ -124,6 +145,7 @@ fn play(steps: &[Step]) {
             Step::Acknowledge { backend, count } => {
                 let rows = acknowledge(path, BACKENDS[backend], count);
                 *books.acknowledged.entry(BACKENDS[backend].to_owned()).or_default() += rows;
+                *books.left.entry(BACKENDS[backend].to_owned()).or_default() += rows;
             }
             Step::Retain { later_s } => {
                 books.retire(&spool.retain(now_s + later_s));
@@ -140,6 +162,9 @@ fn play(steps: &[Step]) {
                 });
                 let said = left.into_iter().map(|queue| (queue.backend, queue.segments));
                 assert_eq!(said.collect::<HashMap<_, _>>(), places.collect::<HashMap<_, _>>());
+                for at in (0..BACKENDS.len()).filter(|at| !are_configured[*at] || !wanted[*at]) {
+                    books.left.remove(BACKENDS[at]);
+                }
                 are_configured = wanted;
             }
             Step::Restart => {
@@ -149,10 +174,13 @@ fn play(steps: &[Step]) {
                 assert_eq!((report.failed, report.quarantined.len()), (0, 0));
                 assert_eq!(opened.newest_timestamp_s(), newest);
                 spool = opened;
+                books.left.clear();
             }
+            Step::Look => books.look(path, &mut spool, are_configured),
         }
         books.check(path);
     }
+    books.look(path, &mut spool, are_configured);
 }
 
 proptest! {
