@@ -83,17 +83,22 @@ impl KeyHasher {
     #[inline]
     #[must_use]
     pub fn key(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.keys.build_hasher();
-        // Most keys: two overlapping words and the length, without the call that longer ones cost.
-        match (key.first_chunk(), key.last_chunk()) {
-            (Some(first), Some(last)) if key.len() <= 32 => {
-                hasher.write_u128(u128::from_le_bytes(*first));
-                hasher.write_u128(u128::from_le_bytes(*last));
-                hasher.write_usize(key.len());
-            }
-            _ => hasher.write(key),
+        self.ordinary_key(key).unwrap_or_else(|| hash_bytes(&self.keys, key))
+    }
+
+    /// The same for a key of 16 to 32 bytes, as most are; `None` for others.
+    #[inline(always)]
+    pub(crate) fn ordinary_key(&self, key: &[u8]) -> Option<u64> {
+        // Two overlapping words and the length, without the call that other lengths cost.
+        let (first, last) = (key.first_chunk()?, key.last_chunk()?);
+        if 32 < key.len() {
+            return None;
         }
-        hasher.finish()
+        let mut hasher = self.keys.build_hasher();
+        hasher.write_u128(u128::from_le_bytes(*first));
+        hasher.write_u128(u128::from_le_bytes(*last));
+        hasher.write_usize(key.len());
+        Some(hasher.finish())
     }
 
     /// Hash of a set member: 128 bits from two independent seeds, so that it can stand for it.

@@ -105,6 +105,19 @@ pub trait SampleSink<'d> {
     /// it does, so the sink may gather a batch and prefetch.
     fn sample(&mut self, sample: Sample<'d>);
 
+    /// The same for what most lines are: an integer of at least 0, without sign and rate.
+    ///
+    /// `kind` is not [`Kind::Set`]. A sink that has a shorter way for it takes it.
+    #[inline]
+    fn number(&mut self, key: &'d [u8], kind: Kind, number: f64) {
+        let value = match kind {
+            Kind::Counter | Kind::Set => Value::Counter(number),
+            Kind::Timer => Value::Timer { value: number, weight: 1.0 },
+            Kind::Gauge => Value::Gauge { value: number, is_signed: false },
+        };
+        self.sample(Sample { key, value });
+    }
+
     /// An accepted value whose key or member had to be rewritten: they live for this call only.
     fn sample_cleaned(&mut self, sample: Sample<'_>);
 

@@ -1,10 +1,10 @@
-//! Where the delimiters of a datagram stand, and which of its bytes no key may hold as they are.
+//! Where the bytes of a datagram stand that end a key, a value or a line: its *stops*.
 //!
 //! First stage of the parser. The whole datagram is classified before anything is decided about it,
-//! 64 bytes at a time: delimiters (newlines, colons, pipes), and the bytes that may not stand in a
-//! key as they are (`unclean`). The bits of the delimiters become a list of offsets at once; the
-//! walk over the lines then goes along that list, and looks at a byte only to tell one delimiter
-//! from another and to read a number.
+//! 64 bytes at a time. A stop is every byte that may not stand in a key as it is, the delimiters
+//! (newline, colon, pipe) among them. The bits of the stops become a list of offsets at once; the
+//! walk over the lines then goes along that list, and looks at a byte only to tell one stop from
+//! another and to read a number. A key is clean if the first stop behind its beginning is its colon.
 //!
 //! The idea: a byte belongs to the key set if the entry of its low half in one table of 16 and the
 //! entry of its high half in another share a bit. AVX2 looks up 32 bytes at once, AVX-512 64; the
@@ -27,33 +27,26 @@ use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
 /// Bytes that one block of bits describes.
 const BLOCK_BYTES: usize = 64;
 
-/// Bytes that a window of unclean bits speaks of at the least: 64 bits, less those of its first byte
-/// that lie before it.
-const WINDOW_BYTES: usize = 64 - 7;
-
-/// Bits for each byte of the largest datagram, for the block of the newline behind it, and for the
-/// windows that begin in them.
-const UNCLEAN_BYTES_MAX: usize = DATAGRAM_BYTES_MAX / 8 + 2 * size_of::<u64>();
-
 /// Offsets written at once, at the most.
 const OFFSETS_AT_ONCE: usize = 16;
 
-/// Delimiters of a regular line at the most: a colon, two pipes and its newline.
-const DELIMITERS_OF_LINE: usize = 4;
+/// Stops of the lines that are read fastest: a colon, a pipe and a newline. As many times the end of
+/// the datagram stands behind its stops.
+pub(super) const STOPS_OF_LINE: usize = 3;
 
-/// Offsets of a datagram of delimiters alone, of the newline behind it, and room to write in vain.
-const OFFSETS_MAX: usize = DATAGRAM_BYTES_MAX + 1 + OFFSETS_AT_ONCE;
+/// Offsets of a datagram of stops alone, of the newlines behind it, and room to write in vain.
+const OFFSETS_MAX: usize = DATAGRAM_BYTES_MAX + STOPS_OF_LINE + OFFSETS_AT_ONCE;
 
 const _: () = assert!(BLOCK_BYTES <= DATAGRAM_SLACK_BYTES, "the last block reads into the slack");
 const _: () = assert!(DATAGRAM_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
-const _: () = assert!(DELIMITERS_OF_LINE <= OFFSETS_AT_ONCE);
+const _: () = assert!(STOPS_OF_LINE <= OFFSETS_AT_ONCE);
 
 /// The bytes that may stand in a key as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeySet {
     /// `A-Z a-z 0-9 _ - . ; =`: what key cleaning leaves.
     Sanitized,
-    /// Every ASCII byte: keys are kept, and only their encoding is checked.
+    /// Every ASCII byte that delimits nothing: keys are kept, and only their encoding is checked.
     Raw,
 }
 
@@ -87,7 +80,7 @@ impl Classifier {
     }
 }
 
-/// The delimiters and unclean bytes of one datagram, in memory that is kept from one to the next.
+/// The stops of one datagram, in memory that is kept from one to the next.
 #[derive(Debug)]
 pub(super) struct Index {
     found: Found,
@@ -126,37 +119,11 @@ impl Index {
         }
     }
 
-    /// Offsets of four delimiters of the last `build`, ascending, from the one numbered `first` on.
-    ///
-    /// The newline behind the datagram stands for every one that is not there.
+    /// Offsets of the stops of the last `build`, ascending, and [`STOPS_OF_LINE`] times the end of the
+    /// datagram, where its last newline is or might be.
     #[inline]
-    pub(super) fn delimiters(&self, first: usize) -> [usize; DELIMITERS_OF_LINE] {
-        let offsets = run(&self.found.offsets, first).copied().unwrap_or_default();
-        offsets.map(|offset| offset as usize)
-    }
-
-    /// Whether a key may hold the bytes from `start` to `end` of the last `build` as they are.
-    #[inline]
-    pub(super) fn is_clean(&self, start: usize, end: usize) -> bool {
-        let mut start = start;
-        loop {
-            let clean = self.unclean_from(start).trailing_zeros() as usize;
-            let count = end - start;
-            if count <= WINDOW_BYTES {
-                return count <= clean;
-            }
-            if clean < WINDOW_BYTES {
-                return false;
-            }
-            start += WINDOW_BYTES;
-        }
-    }
-
-    /// The unclean ones of the [`WINDOW_BYTES`] bytes from `at` on, and of some more.
-    #[inline]
-    fn unclean_from(&self, at: usize) -> u64 {
-        let word = run(&self.found.unclean, at / 8).copied().unwrap_or_default();
-        u64::from_le_bytes(word) >> (at % 8)
+    pub(super) fn stops(&self) -> &[u32] {
+        self.found.offsets.get(..self.found.count + STOPS_OF_LINE).unwrap_or_default()
     }
 }
 
@@ -169,111 +136,72 @@ struct Chunks<'d> {
     last_bytes: usize,
 }
 
-/// The classes of 64 bytes: bit 0 is the first byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Block {
-    /// `\n`, `:` and `|`.
-    delimiter: u64,
-    /// Bytes that a key must be rewritten for.
-    unclean: u64,
-}
-
 /// What a classifier fills.
 #[derive(Debug)]
 struct Found {
-    /// Offsets of the delimiters, ascending.
+    /// Offsets of the stops, ascending.
     offsets: Box<[u32; OFFSETS_MAX]>,
     /// How many of them count.
-    offset_count: usize,
-    /// A bit for each byte, set for the unclean ones.
-    unclean: Box<[u8; UNCLEAN_BYTES_MAX]>,
+    count: usize,
 }
 
 impl Found {
     fn new() -> Self {
-        // By way of vectors: an array in a box would be made on the stack.
+        // By way of a vector: an array in a box would be made on the stack.
         let offsets = vec![0; OFFSETS_MAX].into_boxed_slice().try_into();
-        let unclean = vec![0; UNCLEAN_BYTES_MAX].into_boxed_slice().try_into();
-        Self {
-            offsets: offsets.expect("made of that length"),
-            offset_count: 0,
-            unclean: unclean.expect("made of that length"),
-        }
+        Self { offsets: offsets.expect("made of that length"), count: 0 }
     }
 
-    /// Takes what `classify` says of every block of a datagram; `list` writes the offsets of the lowest
-    /// bits of a block that begins at some byte, and says of how many.
+    /// Takes what `classify` says of every block of a datagram, a bit for each byte, the first one
+    /// lowest; `list` writes the offsets of the lowest bits of a block that begins at some byte, and
+    /// says of how many.
     // Always inline: it becomes part of code that is compiled for the CPU's own instructions.
     #[inline(always)]
     fn fill(
         &mut self,
         chunks: &Chunks<'_>,
-        classify: impl Fn(&[u8; BLOCK_BYTES]) -> Block,
+        classify: impl Fn(&[u8; BLOCK_BYTES]) -> u64,
         list: impl Fn(u64, u32, &mut [u32; OFFSETS_AT_ONCE]) -> usize,
     ) {
-        self.offset_count = 0;
-        let mut start = 0;
+        let (mut count, mut start) = (0, 0);
         for chunk in chunks.full {
-            self.push(start, classify(chunk), &list);
+            count = self.push(count, start, classify(chunk), &list);
             start += BLOCK_BYTES;
         }
         let inside = (1_u64 << chunks.last_bytes) - 1;
-        let last = classify(chunks.last);
-        let newline = inside + 1;
-        let last =
-            Block { delimiter: last.delimiter & inside | newline, unclean: last.unclean & inside };
-        self.push(start, last, &list);
-        self.put_unclean(start + BLOCK_BYTES, 0);
+        count = self.push(count, start, classify(chunks.last) & inside, &list);
         let end = offset(start + chunks.last_bytes);
-        if let Some(behind) = run_mut(&mut self.offsets, self.offset_count) {
-            *behind = [end; DELIMITERS_OF_LINE];
+        if let Some(behind) = self.run_from(count) {
+            *behind = [end; STOPS_OF_LINE];
         }
+        self.count = count;
     }
 
-    /// Takes the block that begins at byte `start`.
+    /// Takes the stops of the block that begins at byte `start`, when there are `count` before it;
+    /// returns how many there are then.
     #[inline(always)]
     fn push(
         &mut self,
+        count: usize,
         start: usize,
-        block: Block,
+        bits: u64,
         list: impl Fn(u64, u32, &mut [u32; OFFSETS_AT_ONCE]) -> usize,
-    ) {
-        self.put_unclean(start, block.unclean);
-        let bits = block.delimiter;
-        let count = bits.count_ones() as usize;
-        let first = self.offset_count;
-        self.offset_count += count;
-        let at_once = run_mut(&mut self.offsets, first);
-        let listed = at_once.map_or(0, |at_once| list(bits, offset(start), at_once));
-        if listed < count {
-            let places = self.offsets.get_mut(first..self.offset_count).unwrap_or_default();
+    ) -> usize {
+        let more = bits.count_ones() as usize;
+        let listed = self.run_from(count).map_or(0, |at_once| list(bits, offset(start), at_once));
+        if listed < more {
+            let places = self.offsets.get_mut(count..count + more).unwrap_or_default();
             list_each(bits, offset(start), places);
         }
+        count + more
     }
 
-    /// Notes the unclean ones of the 64 bytes from `start` on.
+    /// `N` places from `first` on, which is never later than where they are the last ones: said here,
+    /// so that the compiler need not look.
     #[inline(always)]
-    fn put_unclean(&mut self, start: usize, bits: u64) {
-        if let Some(place) = run_mut(&mut self.unclean, start / 8) {
-            *place = bits.to_le_bytes();
-        }
+    fn run_from<const N: usize>(&mut self, first: usize) -> Option<&mut [u32; N]> {
+        self.offsets.get_mut(first.min(OFFSETS_MAX - N)..).and_then(<[_]>::first_chunk_mut)
     }
-}
-
-/// `N` of `all` from `first` on, which is never later than where they are the last ones: said here, so
-/// that the compiler need not look.
-#[inline(always)]
-fn run<T, const N: usize, const ALL: usize>(all: &[T; ALL], first: usize) -> Option<&[T; N]> {
-    all.get(first.min(ALL - N)..).and_then(<[_]>::first_chunk)
-}
-
-/// The same, to be written.
-#[inline(always)]
-fn run_mut<T, const N: usize, const ALL: usize>(
-    all: &mut [T; ALL],
-    first: usize,
-) -> Option<&mut [T; N]> {
-    all.get_mut(first.min(ALL - N)..).and_then(<[_]>::first_chunk_mut)
 }
 
 /// Lists eight bits, with instructions of any CPU.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
-use crate::sample::Reason;
+use crate::sample::{Reason, Sample, Value};
 
 /// What a sink was handed, as text: `key=value` or `!reason line`.
 #[derive(Default)]
@@ -297,6 +297,44 @@ fn a_regular_line_borrows_from_the_datagram() {
     ] {
         let (recorder, tally) = read_with(true, line.as_bytes());
         assert_eq!((recorder.borrowed, tally.accepted), (0, 1), "{line}");
+    }
+}
+
+/// Every text of at most `length` letters of `alphabet`.
+fn texts(alphabet: &[u8], length: usize) -> Vec<Vec<u8>> {
+    let mut texts = vec![Vec::new()];
+    let mut shorter = 0;
+    for _ in 0..length {
+        let longest = shorter..texts.len();
+        shorter = texts.len();
+        for at in longest {
+            let more = alphabet.iter().map(|byte| [&texts[at][..], &[*byte]].concat());
+            let more: Vec<_> = more.collect();
+            texts.extend(more);
+        }
+    }
+    texts
+}
+
+#[test]
+fn the_short_cuts_decide_as_the_general_path() {
+    let mut parser = LineParser::portable(true);
+    let mut scratch = Scratch::new();
+    for (before, length) in [("", 5), ("k:1", 5), ("k:1|ms\nk:12345678", 4)] {
+        for text in texts(b"a:1|cmsg-\n@", length) {
+            let datagram = [before.as_bytes(), &text].concat();
+            // The slack would finish some of the lines.
+            for slack in *b"|c" {
+                let mut found = Recorder::default();
+                parser.datagram(&buffer(&datagram, slack), datagram.len(), &mut found);
+                let mut expected = Recorder::default();
+                for line in datagram.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    let tally = &mut Tally::default();
+                    super::general::line(line, true, &mut scratch, &mut expected, tally);
+                }
+                assert_eq!(found.found, expected.found, "{}", String::from_utf8_lossy(&datagram));
+            }
+        }
     }
 }
 

@@ -25,119 +25,119 @@ struct Keyed<'d, V> {
 
 type Pending<'d, V> = ArrayVec<Keyed<'d, V>, SAMPLE_BATCH_MAX>;
 
-/// A timer's value and its weight.
+/// A number on its way to a counter, timer or gauge.
 #[derive(Clone, Copy, Debug)]
-struct Timing {
+struct Number {
     value: f64,
+    /// How many events it stands for, of a timer.
     weight: f64,
-}
-
-/// What a gauge is set to, or changed by.
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    value: f64,
+    /// Whether it began with a sign, of a gauge.
     is_signed: bool,
 }
+
+/// Kinds whose values are numbers: the first of [`Kind::ALL`].
+const NUMBER_KINDS: usize = 3;
 
 /// The samples of one datagram, applied some lines after their slots were asked for.
 #[derive(Debug)]
 pub struct ShardBatch<'s, 'd> {
     shard: &'s mut ShardWriter,
-    counters: Pending<'d, f64>,
-    timers: Pending<'d, Timing>,
-    gauges: Pending<'d, Level>,
-    sets: Pending<'d, &'d [u8]>,
+    /// By kind.
+    numbers: [Pending<'d, Number>; NUMBER_KINDS],
+    members: Pending<'d, &'d [u8]>,
 }
 
 impl<'s, 'd> ShardBatch<'s, 'd> {
-    // Always inline: the lists are five KiB, which no call should copy.
+    // Always inline: the lists are six KiB, which no call should copy.
     #[inline(always)]
     pub(super) fn new(shard: &'s mut ShardWriter) -> Self {
-        Self {
-            shard,
-            counters: ArrayVec::new(),
-            timers: ArrayVec::new(),
-            gauges: ArrayVec::new(),
-            sets: ArrayVec::new(),
-        }
+        let numbers = [ArrayVec::new(), ArrayVec::new(), ArrayVec::new()];
+        Self { shard, numbers, members: ArrayVec::new() }
     }
 
     #[inline]
     fn apply_pending(&mut self) {
         // Most datagrams of one line leave three lists empty.
-        if !self.counters.is_empty() {
-            self.apply_counters();
+        for kind in [Kind::Counter, Kind::Timer, Kind::Gauge] {
+            if !self.numbers[kind as usize].is_empty() {
+                self.apply_numbers(kind);
+            }
         }
-        if !self.timers.is_empty() {
-            self.apply_timers();
-        }
-        if !self.gauges.is_empty() {
-            self.apply_gauges();
-        }
-        if !self.sets.is_empty() {
-            self.apply_sets();
+        if !self.members.is_empty() {
+            self.apply_members();
         }
     }
 
-    fn apply_counters(&mut self) {
-        self.shard.apply(Kind::Counter, &self.counters, |recorder, series, amount| {
-            recorder.counter(series, *amount)
-        });
-        self.counters.clear();
+    #[inline(never)]
+    fn apply_numbers(&mut self, kind: Kind) {
+        let list = &mut self.numbers[kind as usize];
+        match kind {
+            Kind::Timer => self.shard.apply(kind, list, |recorder, series, number| {
+                recorder.timer(series, number.value, number.weight)
+            }),
+            Kind::Gauge => self.shard.apply(kind, list, |recorder, series, number| {
+                recorder.gauge(series, number.value, number.is_signed)
+            }),
+            Kind::Counter | Kind::Set => {
+                self.shard.apply(kind, list, |recorder, series, number| {
+                    recorder.counter(series, number.value)
+                })
+            }
+        }
+        list.clear();
     }
 
-    fn apply_timers(&mut self) {
-        self.shard.apply(Kind::Timer, &self.timers, |recorder, series, timing| {
-            recorder.timer(series, timing.value, timing.weight)
-        });
-        self.timers.clear();
-    }
-
-    fn apply_gauges(&mut self) {
-        self.shard.apply(Kind::Gauge, &self.gauges, |recorder, series, level| {
-            recorder.gauge(series, level.value, level.is_signed)
-        });
-        self.gauges.clear();
-    }
-
-    fn apply_sets(&mut self) {
-        self.shard.apply(Kind::Set, &self.sets, |recorder, series, member| {
+    #[inline(never)]
+    fn apply_members(&mut self) {
+        self.shard.apply(Kind::Set, &self.members, |recorder, series, member| {
             recorder.member(series, member)
         });
-        self.sets.clear();
+        self.members.clear();
     }
 
     /// Keeps a value until it is applied; its slot is asked of the cache now.
     #[inline]
     fn push(&mut self, hash: u64, key: &'d [u8], value: Value<'d>) {
-        let head = Head::of(hash, value.kind(), key);
-        self.shard.table.prefetch(head);
-        match value {
+        let (kind, number) = match value {
             Value::Counter(value) => {
-                if self.counters.is_full() {
-                    self.apply_counters();
-                }
-                self.counters.push(Keyed { head, key, value });
+                (Kind::Counter, Number { value, weight: 1.0, is_signed: false })
             }
             Value::Timer { value, weight } => {
-                if self.timers.is_full() {
-                    self.apply_timers();
-                }
-                self.timers.push(Keyed { head, key, value: Timing { value, weight } });
+                (Kind::Timer, Number { value, weight, is_signed: false })
             }
             Value::Gauge { value, is_signed } => {
-                if self.gauges.is_full() {
-                    self.apply_gauges();
-                }
-                self.gauges.push(Keyed { head, key, value: Level { value, is_signed } });
+                (Kind::Gauge, Number { value, weight: 1.0, is_signed })
             }
             Value::Set(value) => {
-                if self.sets.is_full() {
-                    self.apply_sets();
+                let head = Head::of(hash, Kind::Set, key);
+                self.shard.table.prefetch(head);
+                if self.members.is_full() {
+                    self.apply_members();
                 }
-                self.sets.push(Keyed { head, key, value });
+                return self.members.push(Keyed { head, key, value });
             }
+        };
+        self.push_number(Head::of(hash, kind, key), key, kind, number);
+    }
+
+    /// The same for a number: without a branch on the kind.
+    #[inline(always)]
+    fn push_number(&mut self, head: Head, key: &'d [u8], kind: Kind, value: Number) {
+        self.shard.table.prefetch(head);
+        if self.numbers[kind as usize].is_full() {
+            self.apply_numbers(kind);
         }
+        self.numbers[kind as usize].push(Keyed { head, key, value });
+    }
+
+    /// A number whose key is short or long.
+    #[inline(never)]
+    fn push_odd_number(&mut self, key: &'d [u8], kind: Kind, value: Number) {
+        if KEY_BYTES_MAX < key.len() {
+            return self.shard.drop_value(Cause::KeyTooLong);
+        }
+        let head = Head::of(self.shard.hasher.key(key), kind, key);
+        self.push_number(head, key, kind, value);
     }
 
     /// Applies what is pending and enters the lines of a stream into the books.
@@ -228,6 +228,15 @@ impl<'d> SampleSink<'d> for ShardBatch<'_, 'd> {
         }
         let hash = self.shard.hasher.key(key);
         self.push(hash, key, value);
+    }
+
+    #[inline(always)]
+    fn number(&mut self, key: &'d [u8], kind: Kind, number: f64) {
+        let number = Number { value: number, weight: 1.0, is_signed: false };
+        match self.shard.hasher.ordinary_key(key) {
+            Some(hash) => self.push_number(Head::inline(hash, kind, key), key, kind, number),
+            None => self.push_odd_number(key, kind, number),
+        }
     }
 
     fn sample_cleaned(&mut self, Sample { key, value }: Sample<'_>) {

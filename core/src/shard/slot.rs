@@ -12,7 +12,6 @@
 use std::ptr;
 
 use super::flip::Generations;
-use crate::limits::SUB_TABLES;
 use crate::sample::Kind;
 use crate::sync::UnsafeCell;
 
@@ -23,10 +22,13 @@ const KEY_INLINE_BYTES: usize = 32;
 const SPILLED: u8 = u8::MAX;
 
 /// Where the kind (its number + 1), the length of the key and the number of the sub-table stand in a
-/// head, above the low half of the hash; each has a byte.
+/// head, above the low half of the hash; each has a byte, that of the sub-table as in the hash.
 const KIND_SHIFT: u32 = 32;
 const LENGTH_SHIFT: u32 = 40;
-const SUB_TABLE_SHIFT: u32 = 48;
+const SUB_TABLE_SHIFT: u32 = 56;
+
+/// The bits of a hash that stand in a head where they stood.
+const HASH_BITS: u64 = u32::MAX as u64 | (u8::MAX as u64) << SUB_TABLE_SHIFT;
 
 /// The part of an identity that is compared first, and all that a look-up needs beside the key: the
 /// low half of the hash, the kind, the length of the key if it is inline, and the top byte of the
@@ -42,20 +44,26 @@ impl Head {
     #[inline]
     pub(super) fn of(hash: u64, kind: Kind, key: &[u8]) -> Self {
         let length = if key.len() <= KEY_INLINE_BYTES { key.len() as u64 } else { SPILLED.into() };
+        Self::with_length(hash, kind, length)
+    }
+
+    /// The same for a key that is known to fit into a slot.
+    #[inline(always)]
+    pub(super) fn inline(hash: u64, kind: Kind, key: &[u8]) -> Self {
+        debug_assert!(key.len() <= KEY_INLINE_BYTES, "the caller has looked");
+        Self::with_length(hash, kind, key.len() as u64)
+    }
+
+    #[inline(always)]
+    fn with_length(hash: u64, kind: Kind, length: u64) -> Self {
         let kind = kind as u64 + 1;
-        let sub_table = hash >> 56;
-        Self(
-            hash & u64::from(u32::MAX)
-                | kind << KIND_SHIFT
-                | length << LENGTH_SHIFT
-                | sub_table << SUB_TABLE_SHIFT,
-        )
+        Self(hash & HASH_BITS | kind << KIND_SHIFT | length << LENGTH_SHIFT)
     }
 
     /// The sub-table that the top byte of the hash chooses.
     #[inline]
     pub(super) const fn sub_table(self) -> usize {
-        (self.0 >> SUB_TABLE_SHIFT) as usize & (SUB_TABLES - 1)
+        (self.0 >> SUB_TABLE_SHIFT) as usize
     }
 
     /// The half of the hash that places a slot in its sub-table.

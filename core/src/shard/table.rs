@@ -60,7 +60,7 @@ const fn is_full(len: usize, capacity: usize) -> bool {
 
 #[derive(Debug)]
 struct SubTable {
-    slots: Box<[Slot]>,
+    pairs: Box<[[Slot; PAIR]]>,
     /// Replacements before it: within one version a slot never changes hands.
     version: u64,
 }
@@ -107,7 +107,7 @@ impl Drop for SubTables {
             // - unique: both sides are gone, since they share this by `Arc`;
             // - not null: every sub-table is set at construction and only ever replaced.
             let owned = unsafe { current.into_owned() };
-            for slot in &owned.slots {
+            for slot in owned.slots() {
                 slot.free_key();
             }
         }
@@ -119,7 +119,7 @@ impl Drop for SubTables {
 pub(super) struct Table {
     shared: Arc<SubTables>,
     /// The slots of the current sub-tables: the worker replaces them, so it need not load them.
-    current: Box<[*const [Slot]; SUB_TABLES]>,
+    current: Box<[*const [[Slot; PAIR]]; SUB_TABLES]>,
     /// Series in each sub-table.
     lens: Box<[u32]>,
     /// How often each has grown from its smallest size: see [`capacity_at`].
@@ -145,9 +145,9 @@ pub(super) fn table() -> (Table, TableReader) {
     let mut tables = Vec::with_capacity(SUB_TABLES);
     let current = std::array::from_fn(|index| {
         let fresh = SubTable::of_size(capacity_at(index, 0));
-        let slots = ptr::from_ref(&*fresh.slots);
+        let pairs = ptr::from_ref(&*fresh.pairs);
         tables.push(Atomic::new(fresh));
-        slots
+        pairs
     });
     let series = std::array::from_fn(|_| AtomicUsize::new(0));
     let shared = Arc::new(SubTables { tables: tables.into_boxed_slice(), series });
@@ -176,8 +176,12 @@ fn probe(hash: u32, capacity: usize) -> impl Iterator<Item = usize> {
 
 impl SubTable {
     fn of_size(slots: usize) -> Self {
-        let slots = std::iter::repeat_with(Slot::vacant).take(slots).collect();
-        Self { slots, version: 0 }
+        let pair = || [Slot::vacant(), Slot::vacant()];
+        Self { pairs: std::iter::repeat_with(pair).take(slots / PAIR).collect(), version: 0 }
+    }
+
+    fn slots(&self) -> &[Slot] {
+        self.pairs.as_flattened()
     }
 }
 
@@ -204,16 +208,20 @@ unsafe fn find(slots: &[Slot], head: Head, key: &[u8]) -> Option<(usize, bool)> 
 impl Table {
     #[inline]
     #[expect(unsafe_code, reason = "the worker's own pointer to its slots")]
-    fn slots(&self, index: usize) -> &[Slot] {
+    fn pairs(&self, index: usize) -> &[[Slot; PAIR]] {
         // SAFETY: `current[index]` are the slots of the sub-table in `shared`, replaced by
         // `&mut self` alone.
         unsafe { &*self.current[index] }
     }
 
+    fn slots(&self, index: usize) -> &[Slot] {
+        self.pairs(index).as_flattened()
+    }
+
     /// Asks the cache for the lines where probing for a series starts.
     #[inline]
     pub(super) fn prefetch(&self, head: Head) {
-        if let Some(pair) = first_pair(self.slots(head.sub_table()), head) {
+        if let Some(pair) = first_pair(self.pairs(head.sub_table()), head) {
             prefetch_lines(ptr::from_ref(pair).cast(), size_of_val(pair));
         }
     }
@@ -225,7 +233,7 @@ impl Table {
     #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
     pub(super) fn prefetch_payload(&self, head: Head, epoch: u32) {
         // SAFETY: the caller is the worker: `Table` is its side.
-        let slot = unsafe { pair_member(self.slots(head.sub_table()), head) };
+        let slot = unsafe { pair_member(self.pairs(head.sub_table()), head) };
         if let Some(payload) = slot.and_then(|slot| slot.generations.load(epoch)) {
             prefetch_payload(payload);
         }
@@ -239,11 +247,11 @@ impl Table {
     #[inline(always)]
     #[expect(unsafe_code, reason = "the worker looks through its slots")]
     pub(super) fn slot(&mut self, head: Head, key: &[u8]) -> Result<&Slot, Cause> {
-        // SAFETY: as in `slots`; by hand, for a borrow that is returned would hold `self` for the
+        // SAFETY: as in `pairs`; by hand, for a borrow that is returned would hold `self` for the
         // other way out as well.
-        let slots = unsafe { &*self.current[head.sub_table()] };
+        let pairs = unsafe { &*self.current[head.sub_table()] };
         // SAFETY: the caller is the worker: `Table` is its side.
-        if let Some(slot) = unsafe { pair_member(slots, head) } {
+        if let Some(slot) = unsafe { pair_member(pairs, head) } {
             // SAFETY: the same.
             let identity = unsafe { slot.identity() };
             if identity.head == head && identity.has_key(key) {
@@ -333,15 +341,16 @@ impl Table {
                 left.push((place, identity.head));
                 continue;
             }
-            let is_vacant = |place: &usize| fresh.slots[*place].own_head() == Head::VACANT;
+            let slots = fresh.pairs.as_flattened_mut();
+            let is_vacant = |place: &usize| slots[*place].own_head() == Head::VACANT;
             let Some(place) = probe(identity.head.slot_hash(), capacity).find(is_vacant) else {
                 return false;
             };
-            fresh.slots[place] = slot.duplicate(*identity);
+            slots[place] = slot.duplicate(*identity);
             len += 1;
         }
         let guard = crossbeam_epoch::pin();
-        self.current[index] = ptr::from_ref(&*fresh.slots);
+        self.current[index] = ptr::from_ref(&*fresh.pairs);
         let fresh = Owned::new(fresh).into_shared(&guard);
         // AcqRel: Release pairs with the Acquire in TableReader::for_each; the copied slots are
         // there before the pointer is.
@@ -354,7 +363,7 @@ impl Table {
         for (place, head) in left {
             self.shared.count(head, |count| count - 1);
             // A reader passes over a slot with stamps this old without looking at its key.
-            retired.slots[place].free_key();
+            retired.slots()[place].free_key();
         }
         // SAFETY: the swap took it out of reach; readers hold guards.
         unsafe { guard.defer_destroy(old) };
@@ -424,8 +433,8 @@ impl TableReader {
             let current: Shared<'_, SubTable> = table.load(Ordering::Acquire, &guard);
             // SAFETY: never null, and kept alive by the guard.
             let sub_table = unsafe { current.deref() };
-            let marks = marks.of(sub_table.version, sub_table.slots.len());
-            for (slot, mark) in sub_table.slots.iter().zip(marks) {
+            let marks = marks.of(sub_table.version, sub_table.slots().len());
+            for (slot, mark) in sub_table.slots().iter().zip(marks) {
                 let Some(payload) = slot.generations.load(epoch) else { continue };
                 // SAFETY: the stamp of a sealed epoch was found: the identity was written before it
                 // and is never written again while the slot bears it.
@@ -440,8 +449,7 @@ impl TableReader {
 
 /// The two slots that are looked at first.
 #[inline]
-fn first_pair(slots: &[Slot], head: Head) -> Option<&[Slot; PAIR]> {
-    let (pairs, _) = slots.as_chunks();
+fn first_pair(pairs: &[[Slot; PAIR]], head: Head) -> Option<&[Slot; PAIR]> {
     pairs.get(pair_of(head.slot_hash(), pairs.len()))
 }
 
@@ -451,8 +459,8 @@ fn first_pair(slots: &[Slot], head: Head) -> Option<&[Slot; PAIR]> {
 /// The caller is the worker whose slots these are.
 #[inline]
 #[expect(unsafe_code, reason = "the worker reads identities it wrote")]
-unsafe fn pair_member(slots: &[Slot], head: Head) -> Option<&Slot> {
-    let pair = first_pair(slots, head)?;
+unsafe fn pair_member(pairs: &[[Slot; PAIR]], head: Head) -> Option<&Slot> {
+    let pair = first_pair(pairs, head)?;
     // SAFETY: passed on to the caller.
     let is_second = unsafe { pair[1].identity() }.head == head;
     Some(&pair[usize::from(is_second)])

@@ -6,11 +6,11 @@
 
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
-    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet, list};
+use super::{BLOCK_BYTES, Chunks, Found, KeySet, list};
 
 /// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +37,12 @@ impl Halves {
                 low: [10, 14, 14, 14, 14, 14, 14, 14, 14, 14, 12, 6, 4, 7, 5, 20],
                 high: [0, 0, 1, 2, 4, 8 | 16, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0],
             },
-            KeySet::Raw => {
-                Self { low: [1; 16], high: [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0] }
-            }
+            // 1 = rows 0 and 3 (all but newline and colon), 2 = row 7 (all but the pipe), 4 = the
+            // other rows of ASCII.
+            KeySet::Raw => Self {
+                low: [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 7, 5, 7, 7, 7],
+                high: [1, 4, 4, 1, 4, 4, 4, 2, 0, 0, 0, 0, 0, 0, 0, 0],
+            },
         }
     }
 }
@@ -74,17 +77,15 @@ fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
     let halves = Halves::of_set(key_set);
     let low = table(&halves.low);
     let high = table(&halves.high);
-    found.fill(chunks, |chunk| block(chunk, low, high), list);
+    found.fill(chunks, |chunk| stops(chunk, low, high), list);
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn block(chunk: &[u8; BLOCK_BYTES], low: __m256i, high: __m256i) -> Block {
+fn stops(chunk: &[u8; BLOCK_BYTES], low: __m256i, high: __m256i) -> u64 {
     let (first, second) = load(chunk);
-    Block {
-        delimiter: join(delimiter(first), delimiter(second)),
-        unclean: join(unclean(first, low, high), unclean(second, low, high)),
-    }
+    let (first, second) = (stops_of_half(first, low, high), stops_of_half(second, low, high));
+    u64::from(first) | u64::from(second) << 32
 }
 
 #[inline]
@@ -117,35 +118,11 @@ fn load(chunk: &[u8; BLOCK_BYTES]) -> (__m256i, __m256i) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn delimiter(bytes: __m256i) -> u32 {
-    let is_newline = equal(bytes, b'\n');
-    let is_mark = _mm256_or_si256(equal(bytes, b':'), equal(bytes, b'|'));
-    bits(_mm256_or_si256(is_newline, is_mark))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn equal(bytes: __m256i, byte: u8) -> __m256i {
-    _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte.cast_signed()))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn unclean(bytes: __m256i, low: __m256i, high: __m256i) -> u32 {
+fn stops_of_half(bytes: __m256i, low: __m256i, high: __m256i) -> u32 {
     let nibble = _mm256_set1_epi8(15);
     let low = _mm256_shuffle_epi8(low, _mm256_and_si256(bytes, nibble));
     let rows = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
     let high = _mm256_shuffle_epi8(high, rows);
-    bits(_mm256_cmpeq_epi8(_mm256_and_si256(low, high), _mm256_setzero_si256()))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn bits(bytes: __m256i) -> u32 {
-    _mm256_movemask_epi8(bytes).cast_unsigned()
-}
-
-#[inline]
-fn join(first: u32, second: u32) -> u64 {
-    u64::from(first) | u64::from(second) << 32
+    let is_stop = _mm256_cmpeq_epi8(_mm256_and_si256(low, high), _mm256_setzero_si256());
+    _mm256_movemask_epi8(is_stop).cast_unsigned()
 }

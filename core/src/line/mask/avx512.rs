@@ -6,13 +6,13 @@
 
 use std::arch::x86_64::{
     __m512i, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_castsi512_si128, _mm512_cmpeq_epi8_mask, _mm512_cvtepu8_epi32, _mm512_loadu_si512,
-    _mm512_maskz_compress_epi8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_shuffle_epi8,
-    _mm512_srli_epi16, _mm512_storeu_si512, _mm512_testn_epi8_mask,
+    _mm512_castsi512_si128, _mm512_cvtepu8_epi32, _mm512_loadu_si512, _mm512_maskz_compress_epi8,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_shuffle_epi8, _mm512_srli_epi16,
+    _mm512_storeu_si512, _mm512_testn_epi8_mask,
 };
 
 use super::avx2::Halves;
-use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet, OFFSETS_AT_ONCE};
+use super::{BLOCK_BYTES, Chunks, Found, KeySet, OFFSETS_AT_ONCE};
 
 /// The number of each byte in its block.
 const NUMBERS: [u8; BLOCK_BYTES] = {
@@ -61,28 +61,19 @@ fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
     let numbers = load(&NUMBERS);
     found.fill(
         chunks,
-        |chunk| block(load(chunk), low, high),
+        |chunk| stops(load(chunk), low, high),
         |bits, start, offsets| list(bits, start, numbers, offsets),
     );
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn block(bytes: __m512i, low: __m512i, high: __m512i) -> Block {
+fn stops(bytes: __m512i, low: __m512i, high: __m512i) -> u64 {
     let nibble = _mm512_set1_epi8(15);
     let low = _mm512_shuffle_epi8(low, _mm512_and_si512(bytes, nibble));
     let rows = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
     let high = _mm512_shuffle_epi8(high, rows);
-    Block {
-        delimiter: equal(bytes, b'\n') | equal(bytes, b':') | equal(bytes, b'|'),
-        unclean: _mm512_testn_epi8_mask(low, high),
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn equal(bytes: __m512i, byte: u8) -> u64 {
-    _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(byte.cast_signed()))
+    _mm512_testn_epi8_mask(low, high)
 }
 
 /// Writes `start` plus the number of each of the lowest bits that are set.

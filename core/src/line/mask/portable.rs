@@ -1,25 +1,22 @@
 //! The classifier for every CPU.
 //!
-//! Each class is a comparison of 64 bytes that gives 64 times 0 or 1; a multiplication then moves
-//! the ones of eight bytes into one.
+//! A comparison of 64 bytes gives 64 times 0 or 1; a multiplication then moves the ones of eight bytes
+//! into one.
 
 use super::super::key;
-use super::{BLOCK_BYTES, Block, Chunks, Found, KeySet, list};
+use super::{BLOCK_BYTES, Chunks, Found, KeySet, list};
 
 pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
     match key_set {
-        KeySet::Sanitized => classify_by(chunks, |byte| !key::is_clean(byte), found),
-        KeySet::Raw => classify_by(chunks, |byte| !byte.is_ascii(), found),
+        KeySet::Sanitized => {
+            found.fill(chunks, |chunk| bits(chunk, |byte| !key::is_clean(byte)), list);
+        }
+        KeySet::Raw => found.fill(chunks, |chunk| bits(chunk, is_raw_stop), list),
     }
 }
 
-#[inline]
-fn classify_by(chunks: &Chunks<'_>, is_unclean: impl Fn(u8) -> bool, found: &mut Found) {
-    let block = |chunk: &[u8; BLOCK_BYTES]| Block {
-        delimiter: bits(chunk, |byte| (byte == b'\n') | (byte == b':') | (byte == b'|')),
-        unclean: bits(chunk, &is_unclean),
-    };
-    found.fill(chunks, block, list);
+const fn is_raw_stop(byte: u8) -> bool {
+    (byte == b'\n') | (byte == b':') | (byte == b'|') | !byte.is_ascii()
 }
 
 #[inline]

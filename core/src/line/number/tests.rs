@@ -146,6 +146,9 @@ fn a_word_is_read_like_the_text_in_it() {
                 let buffer = [b":", &text[..], behind].concat();
                 let found = short_at(&buffer, 1, 1 + text.len());
                 assert_eq!(found.map(f64::to_bits), expected, "{text:?}");
+                let digits = text.iter().all(u8::is_ascii_digit).then_some(expected).flatten();
+                let found = digits_at(&buffer, 1, 1 + text.len());
+                assert_eq!(found.map(f64::to_bits), digits, "{text:?}");
             }
             texts.extend(alphabet.iter().map(|byte| [&text[..], &[*byte]].concat()));
         }
@@ -168,6 +171,8 @@ fn a_word_is_read_like_the_text_in_it() {
         let buffer = [text.as_bytes(), b"|c\0\0\0\0\0\0"].concat();
         assert_eq!(short_at(&buffer, 0, text.len()), short(text.as_bytes()), "{text}");
         assert_eq!(short_at(text.as_bytes(), 0, text.len()), short(text.as_bytes()), "{text}");
+        let digits = text.len() <= 8 && text.bytes().all(|byte| byte.is_ascii_digit());
+        assert_eq!(digits_at(&buffer, 0, text.len()).is_some(), digits, "{text}");
     }
 }
 
