@@ -133,7 +133,7 @@ pub const TIMER_VALUES_EXACT_MAX: u32 = 1 << 20;
 
 /// Chunks one worker lends out per generation before timers go on in sketches and gauges fold
 /// their operations: 384 MiB.
-pub const CHUNKS_PER_GENERATION_MAX: usize = 3 << 20;
+pub const CHUNKS_PER_GENERATION_MAX: usize = 6 << 20;
 
 /// Signed gauge operations kept apart per worker and generation before they are folded.
 pub const GAUGE_OPERATIONS_MAX: u32 = 4_096;

@@ -88,7 +88,7 @@ impl Gathered {
         self.overflow = None;
         self.next_chain = 0;
         let newest = chains.iter().filter_map(Chain::newest);
-        self.weight = newest.fold(0.0, |weight, chunk| weight + chunk.weight);
+        self.weight = newest.fold(0.0, |weight, chunk| weight + chunk.chain_weight());
         self.chains.clear();
         std::mem::swap(chains, &mut self.chains);
     }
@@ -103,7 +103,7 @@ impl Gathered {
         };
         // It has come when all other timers have had their turn.
         chain.prefetch();
-        self.keys.extend(chunk.words().iter().map(|&bits| order_key(bits)));
+        self.keys.extend(chunk.values().map(|value| order_key(value.to_bits())));
         if let Some(overflow) = chunk.overflow.take() {
             match &mut self.overflow {
                 Some(known) => known.merge(&overflow),
@@ -426,7 +426,7 @@ mod tests {
     fn beyond_the_exact_budget_percentiles_stay_within_a_few_percent_and_sums_are_exact() {
         let mut overflow = Overflow::default();
         for number in 501..=1_000 {
-            overflow.add(f64::from(number));
+            overflow.add(f64::from(number), 1.0);
         }
         let mut statistics = Statistics::new(&[threshold(90.0), threshold(-10.0)], &[]);
         let kept: Vec<f64> = (1..=500).map(f64::from).collect();

@@ -14,9 +14,8 @@ impl Interval {
     pub fn sorted_timers(&mut self) -> Vec<TimerValues> {
         let mut timers = Vec::with_capacity(self.timers.len());
         self.timers.for_each(|key, chains| {
-            let words =
-                chains.iter().flat_map(|chain| chain.chunks()).flat_map(|chunk| chunk.words());
-            let mut lowest: Vec<f64> = words.map(|bits| f64::from_bits(*bits)).collect();
+            let chunks = chains.iter().flat_map(|chain| chain.chunks());
+            let mut lowest: Vec<f64> = chunks.flat_map(|chunk| chunk.values()).collect();
             let total = lowest.len();
             lowest.sort_unstable_by(f64::total_cmp);
             lowest.truncate(LIST_ENTRIES_SHOWN);

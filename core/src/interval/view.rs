@@ -97,19 +97,19 @@ impl TimerSoFar {
         let mut total = 0;
         for chain in chains {
             let Some(newest) = chain.newest() else { continue };
-            let words = newest.chain_words() as usize;
-            total += words as u64 + newest.overflow.as_ref().map_or(0, |overflow| overflow.count);
+            let kept = newest.chain_values() as usize;
+            total += kept as u64 + newest.overflow.as_ref().map_or(0, |overflow| overflow.count);
             let base = first.len();
-            let shown = words.min(LIST_ENTRIES_SHOWN - base);
+            let shown = kept.min(LIST_ENTRIES_SHOWN - base);
             if shown == 0 {
                 continue;
             }
             first.resize(base + shown, 0.0);
-            // Chunks come newest first, each knows how many words are older than its own.
+            // Chunks come newest first, each knows how many values are older than its own.
             for chunk in chain.chunks() {
-                let places = first[base..].iter_mut().skip(chunk.older_words());
-                for (place, &bits) in places.zip(chunk.words()) {
-                    *place = f64::from_bits(bits);
+                let places = first[base..].iter_mut().skip(chunk.older_values());
+                for (place, value) in places.zip(chunk.values()) {
+                    *place = value;
                 }
             }
         }

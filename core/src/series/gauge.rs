@@ -11,10 +11,10 @@
 //! chunk budget, they are folded into the newest one. That can change the last digit of a sum of
 //! fractions, and their order among the operations of other workers, and nothing else.
 
-use super::pool::{Chain, Chunk, ChunkPool};
+use super::pool::{Chain, Chunk, ChunkPool, Form};
 use crate::limits::{CHUNKS_PER_GENERATION_MAX, GAUGE_OPERATIONS_MAX};
 
-/// One operation: two words of a chunk.
+/// One operation: two doubles of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GaugeOperation {
     /// Time of the batch it came in, monotonic, ns.
@@ -26,12 +26,14 @@ pub struct GaugeOperation {
 }
 
 impl GaugeOperation {
-    fn words(self) -> [u64; 2] {
-        [self.time_ns << 1 | u64::from(self.is_signed), self.value.to_bits()]
+    /// Time and sign as the bits of a double, and the number.
+    fn doubles(self) -> [f64; 2] {
+        [f64::from_bits(self.time_ns << 1 | u64::from(self.is_signed)), self.value]
     }
 
-    fn of_words(head: u64, value: u64) -> Self {
-        Self { time_ns: head >> 1, value: f64::from_bits(value), is_signed: head & 1 == 1 }
+    fn of_doubles(head: f64, value: f64) -> Self {
+        let head = head.to_bits();
+        Self { time_ns: head >> 1, value, is_signed: head & 1 == 1 }
     }
 
     /// The gauge after this operation (docs/references.md S5).
@@ -46,14 +48,14 @@ impl GaugeOperation {
 
 /// The first operation of a gauge in a generation.
 pub(crate) fn start(operation: GaugeOperation, pool: &mut ChunkPool) -> Box<Chunk> {
-    let mut chunk = pool.take();
+    let mut chunk = pool.take(Form::WIDE);
     push(&mut chunk, operation);
     chunk
 }
 
 fn push(chunk: &mut Chunk, operation: GaugeOperation) {
-    for word in operation.words() {
-        chunk.push(word);
+    for double in operation.doubles() {
+        chunk.push(double, 1.0);
     }
 }
 
@@ -70,12 +72,10 @@ pub(crate) fn record(chunk: &mut Chunk, operation: GaugeOperation, pool: &mut Ch
         push(chunk, operation);
         return true;
     }
-    if chunk.chain_words() < 2 * GAUGE_OPERATIONS_MAX && pool.lent() < CHUNKS_PER_GENERATION_MAX {
+    if chunk.chain_values() < 2 * GAUGE_OPERATIONS_MAX && pool.lent() < CHUNKS_PER_GENERATION_MAX {
         return false;
     }
-    if let Some(newest) = chunk.newest_mut() {
-        *newest = (f64::from_bits(*newest) + operation.value).to_bits();
-    }
+    chunk.change_newest(|newest| newest + operation.value);
     true
 }
 
@@ -85,18 +85,22 @@ pub(crate) fn extend(
     operation: GaugeOperation,
     pool: &mut ChunkPool,
 ) -> Box<Chunk> {
-    let mut chunk = pool.extend(full);
-    push(&mut chunk, operation);
+    let [head, value] = operation.doubles();
+    let mut chunk = pool.extend(full, head, 1.0);
+    chunk.push(value, 1.0);
     chunk
 }
 
 /// The operations of a chain, oldest first.
 #[must_use]
 pub fn operations(chain: &Chain) -> Vec<GaugeOperation> {
-    let newest_first =
-        chain.chunks().flat_map(|chunk| chunk.words().as_chunks::<2>().0.iter().rev());
-    let mut operations: Vec<_> =
-        newest_first.map(|&[head, value]| GaugeOperation::of_words(head, value)).collect();
+    let mut operations = Vec::new();
+    for chunk in chain.chunks() {
+        let mut newest_first = chunk.values().rev();
+        while let (Some(value), Some(head)) = (newest_first.next(), newest_first.next()) {
+            operations.push(GaugeOperation::of_doubles(head, value));
+        }
+    }
     operations.reverse();
     operations
 }
@@ -129,7 +133,7 @@ mod tests {
         }
         assert!(record(&mut chunk, operation(7.0, false), &mut pool));
         assert!(record(&mut chunk, operation(2.0, true), &mut pool));
-        assert_eq!((chunk.chain_words(), pool.lent()), (4, 1));
+        assert_eq!((chunk.chain_values(), pool.lent()), (4, 1));
         let kept = operations(&Chain::of(chunk));
         assert_eq!(kept, [operation(7.0, false), operation(2.0, true)]);
     }

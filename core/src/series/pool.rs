@@ -5,8 +5,10 @@
 //! queue. So a buffer is freed by the thread that allocated it (never by the coordinator, which is
 //! where mimalloc grows), and a steady load allocates nothing.
 //!
-//! A chunk is two cache lines: first touch of a series costs one, and a timer of a thousand values
-//! wastes less than one chunk.
+//! A chunk is one cache line, for memory is what a timer costs: a line touched for each value, and
+//! written out and read back once an interval. Most values fit into 32 bits without loss, integers
+//! and halves up to 16,777,216 among them; a chunk holds ten of those or five doubles. Weights are kept
+//! from the first value on that stands for more than itself (docs/decisions/015-chunks-of-a-line.md).
 
 use std::ptr;
 
@@ -14,80 +16,220 @@ use crate::cache::prefetch_lines;
 use crate::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 
-/// 64-bit words of a chunk: twelve values, or six operations of two words. With the four words of
-/// the head that makes 128 bytes.
-pub const CHUNK_WORDS: usize = 12;
+/// 32-bit cells of a chunk. With the head that makes 64 bytes.
+pub const CHUNK_CELLS: usize = 10;
 
-const _: () = assert!(size_of::<Chunk>() == 128);
+/// Cells of a double.
+const CELLS_WIDE: usize = 2;
 
-/// A run of words of one series.
+const _: () = assert!(size_of::<Chunk>() == 64);
+
+/// How the cells of a chunk are used. Along a chain a form only grows: a newer chunk can hold whatever
+/// an older one could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form(u8);
+
+impl Form {
+    /// One cell a value, each of weight 1.
+    pub(crate) const NARROW: Self = Self(0);
+    /// Two cells a value.
+    pub(crate) const WIDE: Self = Self(1);
+    /// The first two cells are the running weight of the chain.
+    const WEIGHTED: Self = Self(2);
+
+    /// Values of a chunk of each form.
+    const CAPACITIES: [u8; 4] = [10, 5, 8, 4];
+
+    /// The least that holds this value without loss.
+    fn of(value: f64, weight: f64) -> Self {
+        let is_weighted = !is_one(weight);
+        Self(u8::from(narrow(value).is_none()) | u8::from(is_weighted) << 1)
+    }
+
+    #[inline]
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    #[inline]
+    fn capacity(self) -> u8 {
+        Self::CAPACITIES[usize::from(self.0 & 3)]
+    }
+
+    /// Cells before the first value.
+    #[inline]
+    const fn first_cell(self) -> usize {
+        if self.has(Self::WEIGHTED) { CELLS_WIDE } else { 0 }
+    }
+}
+
+/// A run of values of one series.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Chunk {
     next: Option<Box<Chunk>>,
-    /// Running weight of the whole chain (timers): the newest chunk has the total.
-    pub(crate) weight: f64,
     /// What a timer keeps beyond its exact budget; in the newest chunk only.
     pub(crate) overflow: Option<Box<super::timer::Overflow>>,
-    /// Words in older chunks of the chain.
-    older_words: u32,
-    /// Words in this chunk.
-    len: u16,
+    /// Values in older chunks of the chain.
+    older: u32,
+    /// Values in this chunk.
+    len: u8,
+    form: Form,
     /// Worker whose pool this chunk belongs to.
     home: u16,
-    words: [u64; CHUNK_WORDS],
+    cells: [u32; CHUNK_CELLS],
 }
 
 impl Chunk {
     fn fresh(home: u16) -> Box<Self> {
         Box::new(Self {
             next: None,
-            weight: 0.0,
             overflow: None,
-            older_words: 0,
+            older: 0,
             len: 0,
+            form: Form::NARROW,
             home,
-            words: [0; CHUNK_WORDS],
+            cells: [0; CHUNK_CELLS],
         })
     }
 
-    /// Words of this chunk alone, oldest first.
-    pub(crate) fn words(&self) -> &[u64] {
-        self.words.get(..usize::from(self.len)).unwrap_or_default()
+    /// Values of this chunk alone, oldest first.
+    #[inline]
+    pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = f64> {
+        let first = self.form.first_cell();
+        let (narrow_end, wide_end) = if self.form.has(Form::WIDE) {
+            (first, first + CELLS_WIDE * usize::from(self.len))
+        } else {
+            (first + usize::from(self.len), first)
+        };
+        let narrow = self.cells.get(first..narrow_end).unwrap_or_default();
+        let wide = self.cells.get(first..wide_end).unwrap_or_default();
+        let narrow = narrow.iter().map(|cell| f64::from(f32::from_bits(*cell)));
+        narrow.chain(wide.as_chunks().0.iter().map(|cells| joined(*cells)))
     }
 
-    /// Words of the chain this chunk is the newest of.
-    pub(crate) fn chain_words(&self) -> u32 {
-        self.older_words + u32::from(self.len)
+    /// Values of the chain this chunk is the newest of.
+    pub(crate) fn chain_values(&self) -> u32 {
+        self.older + u32::from(self.len)
     }
 
-    /// Words of the chain that are older than those of this chunk.
-    pub(crate) fn older_words(&self) -> usize {
-        self.older_words as usize
+    /// Values of the chain that are older than those of this chunk.
+    pub(crate) fn older_values(&self) -> usize {
+        self.older as usize
     }
 
-    /// Whether `count` more words fit here.
-    pub(crate) fn has_room(&self, count: usize) -> bool {
-        usize::from(self.len) + count <= CHUNK_WORDS
+    /// Weight of the chain this chunk is the newest of, with what is in its sketch.
+    pub(crate) fn chain_weight(&self) -> f64 {
+        self.overflow.as_ref().map_or(0.0, |overflow| overflow.weight) + self.kept_weight()
     }
 
-    /// Appends a word; the caller has asked [`Self::has_room`].
-    pub(crate) fn push(&mut self, word: u64) {
-        self.words[usize::from(self.len)] = word;
-        self.len += 1;
+    #[inline]
+    fn kept_weight(&self) -> f64 {
+        if self.form.has(Form::WEIGHTED) {
+            let [low, high, ..] = self.cells;
+            return joined([low, high]);
+        }
+        self.chain_values().into()
     }
 
-    /// The newest word, to be rewritten in place.
-    pub(crate) fn newest_mut(&mut self) -> Option<&mut u64> {
-        self.words.get_mut(usize::from(self.len).checked_sub(1)?)
+    /// Appends a value and its weight; `false` if there is no room, or none of the form it takes.
+    #[inline]
+    pub(crate) fn push(&mut self, value: f64, weight: f64) -> bool {
+        if self.form != Form::NARROW {
+            return self.push_by_form(value, weight);
+        }
+        if let Some(narrow) = narrow(value)
+            && is_one(weight)
+            && let Some(cell) = self.cells.get_mut(usize::from(self.len))
+        {
+            *cell = narrow.to_bits();
+            self.len += 1;
+            return true;
+        }
+        false
     }
 
-    /// Forgets the words of this chunk and hands over the older ones.
+    #[inline(never)]
+    fn push_by_form(&mut self, value: f64, weight: f64) -> bool {
+        let has_room = self.has_room(1) && self.form.has(Form::of(value, weight));
+        if has_room {
+            if self.form.has(Form::WEIGHTED) {
+                self.set_weight(self.kept_weight() + weight);
+            }
+            self.put(usize::from(self.len), value);
+            self.len += 1;
+        }
+        has_room
+    }
+
+    /// Whether so many more values fit here.
+    pub(crate) fn has_room(&self, count: u8) -> bool {
+        self.len + count <= self.form.capacity()
+    }
+
+    /// The newest value, to be rewritten in place.
+    pub(crate) fn change_newest(&mut self, change: impl FnOnce(f64) -> f64) {
+        let newest = self.values().next_back();
+        if let Some(newest) = newest {
+            self.put(usize::from(self.len) - 1, change(newest));
+        }
+    }
+
+    /// Forgets the values of this chunk and hands over the older ones.
     pub(crate) fn clear(&mut self) -> Chain {
         self.len = 0;
-        self.older_words = 0;
+        self.older = 0;
         Chain { head: self.next.take() }
     }
+
+    fn set_weight(&mut self, weight: f64) {
+        let [low, high, ..] = &mut self.cells;
+        [*low, *high] = split(weight);
+    }
+
+    /// Writes the value numbered `at`, which the form can hold.
+    fn put(&mut self, at: usize, value: f64) {
+        let first = self.form.first_cell();
+        if self.form.has(Form::WIDE) {
+            let cells = self.cells.get_mut(first + CELLS_WIDE * at..);
+            if let Some(cells) = cells.and_then(<[_]>::first_chunk_mut) {
+                *cells = split(value);
+            }
+        } else if let (Some(cell), Some(narrow)) = (self.cells.get_mut(first + at), narrow(value)) {
+            *cell = narrow.to_bits();
+        }
+    }
+}
+
+/// The value in 32 bits, if they hold it to the last bit.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+fn narrow(value: f64) -> Option<f32> {
+    let narrow = value as f32;
+    (f64::from(narrow).to_bits() == value.to_bits()).then_some(narrow)
+}
+
+#[inline]
+fn is_one(weight: f64) -> bool {
+    weight.to_bits() == 1_f64.to_bits()
+}
+
+/// The double in two cells.
+#[inline]
+fn joined([low, high]: [u32; CELLS_WIDE]) -> f64 {
+    f64::from_bits(u64::from(low) | u64::from(high) << 32)
+}
+
+/// A double as two cells.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
+fn split(value: f64) -> [u32; CELLS_WIDE] {
+    let bits = value.to_bits();
+    [bits as u32, (bits >> 32) as u32]
 }
 
 /// Chunks linked newest first. Dropping it frees them one by one, without recursion.
@@ -188,7 +330,7 @@ impl ChunkPool {
     }
 
     /// An empty chunk; allocates only while the pool grows to its working size.
-    pub(crate) fn take(&mut self) -> Box<Chunk> {
+    pub(crate) fn take(&mut self, form: Form) -> Box<Chunk> {
         self.lent += 1;
         let chunk = match self.free.pop() {
             Some(chunk) => Some(chunk),
@@ -197,21 +339,36 @@ impl ChunkPool {
                 self.free.pop()
             }
         };
-        let Some(mut chunk) = chunk else { return Chunk::fresh(self.home) };
+        let mut chunk = chunk.unwrap_or_else(|| Chunk::fresh(self.home));
         // The next one may have been read on another core since: it is asked for now.
         self.free.prefetch();
         chunk.len = 0;
-        chunk.older_words = 0;
-        chunk.weight = 0.0;
+        chunk.older = 0;
+        chunk.form = form;
         chunk
     }
 
-    /// A chunk in front of `head`: the chain goes on in it.
-    pub(crate) fn extend(&mut self, head: Box<Chunk>) -> Box<Chunk> {
-        let mut chunk = self.take();
-        chunk.weight = head.weight;
-        chunk.older_words = head.chain_words();
+    /// A chunk of values with its first one.
+    pub(crate) fn start(&mut self, value: f64, weight: f64) -> Box<Chunk> {
+        let form = Form::of(value, weight);
+        let mut chunk = self.take(form);
+        if form.has(Form::WEIGHTED) {
+            chunk.set_weight(0.0);
+        }
+        chunk.push(value, weight);
+        chunk
+    }
+
+    /// A chunk in front of `head`, of the form that takes this value too; the chain goes on in it.
+    pub(crate) fn extend(&mut self, head: Box<Chunk>, value: f64, weight: f64) -> Box<Chunk> {
+        let form = head.form.with(Form::of(value, weight));
+        let mut chunk = self.take(form);
+        if form.has(Form::WEIGHTED) {
+            chunk.set_weight(head.kept_weight());
+        }
+        chunk.older = head.chain_values();
         chunk.next = Some(head);
+        chunk.push(value, weight);
         chunk
     }
 
@@ -269,43 +426,85 @@ mod tests {
         let queue = HomeQueue::default();
         let mut pool = ChunkPool::new(0, queue.clone());
         let mut homes = ChunkHomes::new(vec![queue]);
-        let mut chunk = pool.take();
-        chunk.push(7);
+        let chunk = pool.start(7.0, 2.0);
         let address = std::ptr::from_ref(&*chunk);
         homes.put(chunk);
         homes.send();
-        let again = pool.take();
+        let again = pool.start(0.1, 1.0);
         assert_eq!(std::ptr::from_ref(&*again), address);
-        assert!(again.words().is_empty());
+        assert_eq!((again.values().collect(), again.chain_weight()), (vec![0.1], 1.0));
     }
 
     #[test]
     fn what_is_lent_is_counted_per_generation() {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
-        let head = pool.take();
-        let head = pool.extend(head);
+        let head = pool.start(1.0, 1.0);
+        let head = pool.extend(head, 1.0, 1.0);
         assert_eq!(pool.lent(), 2);
         pool.give_back(Chain::of(head));
         assert_eq!(pool.lent(), 0);
-        let kept = pool.take();
+        let kept = pool.take(Form::NARROW);
         pool.start_generation();
         assert_eq!(pool.lent(), 0);
         drop(kept);
     }
 
-    #[test]
-    fn a_chain_knows_its_words_and_drops_without_recursion() {
+    /// A chain of `values` with their weights, and how many chunks it took.
+    fn chain_of(values: &[(f64, f64)]) -> (Chain, usize) {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
-        let mut head = pool.take();
-        for word in 0..1_000_000_u64 {
-            if !head.has_room(1) {
-                head = pool.extend(head);
+        let (first, rest) = values.split_first().unwrap();
+        let mut head = pool.start(first.0, first.1);
+        for &(value, weight) in rest {
+            if !head.push(value, weight) {
+                head = pool.extend(head, value, weight);
             }
-            head.push(word);
         }
-        assert_eq!(head.chain_words(), 1_000_000);
-        let chain = Chain::of(head);
-        assert_eq!(chain.chunks().map(|chunk| chunk.words().len()).sum::<usize>(), 1_000_000);
+        (Chain::of(head), pool.lent())
+    }
+
+    #[test]
+    fn every_value_comes_back_bit_by_bit_in_its_order_whatever_came_before() {
+        let numbers = [0.0, -0.0, 1.0, 0.5, 0.1, 1e-45, 1e-46, 16_777_216.0, 16_777_217.0, 3.4e38];
+        let numbers = numbers.into_iter().chain([3.5e38, f64::MAX, f64::MIN_POSITIVE, 5e-324]);
+        let all: Vec<(f64, f64)> =
+            numbers.flat_map(|number| [(number, 1.0), (7.0, 1.0), (number, 10.0)]).collect();
+        for start in 0..all.len() {
+            let values = [&all[start..], &all[..start]].concat();
+            let (chain, _) = chain_of(&values);
+            let mut found: Vec<f64> =
+                chain.chunks().flat_map(|chunk| chunk.values().rev()).collect();
+            found.reverse();
+            let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+            let sent = values.iter().map(|(value, _)| *value).collect();
+            assert_eq!(bits(found), bits(sent), "{start}");
+            let weight = values.iter().fold(0.0, |sum, (_, weight)| sum + weight);
+            assert_eq!(chain.newest().unwrap().chain_weight(), weight);
+        }
+    }
+
+    #[test]
+    fn a_chunk_holds_ten_short_values_and_five_doubles() {
+        for (value, weight, chunks) in
+            [(320.0, 1.0, 4), (320.5, 1.0, 4), (0.1, 1.0, 8), (320.0, 10.0, 5), (0.1, 10.0, 10)]
+        {
+            assert_eq!(chain_of(&[(value, weight); 40]).1, chunks, "{value} {weight}");
+        }
+    }
+
+    #[test]
+    fn a_weight_is_the_sum_in_the_order_of_the_wire() {
+        let weights = [1.0, 1.0, 1.0 / 0.3, 1.0, 1.0 / 0.7];
+        let values: Vec<_> =
+            weights.iter().cycle().take(1_000).map(|weight| (5.0, *weight)).collect();
+        let sum = values.iter().fold(0.0, |sum, (_, weight)| sum + weight);
+        assert_eq!(chain_of(&values).0.newest().unwrap().chain_weight(), sum);
+    }
+
+    #[test]
+    fn a_chain_knows_its_values_and_drops_without_recursion() {
+        let (chain, _) = chain_of(&vec![(3.0, 1.0); 1_000_000]);
+        assert_eq!(chain.newest().unwrap().chain_values(), 1_000_000);
+        assert_eq!(chain.chunks().map(|chunk| chunk.values().count()).sum::<usize>(), 1_000_000);
         drop(chain);
     }
 
@@ -315,7 +514,7 @@ mod tests {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
         let mut homes = ChunkHomes::new(vec![queue.clone()]);
         for _ in 0..=HOME_QUEUE_CHAINS_MAX {
-            homes.put(pool.take());
+            homes.put(pool.take(Form::NARROW));
             homes.send();
         }
         let came_home = std::iter::from_fn(|| queue.0.pop()).count();

@@ -17,6 +17,8 @@ pub struct Overflow {
     pub sketch: DDSketch,
     /// Values in the sketch.
     pub count: u64,
+    /// Events that they stand for.
+    pub weight: f64,
     /// Sum of the values.
     pub sum: f64,
     /// Sum of the squared values.
@@ -38,6 +40,7 @@ impl Default for Overflow {
         Self {
             sketch: DDSketch::new(Config::defaults()),
             count: 0,
+            weight: 0.0,
             sum: 0.0,
             sum_squares: 0.0,
             lower: f64::INFINITY,
@@ -47,10 +50,11 @@ impl Default for Overflow {
 }
 
 impl Overflow {
-    /// Adds one value.
-    pub fn add(&mut self, value: f64) {
+    /// Adds one value that stands for `weight` events.
+    pub fn add(&mut self, value: f64, weight: f64) {
         self.sketch.add(value);
         self.count += 1;
+        self.weight += weight;
         self.sum += value;
         self.sum_squares += value * value;
         self.lower = self.lower.min(value);
@@ -62,6 +66,7 @@ impl Overflow {
         // Both sketches come from `Config::defaults`, the only condition of a merge.
         if self.sketch.merge(&other.sketch).is_ok() {
             self.count += other.count;
+            self.weight += other.weight;
             self.sum += other.sum;
             self.sum_squares += other.sum_squares;
             self.lower = self.lower.min(other.lower);
@@ -75,7 +80,7 @@ impl Overflow {
 pub(crate) enum Recorded {
     /// It fitted into the newest chunk, in place.
     InPlace,
-    /// The newest chunk is full: the caller hands it over to [`extend`].
+    /// The newest chunk has no room for it: the caller goes on in another, by [`ChunkPool::extend`].
     Full,
     /// It went into the sketch; `true` for the first of this timer and generation.
     Sketched(bool),
@@ -84,62 +89,37 @@ pub(crate) enum Recorded {
 /// Records into the newest chunk if it can.
 #[inline]
 pub(crate) fn record(chunk: &mut Chunk, value: f64, weight: f64, pool: &ChunkPool) -> Recorded {
-    if chunk.has_room(1) {
-        chunk.push(value.to_bits());
-        chunk.weight += weight;
+    if chunk.push(value, weight) {
         return Recorded::InPlace;
     }
     let is_over_budget =
-        TIMER_VALUES_EXACT_MAX <= chunk.chain_words() || CHUNKS_PER_GENERATION_MAX <= pool.lent();
+        TIMER_VALUES_EXACT_MAX <= chunk.chain_values() || CHUNKS_PER_GENERATION_MAX <= pool.lent();
     if chunk.overflow.is_none() && !is_over_budget {
         return Recorded::Full;
     }
     let is_first = chunk.overflow.is_none();
-    chunk.overflow.get_or_insert_default().add(value);
-    chunk.weight += weight;
+    chunk.overflow.get_or_insert_default().add(value, weight);
     Recorded::Sketched(is_first)
-}
-
-/// Puts a fresh chunk before the full one and records there.
-pub(crate) fn extend(
-    full: Box<Chunk>,
-    value: f64,
-    weight: f64,
-    pool: &mut ChunkPool,
-) -> Box<Chunk> {
-    let mut chunk = pool.extend(full);
-    chunk.push(value.to_bits());
-    chunk.weight += weight;
-    chunk
-}
-
-/// The first value of a timer in a generation.
-pub(crate) fn start(value: f64, weight: f64, pool: &mut ChunkPool) -> Box<Chunk> {
-    let mut chunk = pool.take();
-    chunk.push(value.to_bits());
-    chunk.weight = weight;
-    chunk
 }
 
 /// The values of a chain, newest chunk first, and their weight. Values in a sketch are not among
 /// them.
 #[must_use]
 pub fn values(chain: &Chain) -> (Vec<f64>, f64) {
-    let words = chain.chunks().flat_map(|chunk| chunk.words());
-    let weight = chain.newest().map_or(0.0, |chunk| chunk.weight);
-    (words.map(|&bits| f64::from_bits(bits)).collect(), weight)
+    let values = chain.chunks().flat_map(|chunk| chunk.values());
+    (values.collect(), chain.newest().map_or(0.0, |chunk| chunk.chain_weight()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::pool::{CHUNK_WORDS, HomeQueue};
+    use crate::series::pool::HomeQueue;
 
     #[test]
     fn a_worker_without_chunks_left_goes_on_in_a_sketch_and_says_so_once() {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
-        let mut chunk = start(1.0, 2.0, &mut pool);
-        for _ in 1..CHUNK_WORDS {
+        let mut chunk = pool.start(1.0, 2.0);
+        for _ in 1..8 {
             assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::InPlace));
         }
         assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Full));
@@ -148,36 +128,37 @@ mod tests {
         assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Sketched(false)));
         let chain = Chain::of(chunk);
         let (kept, weight) = values(&chain);
-        assert_eq!((kept.len(), weight), (CHUNK_WORDS, 28.0));
+        assert_eq!((kept.len(), weight), (8, 20.0));
         assert_eq!(chain.newest().and_then(|newest| newest.overflow.as_ref()).unwrap().count, 2);
     }
 
     #[test]
     fn a_timer_beyond_its_own_budget_goes_on_in_a_sketch() {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
-        let mut chunk = start(1.0, 1.0, &mut pool);
+        let mut chunk = pool.start(1.0, 1.0);
         let mut sketched = 0;
         for _ in 0..TIMER_VALUES_EXACT_MAX + 100 {
             match record(&mut chunk, 1.0, 1.0, &pool) {
                 Recorded::InPlace => {}
-                Recorded::Full => chunk = extend(chunk, 1.0, 1.0, &mut pool),
+                Recorded::Full => chunk = pool.extend(chunk, 1.0, 1.0),
                 Recorded::Sketched(_) => sketched += 1,
             }
         }
         let (kept, weight) = values(&Chain::of(chunk));
         assert_eq!(kept.len() + sketched, TIMER_VALUES_EXACT_MAX as usize + 101);
-        assert!(kept.len() < TIMER_VALUES_EXACT_MAX as usize + CHUNK_WORDS && sketched != 0);
+        assert!(kept.len() < TIMER_VALUES_EXACT_MAX as usize + 10 && sketched != 0);
         assert_eq!(weight, f64::from(TIMER_VALUES_EXACT_MAX + 101));
     }
 
     #[test]
     fn what_two_workers_kept_of_a_timer_adds_up() {
         let (mut ours, mut theirs) = (Overflow::default(), Overflow::default());
-        ours.add(3.0);
-        theirs.add(1.0);
-        theirs.add(5.0);
+        ours.add(3.0, 1.0);
+        theirs.add(1.0, 2.0);
+        theirs.add(5.0, 4.0);
         ours.merge(&theirs);
         assert_eq!((ours.count, ours.sum, ours.sum_squares), (3, 9.0, 35.0));
         assert_eq!((ours.lower, ours.upper, ours.sketch.count()), (1.0, 5.0, 3));
+        assert_eq!(ours.weight, 7.0);
     }
 }

@@ -40,7 +40,7 @@ impl Recorder<'_> {
     #[inline]
     pub(super) fn timer(&mut self, series: &Generations, value: f64, weight: f64) -> Switch {
         let Some(payload) = series.load(self.epoch) else {
-            let chunk = timer::start(value, weight, self.chunks);
+            let chunk = self.chunks.start(value, weight);
             series.store(self.epoch, into_payload(chunk));
             return Switch::None;
         };
@@ -57,7 +57,7 @@ impl Recorder<'_> {
                 // - type and owner: those of the borrow above, which has ended;
                 // - once: the payload is replaced by the chunk made of it, below.
                 let full = unsafe { take_payload::<Chunk>(payload) };
-                let chunk = timer::extend(full, value, weight, self.chunks);
+                let chunk = self.chunks.extend(full, value, weight);
                 series.store(self.epoch, into_payload(chunk));
                 Switch::None
             }

@@ -2,7 +2,7 @@
 //! instruction, and the offsets of a block in one.
 //!
 //! The look-ups are those of `avx2`. The gain is in the list: an instruction gathers the numbers of
-//! the bits that are set, where others need three per bit (docs/decisions/014-delimiters-as-a-list.md).
+//! the bits that are set, where others need three per bit (docs/decisions/014-stops-as-a-list.md).
 
 use std::arch::x86_64::{
     __m512i, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i32x4,
