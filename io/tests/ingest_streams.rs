@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use floe_core::config::settings::{IngestMode, StreamLimits, StreamListener};
 use floe_core::limits::DATAGRAM_SLACK_BYTES;
+use floe_io::clock::monotonic_ns;
 use floe_io::ingest::stream::acceptor::{Acceptor, AcceptorCounts, StreamWorker};
 use floe_io::ingest::stream::connections::StreamInbox;
 use floe_io::ingest::stream::listener::{OpenStream, StreamAddress};
@@ -115,6 +116,19 @@ impl Subject {
             add(&mut total, &self.counts.recv_timeout(LIMIT).unwrap());
         }
         total
+    }
+
+    /// The acceptor's accepted, refused and failed, once `count` are accepted: it counts a connection
+    /// after a worker has it.
+    fn await_accepted(&self, count: u64) -> [u64; 3] {
+        let end_ns = monotonic_ns() + u64::try_from(LIMIT.as_nanos()).unwrap();
+        loop {
+            let counts = self.accepted.read().map(|(_, count)| count);
+            if count <= counts[0] || end_ns < monotonic_ns() {
+                return counts;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Stops acceptor and worker as the daemon does; the lines and counts since.
@@ -230,7 +244,7 @@ fn beyond_the_cap_a_connection_is_closed_and_room_is_given_again() {
             subject.lines.recv_timeout(Duration::from_millis(150)).ok()
         });
         assert_eq!(line.as_deref(), Some(&b"again:1|c"[..]));
-        let [(_, accepted), (_, refused), (_, failed)] = subject.accepted.read();
+        let [accepted, refused, failed] = subject.await_accepted(3);
         assert!(3 <= accepted && 1 <= refused && failed == 0, "{accepted} {refused} {failed}");
     });
 }
@@ -284,7 +298,7 @@ fn a_burst_of_newcomers_is_refused_by_the_cap_alone() {
         for _ in 0..clients.len() {
             assert_eq!(subject.line(), "a:1|c");
         }
-        let [(_, accepted), (_, refused), _] = subject.accepted.read();
+        let [accepted, refused, _] = subject.await_accepted(600);
         assert_eq!((accepted, refused), (600, 0));
         let (_, counts) = subject.stop();
         assert_eq!(counts.connections_reset, 0);
