@@ -12,6 +12,7 @@ mod config;
 mod configuration;
 mod daemon;
 mod log;
+mod privileges;
 mod query;
 mod segment;
 mod reload;

@@ -55,6 +55,9 @@ pub(crate) struct DaemonArguments {
     /// CPUs to pin workers to: 0-3,5
     #[arg(long, value_name = "LIST", env = "FLOE_CPUS")]
     pub(crate) cpus: Option<String>,
+    /// User to go on as when started as root: a name, or UID:GID
+    #[arg(long, value_name = "USER", env = "FLOE_USER")]
+    pub(crate) user: Option<String>,
     /// File to write the real addresses to, as JSON, once everything listens
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

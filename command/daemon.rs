@@ -10,7 +10,7 @@ use floe_io::clock::monotonic_ns;
 use floe_io::daemon::{Daemon, Halves, StartError};
 use floe_io::ingest::stream::listener::StreamAddress;
 use floe_io::service_manager;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{debug, info, warn};
@@ -20,13 +20,17 @@ use super::log::Log;
 use super::reload::{self, ConfigurationFile, Occasion};
 use super::title::ProcessTitle;
 use super::watch::{Event, Events};
-use super::{Failure, spool_place};
+use super::{Failure, privileges, spool_place};
 
 /// Signals closer together than this are one request to stop, ns.
 const ONE_BREATH_NS: u64 = 500_000_000;
 
 pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Failure> {
-    // First of all, so that a signal during the start drains as well.
+    // Before there is a second thread, and before anything is opened.
+    if let Some(user) = &arguments.user {
+        privileges::leave_root_for(user).map_err(Failure::refused)?;
+    }
+    // Then at once, so that a signal during the start drains as well.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .context("cannot register signals")
         .map_err(Failure::failed)?;
@@ -54,6 +58,10 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     let mut daemon = Daemon::start(&loaded, &spool, halves).map_err(refused_or_failed)?;
     daemon.place_threads();
     tell_start(settings, &spool, &daemon);
+    let is_open = daemon.addresses().mgmt.is_some_and(|address| !address.ip().is_loopback());
+    if is_open && geteuid().is_root() {
+        warn!("running as root with an admin port open to others: use --user, or mgmt_address");
+    }
     if let Some(ready_file) = ready_file {
         ready_file.finish(&spool, &daemon).map_err(Failure::failed)?;
     }

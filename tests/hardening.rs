@@ -92,6 +92,49 @@ impl Drop for Wrapped {
     }
 }
 
+/// Every thread is nobody's, in no other group, without capabilities and without a way to them.
+fn assert_unprivileged(pid: u32) {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    let mut count = 0;
+    for thread in threads {
+        let path = thread.expect("it can be listed").path().join("status");
+        // A thread may have ended meanwhile.
+        let Ok(status) = fs::read_to_string(path) else { continue };
+        let value = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(value("Uid:"), [NOBODY; 4], "{status}");
+        assert_eq!(value("Gid:"), [NOBODY; 4], "{status}");
+        assert!(value("Groups:").iter().all(|group| group == NOBODY), "{status}");
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(value(set), ["0000000000000000"], "{set}");
+        }
+        assert_eq!(value("NoNewPrivs:"), ["1"]);
+        count += 1;
+    }
+    assert!(4 < count, "the threads were read, {count}");
+}
+
+#[test]
+fn root_is_left_for_good_by_every_thread() {
+    if !is_root() {
+        return eprintln!("root not left: the test does not run as root");
+    }
+    let user = format!("FLOE_USER={NOBODY}:{NOBODY}");
+    let daemon = Wrapped::start(&["env", &user], "auto");
+    let mut daemon = daemon.expect("env is part of every system");
+    assert_unprivileged(daemon.ready.pid);
+    daemon.live();
+}
+
+#[test]
+fn a_user_that_does_not_exist_ends_the_start() {
+    let output = floe().args(["--user", "nobody-of-this-name"]).output().expect("it was built");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text_of(&output).contains("UID:GID"), "{}", text_of(&output));
+}
+
 #[test]
 fn io_uring_serves_another_user_without_any_capability() {
     if !is_root() {
@@ -116,17 +159,7 @@ fn io_uring_serves_another_user_without_any_capability() {
     let Some(mut daemon) = Wrapped::start(&wrapper, "io_uring") else {
         return eprintln!("not tried as another user: setpriv is not installed (util-linux)");
     };
-    let status =
-        fs::read_to_string(format!("/proc/{}/status", daemon.ready.pid)).expect("it lives");
-    let value = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key));
-        line.unwrap_or_default().trim().to_owned()
-    };
-    assert!(value("Uid:").starts_with(NOBODY), "{status}");
-    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-        assert_eq!(value(set), "0000000000000000", "{set}");
-    }
-    assert_eq!(value("NoNewPrivs:"), "1");
+    assert_unprivileged(daemon.ready.pid);
     let log = daemon.log();
     assert!(log.contains("ingest=\"io_uring\""), "{log}");
     assert!(!log.contains("restrictions of a ring"), "{log}");

@@ -85,7 +85,7 @@ A file whose name ends in `.toml` is floe's own language; every other file is a 
 | unknown key | one warning each | error, with the nearest known name |
 | own keys (`books`, `spool`, `ingest`, `streams`, `backends` as tables) | in a block `floe: { ... }`, read strictly | at the top |
 
-Flags win over the environment, that over the file, that over the default: `--spool` (`FLOE_SPOOL`), `--ingest` (`FLOE_INGEST`), `--workers` (`FLOE_WORKERS`), `--cpus` (`FLOE_CPUS`). A variable that is empty counts as not set. `RUST_LOG` sets the level of the log.
+Flags win over the environment, that over the file, that over the default: `--spool` (`FLOE_SPOOL`), `--ingest` (`FLOE_INGEST`), `--workers` (`FLOE_WORKERS`), `--cpus` (`FLOE_CPUS`). `--user` (`FLOE_USER`) has no key: it is obeyed before the file is read. A variable that is empty counts as not set. `RUST_LOG` sets the level of the log.
 
 A duration is a whole number with a unit of `ms`, `s`, `m`, `h`, `d`; a size is bytes, or a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `KB`, `MB`, `GB`, `TB`.
 
