@@ -89,14 +89,21 @@ impl LineParser {
         let mut regulars = 0;
         let (mut at, mut stops) = (0, self.index.stops());
         while at < len {
-            if let Some((&first, rest)) = stops.split_first_chunk()
-                && let Some(line) = regular::plain(buffer, len, at, first)
-            {
-                sink.number(line.key, line.kind, line.number);
-                regulars += 1;
-                at = line.end + 1;
-                stops = rest;
-                continue;
+            if let Some((&first, rest)) = stops.split_first_chunk() {
+                if let Some(line) = regular::plain(buffer, len, at, first) {
+                    sink.number(line.key, line.kind, line.number);
+                    regulars += 1;
+                    at = line.end + 1;
+                    stops = rest;
+                    continue;
+                }
+                if let Some((sample, end)) = regular::plain_member(buffer, len, at, first) {
+                    sink.sample(sample);
+                    regulars += 1;
+                    at = end + 1;
+                    stops = rest;
+                    continue;
+                }
             }
             let last_rate = &mut self.last_rate;
             let (end, passed) = match regular::regular(buffer, len, at, stops, last_rate) {
