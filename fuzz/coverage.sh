@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The same targets behind libFuzzer, guided by coverage, on the stable toolchain:
 #   fuzz/coverage.sh TARGET [SECONDS]       finds inputs that reach new code; what fails is kept
-#   fuzz/coverage.sh --minimize TARGET      leaves in the corpus one input per piece of code reached
+#   fuzz/coverage.sh --minimize TARGET      takes the fewest that reach all of it into the corpus
 # Wants g++ (libFuzzer is C++). No part of the workspace: `fuzz/coverage` is a package of its own, built
 # into target/coverage, since the instrumentation is for every crate in it.
 set -euo pipefail
@@ -24,10 +24,15 @@ export FLOE_FUZZ_TARGET=$target
 corpus=fuzz/corpus/$target found=target/coverage/found/$target
 mkdir -p "$found"
 if [ "$minimize" = 1 ]; then
-  # Those that are kept by name stay; what was found joins only where it reaches something new.
-  # Inputs beyond 512 bytes cost more in the tree than they tell.
-  "$fuzzer" -merge=1 -max_len=512 "$corpus" "$found"
-  du -sh "$corpus"
+  # The fewest small inputs that reach all that is reached join those that are kept by name.
+  least=$(mktemp -d)
+  trap 'rm -rf "$least"' EXIT
+  "$fuzzer" -set_cover_merge=1 -use_counters=0 -max_len=256 "$least" "$corpus" "$found"
+  rm -f "$corpus"/found-*
+  for input in $(find "$least" -type f -printf '%s %p\n' | sort -n | head -n 100 | cut -d ' ' -f 2); do
+    cp "$input" "$corpus/found-$(basename "$input" | cut -c 1-12)"
+  done
+  du -sh --apparent-size "$corpus"
   exit
 fi
 "$fuzzer" -max_total_time="$seconds" -max_len=2048 -timeout=10 -rss_limit_mb=2048 \
