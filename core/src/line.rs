@@ -2,7 +2,7 @@
 //!
 //! Stands between the ring and the shard. Two stages: `mask` lists every *stop* of the datagram, a
 //! byte that ends a key, a value or a line; the walk here goes from line to line along that list. A
-//! *plain* line, `key:digits|type`, is read on the spot; a *regular* one, which has at most a rate,
+//! *plain* line, `key:number|type`, is read on the spot; a *regular* one, which has at most a rate,
 //! straight from the datagram as well (`regular`): their samples borrow key and member. Every other
 //! line, and every line that would be refused, goes to the general path (`general`, `tags`, `key`,
 //! `fields`), which alone knows the whole grammar; the others are short cuts that never decide
@@ -91,6 +91,13 @@ impl LineParser {
         while at < len {
             if let Some((&first, rest)) = stops.split_first_chunk() {
                 if let Some(line) = regular::plain(buffer, len, at, first) {
+                    sink.number(line.key, line.kind, line.number);
+                    regulars += 1;
+                    at = line.end + 1;
+                    stops = rest;
+                    continue;
+                }
+                if let Some(line) = regular::plain_decimal(buffer, len, at, first) {
                     sink.number(line.key, line.kind, line.number);
                     regulars += 1;
                     at = line.end + 1;

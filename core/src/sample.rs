@@ -105,7 +105,7 @@ pub trait SampleSink<'d> {
     /// it does, so the sink may gather a batch and prefetch.
     fn sample(&mut self, sample: Sample<'d>);
 
-    /// The same for what most lines are: an integer of at least 0, without sign and rate.
+    /// The same for what most lines are: a number of at least 0, without sign and rate.
     ///
     /// `kind` is not [`Kind::Set`]. A sink that has a shorter way for it takes it.
     #[inline]

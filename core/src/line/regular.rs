@@ -1,8 +1,9 @@
 //! Lines that are read straight from the datagram.
 //!
-//! Called by the walk for every line. `plain` reads the line that most are, a key, digits and a type
-//! without a rate, with as few instructions as it takes and without a branch on the type, which
-//! nobody could foresee. `regular` reads numbers with a sign or a dot, rates and members of sets.
+//! Called by the walk for every line. `plain` reads the line that most are, a key, a number and a type
+//! without sign and rate, with as few instructions as it takes and without a branch on the type, which
+//! nobody could foresee; `plain_member` the same of a set. `regular` reads signs, rates and any
+//! member.
 //! What either does not know it leaves to the next: neither refuses a line.
 
 use super::mask::STOPS_OF_LINE;
@@ -15,7 +16,7 @@ pub(super) struct Plain<'d> {
     pub(super) key: &'d [u8],
     /// Not a set.
     pub(super) kind: Kind,
-    /// An integer, at least 0 and without a sign.
+    /// At least 0, and without a sign.
     pub(super) number: f64,
     /// Offset of the newline behind it.
     pub(super) end: usize,
@@ -31,8 +32,8 @@ pub(super) struct Regular<'d> {
     pub(super) stops: usize,
 }
 
-/// The line at `at` of a datagram of `len` bytes, with these stops, if it is plain: they are the colon
-/// behind its key, a pipe and a newline.
+/// The line at `at` of a datagram of `len` bytes, with these stops, if it is plain and its number is
+/// digits: the stops are the colon behind its key, a pipe and a newline.
 // Always inline, with what it calls: the results of a call would go through memory.
 #[inline(always)]
 pub(super) fn plain<'d>(
@@ -40,6 +41,31 @@ pub(super) fn plain<'d>(
     len: usize,
     at: usize,
     stops: [u32; STOPS_OF_LINE],
+) -> Option<Plain<'d>> {
+    plain_by(buffer, len, at, stops, number::digits_at)
+}
+
+/// The same for a number with a dot.
+// Never inline: its registers would be missed by the others.
+#[inline(never)]
+pub(super) fn plain_decimal<'d>(
+    buffer: &'d [u8],
+    len: usize,
+    at: usize,
+    stops: [u32; STOPS_OF_LINE],
+) -> Option<Plain<'d>> {
+    plain_by(buffer, len, at, stops, |buffer, start, end| {
+        (buffer.get(start) != Some(&b'-')).then(|| number::short_at(buffer, start, end))?
+    })
+}
+
+#[inline(always)]
+fn plain_by<'d>(
+    buffer: &'d [u8],
+    len: usize,
+    at: usize,
+    stops: [u32; STOPS_OF_LINE],
+    number_at: impl Fn(&[u8], usize, usize) -> Option<f64>,
 ) -> Option<Plain<'d>> {
     let [colon, pipe, end] = stops.map(|stop| stop as usize);
     let is = |offset, byte| buffer.get(offset) == Some(&byte);
@@ -49,7 +75,7 @@ pub(super) fn plain<'d>(
         return None;
     }
     let kind = kind_of_number(buffer, end)?;
-    let number = number::digits_at(buffer, colon + 1, pipe)?;
+    let number = number_at(buffer, colon + 1, pipe)?;
     Some(Plain { key: buffer.get(at..colon)?, kind, number, end })
 }
 

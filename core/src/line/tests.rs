@@ -321,7 +321,7 @@ fn the_short_cuts_decide_as_the_general_path() {
     let mut parser = LineParser::portable(true);
     let mut scratch = Scratch::new();
     for (before, length) in [("", 5), ("k:1", 5), ("k:1|ms\nk:12345678", 4)] {
-        for text in texts(b"a:1|cmsg-\n@", length) {
+        for text in texts(b"a:1|cmsg-.\n@", length) {
             let datagram = [before.as_bytes(), &text].concat();
             // The slack would finish some of the lines.
             for slack in *b"|c" {
