@@ -55,7 +55,8 @@ pub(super) fn plain_decimal<'d>(
     stops: [u32; STOPS_OF_LINE],
 ) -> Option<Plain<'d>> {
     plain_by(buffer, len, at, stops, |buffer, start, end| {
-        (buffer.get(start) != Some(&b'-')).then(|| number::short_at(buffer, start, end))?
+        let is_signed = matches!(buffer.get(start), Some(b'+' | b'-'));
+        if is_signed { None } else { number::short_at(buffer, start, end) }
     })
 }
 

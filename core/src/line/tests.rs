@@ -318,10 +318,17 @@ fn texts(alphabet: &[u8], length: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_short_cuts_decide_as_the_general_path() {
-    let mut parser = LineParser::portable(true);
     let mut scratch = Scratch::new();
-    for (before, length) in [("", 5), ("k:1", 5), ("k:1|ms\nk:12345678", 4)] {
-        for text in texts(b"a:1|cmsg-.\n@", length) {
+    for (is_sanitizing, alphabet, before, length) in [
+        (true, &b"a:1|cmsg-.\n@"[..], "", 5),
+        (true, b"a:1|cmsg-.\n@", "k:1", 4),
+        (true, b":1|cmsg\n", "k:1|ms\nk:12345678", 4),
+        // A key that is kept may hold a sign, so that a sign is no stop.
+        (false, b":1|g+-.", "", 6),
+        (false, b":1|mscg+-.@ \xff", "k:", 4),
+    ] {
+        let mut parser = LineParser::portable(is_sanitizing);
+        for text in texts(alphabet, length) {
             let datagram = [before.as_bytes(), &text].concat();
             // The slack would finish some of the lines.
             for slack in *b"|c" {
@@ -330,7 +337,7 @@ fn the_short_cuts_decide_as_the_general_path() {
                 let mut expected = Recorder::default();
                 for line in datagram.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let tally = &mut Tally::default();
-                    super::general::line(line, true, &mut scratch, &mut expected, tally);
+                    super::general::line(line, is_sanitizing, &mut scratch, &mut expected, tally);
                 }
                 assert_eq!(found.found, expected.found, "{}", String::from_utf8_lossy(&datagram));
             }
