@@ -32,6 +32,9 @@ struct Arguments {
     failures: PathBuf,
 }
 
+/// Bytes of a failing input that are shown; the file has all of them.
+const SHOWN_BYTES: usize = 2_000;
+
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -85,7 +88,9 @@ fn fuzz(target: &Target, arguments: &Arguments) -> anyhow::Result<String> {
         Err(Failure { input, problem, after }) => {
             let path =
                 corpus::save_failure(&arguments.failures, target.name, arguments.seed, &input)?;
-            let shown = input.escape_ascii().to_string();
+            let cut = input.len().min(SHOWN_BYTES);
+            let rest = if cut < input.len() { "..." } else { "" };
+            let shown = format!("{}{rest}", input[..cut].escape_ascii());
             anyhow::bail!(
                 "{problem}\n  input of seed {} after {after} others: \"{shown}\"\n  written to {}; \
                  once mended it belongs into {} (inputs up to {} bytes)",

@@ -71,6 +71,9 @@ impl CommandReader {
         };
         let rest = self.held.split_off(end + 1);
         let lines = std::mem::replace(&mut self.held, rest);
+        if CONSOLE_LINE_BYTES_MAX < self.held.len() {
+            return Err(LineTooLong);
+        }
         let mut commands = Vec::new();
         for line in lines.split(|byte| *byte == b'\n') {
             if CONSOLE_LINE_BYTES_MAX < line.len() {
@@ -159,6 +162,13 @@ mod tests {
     }
 
     const HEALTH: Command = Command::Health(None);
+
+    #[test]
+    fn r5_what_follows_a_newline_has_the_same_limit() {
+        let long = vec![b'x'; CONSOLE_LINE_BYTES_MAX + 1];
+        let read = [b"help\n", &long[..]].concat();
+        assert_eq!(CommandReader::default().take(&read), Err(LineTooLong));
+    }
 
     #[test]
     fn blank_lines_beside_a_command_are_passed_over_and_alone_are_an_error() {
