@@ -8,7 +8,7 @@
 //! A chunk is one cache line, for memory is what a timer costs: a line touched for each value, and
 //! written out and read back once an interval. Most values fit into 32 bits without loss, integers
 //! and halves up to 16,777,216 among them; a chunk holds ten of those or five doubles. Weights are kept
-//! from the first value on that stands for more than itself (docs/decisions/015-chunks-of-a-line.md).
+//! from the first value on that stands for more than itself (docs/decisions/018-chunks-of-a-line.md).
 
 use std::ptr;
 
