@@ -30,8 +30,8 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 /// made to meet, and no size helps.
 const GROWTH_MAX: usize = 8;
 
-/// The part of a sub-table's slots that may be taken. Sub-tables are between this and four sevenths of
-/// it full: one name in seven then stands outside its first pair.
+/// The part of a sub-table's slots that may be taken. Sub-tables are between this and two thirds of
+/// it full: one name in six or seven then stands outside its first pair.
 const LOAD_MAX: (usize, usize) = (7, 10);
 
 /// Slots that are looked at together.
@@ -39,19 +39,19 @@ const PAIR: usize = 2;
 
 const _: () = assert!((SUB_TABLE_SLOTS_MIN as usize).is_multiple_of(PAIR));
 
-/// Slots of sub-table `index` after it has grown `steps` times: a size of its own, three quarters more
+/// Slots of sub-table `index` after it has grown `steps` times: a size of its own, half as much again
 /// each time.
 ///
 /// Keys spread evenly: sub-tables of one size would all grow within a few thousand new names, and a
 /// worker whom a flood of new names finds would do little else for a while.
 const fn capacity_at(index: usize, steps: u32) -> usize {
-    // First sizes lie between one and one and three quarters of the smallest, in 1,024ths.
-    let first = (4 * SUB_TABLES + 3 * index) as u128 * SUB_TABLE_SLOTS_MIN as u128;
-    let slots = (first * 7_u128.pow(steps)) >> (10 + 2 * steps);
+    // First sizes lie between one and one and a half of the smallest, in 512ths.
+    let first = (2 * SUB_TABLES + index) as u128 * SUB_TABLE_SLOTS_MIN as u128;
+    let slots = (first * 3_u128.pow(steps)) >> (9 + steps);
     (slots as usize).next_multiple_of(PAIR)
 }
 
-const _: () = assert!(4 * SUB_TABLES == 1 << 10, "the shift above divides by it");
+const _: () = assert!(2 * SUB_TABLES == 1 << 9, "the shift above divides by it");
 
 /// Whether a sub-table of `capacity` slots takes no more than the `len` series that it has.
 const fn is_full(len: usize, capacity: usize) -> bool {
