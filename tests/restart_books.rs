@@ -37,11 +37,15 @@ fn send_and_spool(daemon: &Daemon, spool: &Path, total: u64) {
         daemon.udp(),
         (0..DATAGRAMS).map(|index| format!("kept.hits:1|c\nkept.number.{index}:1|c")),
     );
-    wait::until("the interval in a segment", BOUND, || {
+    let mut last = None;
+    let spooled = wait::try_until(BOUND, || {
         let books = Books::of(spool);
         assert_eq!(books.source(), "daemon");
-        (books.count("values_spooled") == 2 * total).then_some(())
+        let is_all = books.count("values_spooled") == 2 * total;
+        last = Some(books);
+        is_all.then_some(())
     });
+    assert!(spooled.is_some(), "not {} values in segments but {last:?}", 2 * total);
 }
 
 fn segments(spool: &Path, backend: &str) -> usize {
