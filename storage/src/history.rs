@@ -6,7 +6,7 @@
 //! happened behind it is seen in the queues alone: a link that is gone was acknowledged, expired or
 //! put away.
 //!
-//! Takes no lock and changes nothing. Limits: at most [`READS_MAX`] segments are read for the totals.
+//! Takes no lock and changes nothing. Limits: at most `READS_MAX` segments are read for the totals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -6,7 +6,7 @@
 //! - `health\n\n`, as the shell health check sends it, is one command: blank lines are passed over
 //!   in a read that has a command, and a read of nothing but blank lines is one `ERROR`;
 //! - a command needs no newline. But a long one may arrive in pieces, so text without a newline is
-//!   held, and is a command once nothing has followed for [`GRACE`], or the client has closed.
+//!   held, and is a command once nothing has followed for `GRACE`, or the client has closed.
 //!
 //! Unlike there, two commands that arrive together are two commands (D45 in docs/protocol.md).
 

@@ -5,7 +5,7 @@
 //! last one is `end`: an answer without it was cut short. `books` answers the books of the spool as
 //! `NAME COUNT`, all else is `unknown`.
 //!
-//! One thread, one connection at a time: a client has [`PATIENCE`] for its line and again for the
+//! One thread, one connection at a time: a client has `PATIENCE` for its line and again for the
 //! answer. A spool on a file system without sockets has none, which costs `floe books` the open
 //! interval alone. The ingest lock is held by whoever binds it, so a socket that is there is stale.
 
