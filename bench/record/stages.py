@@ -11,7 +11,8 @@ import pathlib
 import statistics
 import sys
 
-WALL = ("shard/threads/", "flush/swap", "flush/counters_written", "flush/pause", "segment/commit")
+WALL = ("shard/threads/", "flush/swap", "flush/counters_written", "flush/counters_two_workers", "flush/pause",
+        "segment/commit")
 
 
 def shown(ns):
