@@ -11,6 +11,16 @@ impl Random {
         Self(seed)
     }
 
+    /// The sequence of the seed that an input begins with, and the rest of the input; one too short
+    /// for a seed is all rest.
+    #[must_use]
+    pub fn of_input(input: &[u8]) -> (Self, &[u8]) {
+        let (seed, rest) = input
+            .split_first_chunk()
+            .map_or((0, input), |(seed, rest)| (u64::from_le_bytes(*seed), rest));
+        (Self::new(seed), rest)
+    }
+
     /// The next number, any of 2^64.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -73,10 +73,7 @@ fn known(mut commands: Vec<Command>) -> Vec<Command> {
 
 impl Reader for Commands {
     fn check(&mut self, input: &[u8]) -> Result<(), String> {
-        let (seed, text) = input
-            .split_first_chunk()
-            .map_or((0, input), |(seed, text)| (u64::from_le_bytes(*seed), text));
-        let mut random = Random::new(seed);
+        let (mut random, text) = Random::of_input(input);
         let (mut pieces, mut rest) = (Vec::new(), text);
         let most = if random.once_in(2) { 8 } else { 16 << 10 };
         let bytes_max = 1 + random.below(most);

@@ -49,10 +49,7 @@ fn lines_of(text: &[u8]) -> Vec<&[u8]> {
 
 impl Reader for Streams {
     fn check(&mut self, input: &[u8]) -> Result<(), String> {
-        let (seed, text) = input
-            .split_first_chunk()
-            .map_or((0, input), |(seed, text)| (u64::from_le_bytes(*seed), text));
-        let mut random = Random::new(seed);
+        let (mut random, text) = Random::of_input(input);
         let line_bytes_max = if random.once_in(2) { 65_535 } else { 1 + random.below(64) };
         let most = if random.once_in(2) { 16 } else { 65_536 };
         let piece_bytes_max = 1 + random.below(most);
