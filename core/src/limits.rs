@@ -150,16 +150,20 @@ pub const SET_MEMBERS_HOME_MAX: usize = 1 << 21;
 
 const _: () = assert!(SET_MEMBERS_KEPT_MAX < SET_MEMBERS_HOME_MAX);
 
-/// Sub-tables of a shard: a million series make 4,000 a sub-table, so that one growth moves 256 KiB
-/// and stays far below a millisecond.
+/// Sub-tables of a shard's index: a million series make 4,000 a sub-table, so that one growth moves
+/// 32 KiB and stays far below a millisecond.
 pub const SUB_TABLES: usize = 256;
 
-/// Slots of the smallest fresh sub-table; each has a size of its own, below twice as many.
-pub const SUB_TABLE_SLOTS_MIN: u32 = 16;
+/// Groups of the smallest fresh sub-table, eight entries each; every sub-table has a size of its own,
+/// below twice as many.
+pub const SUB_TABLE_GROUPS_MIN: u32 = 8;
 
-/// Slots looked at for one key before the sub-table grows, or, if it is nearly empty and the keys
+/// Groups looked at for one key before the sub-table grows, or, if it is nearly empty and the keys
 /// must have been made to collide, the key is dropped.
-pub const PROBE_SLOTS_MAX: u32 = 128;
+pub const PROBE_GROUPS_MAX: u32 = 16;
+
+/// Slots of a slab, 256 KiB: they are allocated and freed together.
+pub const SLAB_SLOTS: usize = 4_096;
 
 /// Series of one shard at the most; a new one beyond it is dropped with its values, counted.
 pub const SERIES_PER_SHARD_MAX: usize = 4 << 20;
@@ -182,7 +186,7 @@ pub const SLOT_IDLE_FLIPS_MAX: u32 = 60;
 pub const SUB_TABLES_SWEPT_PER_FLIP: usize = SUB_TABLES / 16;
 
 const _: () = assert!(SUB_TABLES == 1 << 8, "chosen by the top eight bits of the hash");
-const _: () = assert!(SUB_TABLE_SLOTS_MIN <= PROBE_SLOTS_MAX);
+const _: () = assert!(PROBE_GROUPS_MAX <= 2 * SUB_TABLE_GROUPS_MIN);
 const _: () = assert!(2 < SLOT_IDLE_FLIPS_MAX, "a slot leaves only when both generations are read");
 
 /// Closed intervals that wait in memory while the disk refuses them.

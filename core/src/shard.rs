@@ -5,12 +5,14 @@
 //! for the acknowledgement and collects the sealed generation. Nobody waits for anybody on the data
 //! plane, and memory is allocated only for a series not seen before and while pools grow.
 //!
-//! `batch` is where samples come in, `table` finds their slots, `slot` is one of them, `record` adds
-//! their values, `payload` says who owns what a slot points to, `marks` is what the coordinator
+//! `batch` is where samples come in, `table` finds their slots by `index`, `slots` are where they lie,
+//! `slot` is one of them, `record` adds their values, `payload` says who owns what a slot points to, `marks` is what the coordinator
 //! remembers of slots, and `flip` holds the argument why the hand-over is sound.
 
 mod batch;
 mod table;
+mod index;
+mod slots;
 mod slot;
 mod marks;
 mod record;
@@ -128,10 +130,11 @@ impl ShardWriter {
     /// A quiet worker has fewer batches between two flips than that: it goes on where it was, so that
     /// every sub-table gets its turn.
     pub fn end_batch(&mut self) {
+        self.table.end_batch();
         if self.sweep_left != 0 {
             let oldest = self.flip.epoch().saturating_sub(SLOT_IDLE_FLIPS_MAX);
             self.table.evict(self.sweep_next, oldest);
-            Table::free_replaced();
+            Table::free_retired();
             self.sweep_next = (self.sweep_next + 1) % SUB_TABLES;
             self.sweep_left -= 1;
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::Hasher;
 
 use floe_core::books::Cause;
-use floe_core::limits::PROBE_SLOTS_MAX;
+use floe_core::limits::PROBE_GROUPS_MAX;
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{SealedValue, shard};
@@ -110,7 +110,7 @@ fn names_that_meet_cost_themselves_alone() {
     let names = meeting(5_000);
     let (dropped, honest) = flood(known(), &names);
     let taken = names.len() as u64 - dropped;
-    assert!(taken <= 2 * u64::from(PROBE_SLOTS_MAX), "{taken} of them are in the table");
+    assert!(taken <= 16 * u64::from(PROBE_GROUPS_MAX), "{taken} of them are in the table");
     assert_eq!(honest, 5_000.0);
     let (dropped, honest) = flood(KeyHasher::default(), &names);
     assert_eq!((dropped, honest), (0, 5_000.0), "and nothing is dropped where they do not meet");

@@ -332,6 +332,32 @@ fn totals_are_exact_while_another_thread_collects() {
 
 /// Keys that are not touched leave the shard; the others stay.
 #[test]
+fn new_names_in_one_batch_are_recorded_whatever_grows() {
+    let keys: Vec<String> = (0..50_000).map(|number| format!("name.{number}")).collect();
+    let (mut writer, mut reader) = shard(0, KeyHasher::default());
+    let mut batch = writer.batch();
+    for (number, key) in keys.iter().enumerate() {
+        batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
+        // Again while its first value is still on its way, and long after.
+        for again in [number, number / 2] {
+            batch.sample(Sample { key: keys[again].as_bytes(), value: Value::Counter(1.0) });
+        }
+    }
+    batch.finish(1, Tally { lines: 150_000, accepted: 150_000, rejected: 0 });
+    writer.end_batch();
+    reader.request();
+    writer.begin_batch(0);
+    let mut sums = BTreeMap::new();
+    reader.collect(|key, value| {
+        if let SealedValue::Counter(sum) = value {
+            assert_eq!(sums.insert(String::from_utf8_lossy(key).into_owned(), sum), None);
+        }
+    });
+    let sum = |number: usize| if number < 25_000 { 4.0 } else { 2.0 };
+    assert_eq!(sums, keys.iter().cloned().zip((0..50_000).map(sum)).collect());
+}
+
+#[test]
 fn idle_series_leave_and_come_back() {
     let (mut writer, mut reader) = shard(0, KeyHasher::default());
     let send = |writer: &mut ShardWriter, key: &str| {

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::record::{Recorder, Switch};
 use super::slot::Head;
+use super::table::{Near, Spot};
 use super::{ShardWriter, flip::Generations};
 use crate::books::{Cause, RejectExample};
 use crate::limits::{KEY_BYTES_MAX, SAMPLE_BATCH_MAX};
@@ -18,6 +19,10 @@ use crate::sample::{Kind, Reason, Sample, SampleSink, Tally, Value};
 /// A value on its way to its series.
 #[derive(Debug)]
 struct Keyed<'d, V> {
+    /// Where it is looked for first.
+    near: Near,
+    /// Where it likely is, once it has been sought.
+    spot: Spot,
     head: Head,
     key: &'d [u8],
     value: V,
@@ -57,6 +62,15 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
 
     #[inline]
     fn apply_pending(&mut self) {
+        // The slots of all kinds are asked for before the first is looked at.
+        for list in &mut self.numbers {
+            self.shard.seek(list);
+        }
+        self.shard.seek(&mut self.members);
+        let [_, timers, gauges] = &self.numbers;
+        self.shard.seek_payloads(timers);
+        self.shard.seek_payloads(gauges);
+        self.shard.seek_payloads(&self.members);
         // Most datagrams of one line leave three lists empty.
         for kind in [Kind::Counter, Kind::Timer, Kind::Gauge] {
             if !self.numbers[kind as usize].is_empty() {
@@ -66,6 +80,17 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
         if !self.members.is_empty() {
             self.apply_members();
         }
+    }
+
+    /// Applies the numbers of one kind, whose list is full.
+    #[inline(never)]
+    fn apply_full(&mut self, kind: Kind) {
+        let list = &mut self.numbers[kind as usize];
+        self.shard.seek(list);
+        if kind != Kind::Counter {
+            self.shard.seek_payloads(list);
+        }
+        self.apply_numbers(kind);
     }
 
     #[inline(never)]
@@ -110,11 +135,12 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
             }
             Value::Set(value) => {
                 let head = Head::of(hash, Kind::Set, key);
-                self.shard.table.prefetch(head);
+                let near = self.shard.table.near(head);
                 if self.members.is_full() {
+                    self.shard.seek(&mut self.members);
                     self.apply_members();
                 }
-                return self.members.push(Keyed { head, key, value });
+                return self.members.push(Keyed { near, spot: Spot::NONE, head, key, value });
             }
         };
         self.push_number(Head::of(hash, kind, key), key, kind, number);
@@ -123,11 +149,11 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
     /// The same for a number: without a branch on the kind.
     #[inline(always)]
     fn push_number(&mut self, head: Head, key: &'d [u8], kind: Kind, value: Number) {
-        self.shard.table.prefetch(head);
+        let near = self.shard.table.near(head);
         if self.numbers[kind as usize].is_full() {
-            self.apply_numbers(kind);
+            self.apply_full(kind);
         }
-        self.numbers[kind as usize].push(Keyed { head, key, value });
+        self.numbers[kind as usize].push(Keyed { near, spot: Spot::NONE, head, key, value });
     }
 
     /// A number whose key is short or long.
@@ -175,22 +201,38 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
 }
 
 impl ShardWriter {
-    /// Records `pending`, all of one kind, in its order.
+    /// Finds where the series of `pending` likely are; their slots are asked of the cache.
     #[inline]
+    #[expect(unsafe_code, reason = "the groups are of this table")]
+    fn seek<V>(&self, pending: &mut Pending<'_, V>) {
+        for Keyed { near, spot, head, .. } in pending {
+            // SAFETY: `push` asked this table for it, within this batch.
+            *spot = unsafe { self.table.seek(*near, *head) };
+        }
+    }
+
+    /// Asks the cache for what the slots of `pending` point to, which has been sought.
+    #[inline]
+    #[expect(unsafe_code, reason = "spots are slots of the table")]
+    fn seek_payloads<V>(&self, pending: &Pending<'_, V>) {
+        let epoch = self.flip.epoch();
+        for Keyed { spot, .. } in pending {
+            // SAFETY: `seek` found it, within this batch.
+            unsafe { self.table.prefetch_payload(*spot, epoch) };
+        }
+    }
+
+    /// Records `pending`, all of one kind, in its order; it has been sought.
+    #[inline]
+    #[expect(unsafe_code, reason = "spots are slots of the table")]
     fn apply<V>(
         &mut self,
         kind: Kind,
-        pending: &[Keyed<'_, V>],
+        pending: &Pending<'_, V>,
         record: impl Fn(&mut Recorder<'_>, &Generations, &V) -> Switch,
     ) {
-        let epoch = self.flip.epoch();
-        if kind != Kind::Counter {
-            for Keyed { head, .. } in pending {
-                self.table.prefetch_payload(*head, epoch);
-            }
-        }
         let mut recorder = Recorder {
-            epoch,
+            epoch: self.flip.epoch(),
             chunks: &mut self.chunks,
             sets: &mut self.sets,
             hasher: &self.hasher,
@@ -198,8 +240,9 @@ impl ShardWriter {
         };
         let mut dropped = ArrayVec::<Cause, SAMPLE_BATCH_MAX>::new();
         let mut switched = 0;
-        for Keyed { head, key, value } in pending {
-            match self.table.slot(*head, key) {
+        for Keyed { spot, head, key, value, .. } in pending {
+            // SAFETY: `seek` found it, within this batch.
+            match unsafe { self.table.slot(*spot, *head, key) } {
                 Ok(slot) => {
                     let switch = record(&mut recorder, &slot.generations, value);
                     switched += u64::from(switch == Switch::Done);

@@ -211,21 +211,4 @@ impl Generations {
         let [even, odd] = &self.stamps;
         even.load(Ordering::Relaxed).max(odd.load(Ordering::Relaxed))
     }
-
-    /// A copy for a larger table. Only the worker calls this: it alone writes.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        let [even, odd] = &self.stamps;
-        let [even_payload, odd_payload] = &self.payloads;
-        Self {
-            payloads: [
-                AtomicU64::new(even_payload.load(Ordering::Relaxed)),
-                AtomicU64::new(odd_payload.load(Ordering::Relaxed)),
-            ],
-            stamps: [
-                AtomicU32::new(even.load(Ordering::Relaxed)),
-                AtomicU32::new(odd.load(Ordering::Relaxed)),
-            ],
-        }
-    }
 }

@@ -21,24 +21,30 @@ const KEY_INLINE_BYTES: usize = 32;
 /// The length that the head of a boxed key bears.
 const SPILLED: u8 = u8::MAX;
 
-/// Where the kind (its number + 1), the length of the key and the number of the sub-table stand in a
-/// head, above the low half of the hash; each has a byte, that of the sub-table as in the hash.
+/// Where the kind (its number + 1), the length of the key, the turn and the number of the sub-table
+/// stand in a head, above the low half of the hash; each has a byte, that of the sub-table as in the
+/// hash.
 const KIND_SHIFT: u32 = 32;
 const LENGTH_SHIFT: u32 = 40;
+const TURN_SHIFT: u32 = 48;
 const SUB_TABLE_SHIFT: u32 = 56;
 
 /// The bits of a hash that stand in a head where they stood.
 const HASH_BITS: u64 = u32::MAX as u64 | (u8::MAX as u64) << SUB_TABLE_SHIFT;
 
 /// The part of an identity that is compared first, and all that a look-up needs beside the key: the
-/// low half of the hash, the kind, the length of the key if it is inline, and the top byte of the
-/// hash. 0 = the slot is vacant.
+/// low half of the hash mixed with the kind, the kind, the length of the key if it is inline, and the
+/// top byte of the hash; in a slot the turn of its place too, which is of no series. 0 = the slot is
+/// vacant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head(u64);
 
 impl Head {
-    /// The head of every slot that is not taken.
-    pub(super) const VACANT: Self = Self(0);
+    /// The head of a slot that was never taken.
+    const VACANT: Self = Self(0);
+
+    /// The turn of a place: another for each series that gets it.
+    const TURN: u64 = 1 << TURN_SHIFT;
 
     /// The head of the series `key` of `kind`, whose hash is `hash`.
     #[inline]
@@ -57,7 +63,8 @@ impl Head {
     #[inline(always)]
     fn with_length(hash: u64, kind: Kind, length: u64) -> Self {
         let kind = kind as u64 + 1;
-        Self(hash & HASH_BITS | kind << KIND_SHIFT | length << LENGTH_SHIFT)
+        // The kind is in the tag as well: series of one key and several kinds are told apart there.
+        Self((hash & HASH_BITS ^ kind) | kind << KIND_SHIFT | length << LENGTH_SHIFT)
     }
 
     /// The sub-table that the top byte of the hash chooses.
@@ -66,11 +73,23 @@ impl Head {
         (self.0 >> SUB_TABLE_SHIFT) as usize
     }
 
-    /// The half of the hash that places a slot in its sub-table.
+    /// What the index knows of a series: it chooses the group, and is compared there.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low half, on purpose")]
-    pub(super) const fn slot_hash(self) -> u32 {
+    pub(super) const fn tag(self) -> u32 {
         self.0 as u32
+    }
+
+    /// The turn of the place, of a head that stands in a slot.
+    #[inline]
+    pub(super) const fn turn(self) -> bool {
+        self.0 & Self::TURN != 0
+    }
+
+    /// Whether the two are of one series, but for the key: turns are not compared.
+    #[inline(always)]
+    const fn is_like(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !Self::TURN == 0
     }
 
     /// `None` for a vacant slot.
@@ -114,11 +133,6 @@ impl Slot {
         Self { generations: Generations::default(), identity: UnsafeCell::new(identity) }
     }
 
-    /// A copy for another sub-table; a boxed key is not copied, and belongs to one of the two.
-    pub(super) fn duplicate(&self, identity: Identity) -> Self {
-        Self { generations: self.generations.duplicate(), identity: UnsafeCell::new(identity) }
-    }
-
     /// # Safety
     /// The caller is the worker, or the reader behind a stamp of the sealed epoch.
     #[inline]
@@ -129,17 +143,28 @@ impl Slot {
         unsafe { &*self.identity.get() }
     }
 
+    /// Gives a vacant slot to a series.
+    ///
     /// # Safety
-    /// The caller is the worker, and the slot is vacant or not yet published.
+    /// The caller is the worker, and the slot is vacant.
     #[expect(unsafe_code, reason = "identity is a cell with one writer")]
-    pub(super) unsafe fn occupy(&self, identity: Identity) {
+    pub(super) unsafe fn occupy(&self, mut identity: Identity) {
+        // SAFETY: the worker reads what it wrote (passed on to the caller).
+        let before = unsafe { self.identity() }.head;
+        identity.head.0 |= !before.0 & Head::TURN;
         // SAFETY: nobody reads the identity of a vacant slot (passed on to the caller).
         unsafe { *self.identity.get() = identity }
     }
 
-    /// The head of a slot that nobody shares yet.
-    pub(super) fn own_head(&mut self) -> Head {
-        self.identity.get_mut().head
+    /// Leaves a slot vacant: its turn alone is kept.
+    ///
+    /// # Safety
+    /// The caller is the worker, and the slot bears no stamp that the reader looks for.
+    #[expect(unsafe_code, reason = "identity is a cell with one writer")]
+    pub(super) unsafe fn vacate(&self) {
+        // SAFETY: nobody else looks at it (passed on to the caller).
+        let identity = unsafe { &mut *self.identity.get() };
+        identity.head.0 &= Head::TURN;
     }
 
     /// Frees a boxed key. Called by whoever takes the slot out for good.
@@ -189,9 +214,15 @@ impl Identity {
         }
     }
 
-    /// Whether the key is `key`; the head is that of `key`.
-    #[inline]
-    pub(super) fn has_key(&self, key: &[u8]) -> bool {
+    /// Whether this is the series of `key`, whose head is `head`.
+    #[inline(always)]
+    pub(super) fn is_of(&self, head: Head, key: &[u8]) -> bool {
+        self.head.is_like(head) && self.has_key(key)
+    }
+
+    /// Whether the key is `key`, which is of the same length.
+    #[inline(always)]
+    fn has_key(&self, key: &[u8]) -> bool {
         // Two overlapping comparisons of a fixed size each, in place of a call.
         let inline = &self.key;
         match key.len() {
@@ -221,13 +252,13 @@ mod tests {
             let head = Head::of(7, Kind::Timer, &key);
             let identity = Identity::new(head, &key);
             assert_eq!((identity.key(), head.kind()), (&*key, Some(Kind::Timer)));
-            assert!(identity.has_key(&key), "{length}");
+            assert!(identity.is_of(head, &key), "{length}");
             for at in 0..key.len() {
                 let mut other = key.clone();
                 other[at] ^= 0x80;
-                assert!(!identity.has_key(&other), "{length} {at}");
+                assert!(!identity.is_of(head, &other), "{length} {at}");
             }
-            let slot = Slot::vacant().duplicate(identity);
+            let slot = Slot { generations: Generations::default(), identity: identity.into() };
             slot.free_key();
         }
     }
@@ -236,7 +267,8 @@ mod tests {
     fn heads_tell_hash_kind_and_length_apart() {
         let head = Head::of(1 << 40 | 5, Kind::Counter, b"ab");
         assert_eq!(head, Head::of(5, Kind::Counter, b"cd"), "the middle of the hash is not in it");
-        assert_eq!((head.slot_hash(), head.sub_table()), (5, 0));
+        assert_eq!(head.sub_table(), 0);
+        assert_ne!(head.tag(), Head::of(5, Kind::Timer, b"ab").tag());
         assert_eq!(Head::of(3 << 56 | 5, Kind::Counter, b"ab").sub_table(), 3);
         for other in [
             Head::of(6, Kind::Counter, b"ab"),
@@ -245,8 +277,29 @@ mod tests {
             Head::of(5, Kind::Counter, b"abc"),
             Head::VACANT,
         ] {
-            assert_ne!(head, other);
+            assert!(!head.is_like(other));
         }
         assert_eq!(Head::VACANT.kind(), None);
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "one thread")]
+    fn each_series_that_gets_a_slot_bears_another_turn() {
+        let slot = Slot::vacant();
+        let mut turns = Vec::new();
+        for number in 0..4 {
+            let head = Head::of(number, Kind::Counter, b"key");
+            // SAFETY: the test is the worker, and there is no reader.
+            unsafe { slot.occupy(Identity::new(head, b"key")) };
+            // SAFETY: as above.
+            let identity = unsafe { slot.identity() };
+            assert!(identity.is_of(head, b"key"));
+            turns.push(identity.head.turn());
+            // SAFETY: as above.
+            unsafe { slot.vacate() };
+            // SAFETY: as above.
+            assert_eq!(unsafe { slot.identity() }.head.kind(), None);
+        }
+        assert_eq!(turns, [true, false, true, false]);
     }
 }

@@ -1,9 +1,9 @@
-//! Claim: a reader that walks a sub-table goes on undisturbed while the worker replaces it, by
-//! growth or by eviction.
+//! Claim: a reader that walks the slots goes on undisturbed while the worker makes new ones, takes
+//! idle series out, gives their slots to others and frees what all have left.
 //!
 //! Method: the worker's calls are made from within the reader's visit, on one thread, so that every
-//! replacement falls into a walk; and an allocator overwrites what is freed, so that a walk over
-//! freed slots or keys finds nothing that it looks for.
+//! change falls into a walk; and an allocator overwrites what is freed, so that a walk over freed
+//! slots or keys finds nothing that it looks for.
 
 #![allow(missing_docs, reason = "a test")]
 
@@ -84,16 +84,31 @@ fn growth_during_a_walk_disturbs_nothing() {
 #[test]
 fn eviction_during_a_walk_disturbs_nothing() {
     let (mut writer, mut reader) = shard(0, KeyHasher::default());
-    record(&mut writer, "idle", 0..5_000);
+    // More than two slabs, so that one holds nothing else.
+    record(&mut writer, "idle", 0..12_000);
     for _ in 0..=SLOT_IDLE_FLIPS_MAX {
         seal(&mut writer, &mut reader);
         walk(&mut reader, || ());
     }
+    let mut came = 0..0;
     for _ in 0..SUB_TABLES / SUB_TABLES_SWEPT_PER_FLIP {
         record(&mut writer, "kept", 0..1_000);
         seal(&mut writer, &mut reader);
-        let found = walk(&mut reader, || writer.end_batch());
-        assert_eq!(found, (0..1_000).map(|number| key("kept", number)).collect());
+        // Names that come in the middle of a walk take the slots of those that left in it.
+        let mut next = came.end;
+        let found = walk(&mut reader, || {
+            writer.end_batch();
+            if next < came.end + 1_000 {
+                record(&mut writer, "came", next..next + 1);
+                next += 1;
+            }
+        });
+        let kept = (0..1_000).map(|number| key("kept", number));
+        let wanted = kept.chain(came.clone().map(|number| key("came", number)));
+        assert_eq!(found, wanted.collect());
+        came = came.end..next;
     }
-    assert!(writer.series_count() < 2_000, "{SUB_TABLES} sub-tables were swept meanwhile");
+    let left = writer.series_count();
+    let here = 1_000 + usize::try_from(came.end).expect("few");
+    assert!(here <= left && left < here + 1_000, "{left}: {SUB_TABLES} sub-tables were swept");
 }
