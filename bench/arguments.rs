@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -21,6 +22,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run floe and the others in turn, and say which targets hold
     Compare(CompareArguments),
+    /// Do faults to floe, in a random order, and say of each what was lost and what may be
+    Faults(FaultsArguments),
     /// Feed the data plane from memory, for a profiler or a count of instructions
     Feed(FeedArguments),
 }
@@ -66,6 +69,58 @@ pub(crate) struct CompareArguments {
     pub(crate) floe: Option<PathBuf>,
 }
 
+/// Which faults, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct FaultsArguments {
+    /// Begin of all chance: the same one, the same faults in the same order [default: the time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// No fault begins later: 60s, 30m. Longer rounds have longer faults
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub(crate) duration: Length,
+    /// Faults to do, by name, with commas between them [default: all that this machine can]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Print the faults and end
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Daemons that are maltreated at the same time
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) lanes: u32,
+    /// Print the record as JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Folder of the record, or `none` [default: bench/record/<date>-<host>-faults]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
+    /// floe's binary [default: the one beside this program, built first]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) floe: Option<PathBuf>,
+    /// Be this lane of a round
+    #[arg(long, hide = true, value_name = "N")]
+    pub(crate) lane: Option<u32>,
+    /// The network is this lane's own
+    #[arg(long, hide = true)]
+    pub(crate) isolated: bool,
+}
+
+/// A length of time: a whole number of seconds or minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Length(pub(crate) Duration);
+
+impl FromStr for Length {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = match text.strip_suffix('m') {
+            Some(number) => (number, 60),
+            None => (text.strip_suffix('s').unwrap_or(text), 1),
+        };
+        let number: u32 = number.parse().map_err(|_| format!("no time: {text}; 60s or 30m is"))?;
+        Ok(Self(Duration::from_secs(u64::from(number) * unit)))
+    }
+}
+
 /// Numbers of targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers(pub(crate) Vec<u32>);
@@ -96,6 +151,13 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn lengths_are_seconds_or_minutes() {
+        let seconds = |text: &str| text.parse::<Length>().map(|Length(time)| time.as_secs());
+        assert_eq!([seconds("60s"), seconds("30m"), seconds("5")], [Ok(60), Ok(1_800), Ok(5)]);
+        assert!(seconds("1h").is_err() && seconds("m").is_err());
     }
 
     #[test]

@@ -31,13 +31,13 @@ mod idle;
 /// A target and its verdict.
 mod target;
 /// Tables.
-mod table;
+pub(crate) mod table;
 /// The contestants as a picture.
 mod chart;
 /// The machine.
-mod machine;
+pub(crate) mod machine;
 /// What a run leaves behind.
-mod record;
+pub(crate) mod record;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

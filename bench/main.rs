@@ -6,6 +6,8 @@ mod arguments;
 mod compare;
 /// Who takes part.
 mod contestants;
+/// floe under every fault that can be caused.
+mod faults;
 /// The data plane from memory, to be watched.
 mod feed;
 
@@ -19,6 +21,7 @@ use arguments::{Arguments, Command};
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Feed(arguments) => feed::run(&arguments).map_err(Into::into),
     };
     match outcome {
