@@ -13,7 +13,7 @@ use crate::compare::probe::pause;
 const ATTEMPTS_PER_S: u64 = 5;
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 7] = [
+pub(super) const FAULTS: [Fault; 8] = [
     fault("backend_down", "a backend does not listen", |scene| during(scene, Mode::Refuse)),
     fault("backend_stalled", "a backend accepts and never reads", |scene| {
         during(scene, Mode::Stall)
@@ -23,9 +23,14 @@ pub(super) const FAULTS: [Fault; 7] = [
         during(scene, Mode::ResetAfter(bytes))
     }),
     fault("backend_slow", "a backend reads a byte a second", |scene| during(scene, Mode::Trickle)),
-    fault("backend_half_closed", "a backend closes its half first, then resets", |scene| {
-        let bytes = scene.random.below(5_000);
-        during(scene, Mode::HalfCloseThenReset(bytes))
+    fault(
+        "backend_half_closed",
+        "a backend closes its half before it has read anything",
+        |scene| during(scene, Mode::HalfClose),
+    ),
+    fault("backend_closes_early", "a backend closes after some bytes", |scene| {
+        let bytes = 1 + scene.random.below(5_000);
+        during(scene, Mode::CloseAfter(bytes))
     }),
     fault("backend_talks", "a backend sends what nobody asked for", |scene| {
         during(scene, Mode::Talk)
@@ -77,11 +82,12 @@ fn flaps(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
             Mode::Stall,
             Mode::ResetAfter(bytes),
             Mode::Trickle,
-            Mode::HalfCloseThenReset(bytes),
+            Mode::HalfClose,
+            Mode::CloseAfter(bytes),
             Mode::Talk,
             Mode::Serve,
         ];
-        scene.world.carbons[0].behave(modes[scene.random.below(7) as usize])?;
+        scene.world.carbons[0].behave(modes[scene.random.below(8) as usize])?;
         pause(Duration::from_millis(100 + u64::from(scene.random.below(500))));
     }
     scene.world.carbons[0].behave(Mode::Serve)?;

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use floe_io::clock::wall_ms;
@@ -35,8 +36,10 @@ pub(crate) enum Mode {
     ResetAfter(u32),
     /// Reads a byte a second; resets at the end of the mode.
     Trickle,
-    /// Closes its half at once, reads so many bytes, then resets.
-    HalfCloseThenReset(u32),
+    /// Closes its half at once, and reads all: it could not know yet that it would.
+    HalfClose,
+    /// Reads so many bytes, then closes as it should: the kernel resets where bytes are unread.
+    CloseAfter(u32),
     /// Sends bytes nobody asked for, and reads all.
     Talk,
 }
@@ -45,6 +48,7 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub(crate) struct Carbon {
     shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -77,10 +81,9 @@ impl Carbon {
             connections: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("carbon".to_owned())
-            .spawn(move || accept(&accepting, Some(listener)))?;
-        Ok(Self { shared })
+        let thread = std::thread::Builder::new().name("carbon".to_owned());
+        let thread = thread.spawn(move || accept(&accepting, Some(listener)))?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Does so from now on.
@@ -110,6 +113,10 @@ impl Drop for Carbon {
     fn drop(&mut self) {
         self.shared.is_ending.store(true, Ordering::SeqCst);
         self.shared.era.fetch_add(1, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            // The port is free afterwards. It may have panicked, which was said.
+            thread.join().ok();
+        }
     }
 }
 
@@ -189,11 +196,13 @@ fn serve(shared: &Shared, connection: TcpStream, mode: Mode, era: u64) {
             reader.read_up_to(bytes as usize);
             reset(&reader.connection);
         }
-        Mode::HalfCloseThenReset(bytes) => {
+        Mode::HalfClose => {
             // It may be gone already.
             reader.connection.shutdown(Shutdown::Write).ok();
+            reader.read_up_to(usize::MAX);
+        }
+        Mode::CloseAfter(bytes) => {
             reader.read_up_to(bytes as usize);
-            reset(&reader.connection);
         }
         Mode::Trickle => {
             let looks = TRICKLE.as_millis() / LOOK.as_millis();

@@ -12,13 +12,17 @@ use floe_io::clock::{duration_ns, monotonic_ns};
 
 use super::fault::{Fault, Scene};
 use super::judge::{Change, Injection};
-use super::world::{Settings, Site, Tally, World};
+use super::world::{Settings, Site, World};
+use crate::compare::probe::pause;
 
 /// First port of the world that goes on, and of those that faults have for themselves.
 const BASES: [u16; 2] = [8_125, 9_125];
 
 /// A short round's length: longer ones have longer faults.
 const SHORT: Duration = Duration::from_secs(300);
+
+/// After a fault that could not even begin.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Longest faults, in those of a short round.
 const SCALE_MAX: u64 = 6;
@@ -53,6 +57,10 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<()> {
             break;
         }
         let injection = inject(plan, fault, place, &mut world, &mut random);
+        if injection.sent == 0 {
+            // Not even a world: another try at once would end the same way.
+            pause(AFTER_FAILURE);
+        }
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", serde_json::to_string(&injection)?).context("nobody listens")?;
         out.flush()?;
@@ -114,7 +122,7 @@ fn inject(
 }
 
 fn once(fault: &Fault, place: (u32, u32), scene: &mut Scene<'_>) -> anyhow::Result<Injection> {
-    let before = start_of(scene.world)?;
+    let before = scene.world.tally()?;
     let outcome = (fault.body)(scene)?;
     let after = scene.world.settle()?;
     scene.world.ensure_alive(after.pid)?;
@@ -144,11 +152,6 @@ fn once(fault: &Fault, place: (u32, u32), scene: &mut Scene<'_>) -> anyhow::Resu
         took_ms: 0,
         failures,
     })
-}
-
-/// All counts before a fault. A world that has not flushed yet has no books on its disk.
-fn start_of(world: &mut World) -> anyhow::Result<Tally> {
-    world.tally()
 }
 
 /// Copies the daemon's log to where it outlives the world; returns a line that says where.

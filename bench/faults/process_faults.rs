@@ -193,7 +193,7 @@ fn broken_configuration(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
     let log = fs::metadata(scene.world.path("log"))?.len();
     fs::write(scene.world.path("floe.toml"), text)?;
     scene.world.daemon()?.signal(Signal::HUP)?;
-    wait_log(scene.world, log, "reload refused").or_else(|error| {
+    wait_log(scene.world, log, "configuration refused").or_else(|error| {
         let told = scene.world.books()?.count("reloads_refused");
         ensure!(before < told, "{error:#}");
         Ok(())

@@ -27,6 +27,9 @@ pub(crate) const INTERVAL_MS: u64 = 1_000;
 /// Longest wait until everything is where it will ever be.
 const SETTLE_LIMIT: Duration = Duration::from_secs(40);
 
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// For so long nothing new came: nothing will.
 const QUIET: Duration = Duration::from_millis(1_500);
 
@@ -287,6 +290,7 @@ impl World {
         self.sender.silence()?;
         let waiting = Waiting::up_to(SETTLE_LIMIT);
         let goes_on = |what: &str| {
+            pause(LOOK);
             ensure!(waiting.goes_on(), "after {SETTLE_LIMIT:?} {what}");
             Ok(())
         };
@@ -295,19 +299,11 @@ impl World {
         }
         // The interval that what came last belongs to.
         let last_s = wall_ms() / INTERVAL_MS + 1;
-        for index in 0..BACKENDS.len() {
-            loop {
-                let newest = self.carbons[index].ledger().newest_whole();
-                let is_queued =
-                    segments(&self.queue(index))?.first().is_some_and(|(time, _)| *time <= last_s);
-                if last_s <= newest && !is_queued {
-                    break;
-                }
-                goes_on(&format!(
-                    "carbon {} has nothing newer than {newest} of {last_s}, queued: {is_queued}; {}",
-                    BACKENDS[index],
-                    self.daemon()?.last_words()
-                ))?;
+        for (index, name) in BACKENDS.iter().enumerate() {
+            while !self.has_all_until(index, last_s)? {
+                goes_on(&format!("carbon {name} has not all until {last_s}")).with_context(
+                    || self.daemon.as_ref().map(Daemon::last_words).unwrap_or_default(),
+                )?;
             }
         }
         while 0 < self.books()?.count("rows_waiting") {
@@ -315,6 +311,13 @@ impl World {
         }
         self.wait_quiet()?;
         self.tally()
+    }
+
+    /// Whether carbon `index` has interval `last_s`, and nothing as old waits for it.
+    fn has_all_until(&self, index: usize, last_s: u64) -> anyhow::Result<bool> {
+        let newest = self.carbons[index].ledger().newest_whole();
+        let oldest = segments(&self.queue(index))?.first().map(|(time, _)| *time);
+        Ok(last_s <= newest && oldest.is_none_or(|oldest| last_s < oldest))
     }
 
     /// Waits until both carbons have all, or nothing came for a while.
@@ -408,7 +411,7 @@ pub(crate) fn whole(sum: f64) -> u64 {
 fn configuration(ports: &Ports, settings: &Settings, more: &str) -> String {
     let Ports { udp, tcp, admin, carbons } = ports;
     let mut text = format!(
-        "address = \"127.0.0.1\"\nmgmt_port = {admin}\nflushInterval = {INTERVAL_MS}\n\
+        "mgmt_port = {admin}\nflushInterval = {INTERVAL_MS}\n\
          deleteIdleStats = true\n{}\n{more}\n\
          [[servers]]\nserver = \"udp\"\naddress = \"127.0.0.1\"\nport = {udp}\n\
          [[servers]]\nserver = \"tcp\"\naddress = \"127.0.0.1\"\nport = {tcp}\n",
