@@ -21,7 +21,7 @@ fn a_short_round_judges_each_fault_and_is_recorded() {
         "--duration",
         "1s",
         "--only",
-        "sigterm,kill_9",
+        "sigterm,second_spool",
         "--json",
         "--record",
         place,
