@@ -67,6 +67,8 @@ impl Books {
         let totals = history::newest_totals(spool)?
             .ok_or_else(|| anyhow!("no segment carries them; nothing was spooled yet"))?;
         let mut counts = totals.counts;
+        // What was under way then has arrived or broken off since; who knew is gone.
+        counts.retain(|name, _| !name.ends_with(".rows_in_flight"));
         for queue in history::queues(spool)? {
             // The queue of a backend that was left out is nobody's.
             if counts.contains_key(&format!("backend.{}.rows_pending", queue.backend)) {

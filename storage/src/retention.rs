@@ -28,6 +28,8 @@ pub struct Expired {
     pub segments: u64,
     /// Their rows.
     pub rows: u64,
+    /// Of these, rows of a queue that were over its age; the others gave way for want of space.
+    pub rows_too_old: u64,
     /// Their lengths; free once no other link is left.
     pub bytes: u64,
 }
@@ -82,6 +84,7 @@ impl Expired {
     pub(crate) fn merge(&mut self, other: Self) {
         self.segments += other.segments;
         self.rows += other.rows;
+        self.rows_too_old += other.rows_too_old;
         self.bytes += other.bytes;
     }
 }
@@ -218,7 +221,8 @@ impl Index {
     ) -> Result<(), SpoolError> {
         let mut is_fresh = false;
         while let Some(oldest) = self.oldest().copied() {
-            if !is_too_old(oldest.name, caps, now_s) {
+            let is_old = is_too_old(oldest.name, caps, now_s);
+            if !is_old {
                 if self.bytes <= caps.bytes {
                     return Ok(());
                 }
@@ -229,7 +233,11 @@ impl Index {
                     continue;
                 }
             }
+            let rows_before = expired.rows;
             self.expire(oldest.name, expired)?;
+            if is_old {
+                expired.rows_too_old += expired.rows - rows_before;
+            }
         }
         Ok(())
     }

@@ -17,7 +17,14 @@ fn segment_bytes() -> u64 {
 }
 
 fn expired(segments: u64) -> Expired {
-    Expired { segments, rows: 5 * segments, bytes: segment_bytes() * segments }
+    let bytes = segment_bytes() * segments;
+    Expired { segments, rows: 5 * segments, rows_too_old: 0, bytes }
+}
+
+/// The same, all of it over the age of its queue.
+fn too_old(segments: u64) -> Expired {
+    let expired = expired(segments);
+    Expired { rows_too_old: expired.rows, ..expired }
 }
 
 /// Commits segments at T, T + 10, ...
@@ -83,7 +90,7 @@ fn backlog_is_cut_by_age_and_counted_per_backend() {
     let mut half = with_caps(spool.path(), |options| options.backends[1].backlog_age_ms = 15_000);
     fill(&mut half, 4);
     let retired = half.retain(T + 30);
-    assert_eq!(retired.backends, [("b".to_owned(), expired(2))]);
+    assert_eq!(retired.backends, [("b".to_owned(), too_old(2))]);
     assert_eq!(retired.segment_count(), 2);
     assert_eq!(timestamps(&spool.path().join("backends/b")), [T + 20, T + 30]);
     assert_eq!(timestamps(&spool.path().join("backends/a")).len(), 4);
@@ -120,7 +127,7 @@ fn acknowledged_segments_neither_fill_the_cap_nor_expire() {
     assert_eq!(half.retain(T).backends, []);
     assert_eq!(timestamps(&spool.path().join("backends/a")), [T + 20, T + 30]);
     acknowledge_oldest(spool.path(), "a", 1);
-    assert_eq!(half.retain(u64::MAX / 2_000).backends[0], ("a".to_owned(), expired(1)));
+    assert_eq!(half.retain(u64::MAX / 2_000).backends[0], ("a".to_owned(), too_old(1)));
 }
 
 #[test]
@@ -215,11 +222,11 @@ fn failure_is_reported_and_tried_again_while_other_queues_go_on() {
     let error = retired.error.unwrap();
     assert_eq!(error.errno(), Some(20), "ENOTDIR");
     assert!(error.path().unwrap().starts_with(&queue));
-    assert_eq!(retired.backends, [("b".to_owned(), expired(2))]);
+    assert_eq!(retired.backends, [("b".to_owned(), too_old(2))]);
 
     fs::remove_file(&queue).unwrap();
     fs::rename(&aside, &queue).unwrap();
     let retired = half.retain(u64::MAX);
     assert!(retired.error.is_none());
-    assert_eq!(retired.backends, [("a".to_owned(), expired(2))]);
+    assert_eq!(retired.backends, [("a".to_owned(), too_old(2))]);
 }

@@ -98,8 +98,10 @@ pub fn identities(counts: &BTreeMap<String, u64>) -> Vec<Identity> {
         let right: Vec<String> = named(&[
             "rows_acknowledged",
             "rows_pending",
+            "rows_in_flight",
             "rows_expired",
             "rows_quarantined",
+            "rows_unconfirmed",
             "rows_untold",
         ]);
         let mut identity = books.equal(&format!("backend.{backend}"), &left, &right);
@@ -121,7 +123,14 @@ pub fn settle_queue(counts: &mut BTreeMap<String, u64>, backend: &str, rows_pend
         counts.get(&format!("backend.{backend}.{word}")).copied().unwrap_or(0)
     };
     let owed = of(counts, "rows_spooled") + of(counts, "rows_found");
-    let gone = ["rows_acknowledged", "rows_expired", "rows_quarantined", "rows_untold"];
+    let gone = [
+        "rows_acknowledged",
+        "rows_in_flight",
+        "rows_expired",
+        "rows_quarantined",
+        "rows_unconfirmed",
+        "rows_untold",
+    ];
     let gone: u64 = gone.iter().map(|word| of(counts, word)).sum();
     let accounted = gone + rows_pending;
     let mut add = |word: &str, rows: u64| {
@@ -136,7 +145,8 @@ pub fn settle_queue(counts: &mut BTreeMap<String, u64>, backend: &str, rows_pend
 #[must_use]
 pub fn is_of_the_moment(name: &str) -> bool {
     let word = name.rsplit('.').next().unwrap_or_default();
-    matches!(word, "values_open" | "values_waiting" | "rows_waiting" | "rows_pending")
+    let words = ["values_open", "values_waiting", "rows_waiting", "rows_pending", "rows_in_flight"];
+    words.contains(&word)
 }
 
 fn sum(terms: &[(String, u64)]) -> u64 {
@@ -212,12 +222,14 @@ mod tests {
             ("rows_spooled", 6),
             ("rows_waiting", 2),
             ("rows_dropped.io_error", 1),
-            ("backend.a.rows_spooled", 6),
+            ("backend.a.rows_spooled", 9),
             ("backend.a.rows_found", 1),
             ("backend.a.rows_acknowledged", 3),
             ("backend.a.rows_pending", 1),
+            ("backend.a.rows_in_flight", 1),
             ("backend.a.rows_expired", 1),
             ("backend.a.rows_quarantined", 1),
+            ("backend.a.rows_unconfirmed", 2),
             ("backend.a.rows_untold", 1),
         ])
     }

@@ -4,7 +4,9 @@ use crate::limits::BACKENDS_MAX;
 
 use super::modules::Modules;
 use super::namespace;
-use super::settings::{Acknowledgement, BackendSettings, NamespaceSettings, Protocol};
+use super::settings::{
+    Acknowledgement, BackendSettings, BacklogOrder, NamespaceSettings, Protocol, Redelivery,
+};
 use super::value::Value;
 use super::walk::{Field, Notes, Table};
 use super::{ConfigError, Source};
@@ -20,6 +22,11 @@ const GRAPHITE_NAME: &str = "graphite";
 
 const BACKLOG_AGE_MS: u64 = 6 * 3_600_000;
 const BACKLOG_BYTES: u64 = 8 << 30;
+
+/// Patience with a backend that takes nothing.
+const STALL_MS: u64 = 30_000;
+/// Below a second a busy Carbon would be taken for a stalled one.
+const STALL_MS_MIN: u64 = 1_000;
 
 /// Least backlog: one block of a file system.
 const BACKLOG_BYTES_MIN: u64 = 4_096;
@@ -82,15 +89,22 @@ pub(super) fn append_own(
     Ok(())
 }
 
-fn with_defaults(name: String, address: String, namespace: &NamespaceSettings) -> BackendSettings {
-    BackendSettings {
-        name,
-        address,
-        protocol: Protocol::default(),
-        namespace: namespace.clone(),
-        acknowledgement: Acknowledgement::default(),
-        backlog_age_ms: BACKLOG_AGE_MS,
-        backlog_bytes: BACKLOG_BYTES,
+impl BackendSettings {
+    /// A backend of text with everything else at its default.
+    #[must_use]
+    pub fn new(name: &str, address: &str, namespace: NamespaceSettings) -> Self {
+        Self {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            protocol: Protocol::default(),
+            namespace,
+            acknowledgement: Acknowledgement::default(),
+            order: BacklogOrder::default(),
+            redelivery: Redelivery::default(),
+            stall_ms: STALL_MS,
+            backlog_age_ms: BACKLOG_AGE_MS,
+            backlog_bytes: BACKLOG_BYTES,
+        }
     }
 }
 
@@ -118,7 +132,7 @@ fn graphite(
     let Some(host) = host else { return Ok(None) };
     let port = if protocol == Protocol::Pickle { pickle_port } else { text_port };
     let address = host_with_port(&host, port)?;
-    let backend = with_defaults(GRAPHITE_NAME.to_owned(), address, namespace);
+    let backend = BackendSettings::new(GRAPHITE_NAME, &address, namespace.clone());
     Ok(Some(BackendSettings { protocol, ..backend }))
 }
 
@@ -145,13 +159,25 @@ fn own(
     let address = table
         .take("address")
         .ok_or_else(|| table.missing("address", "address = \"127.0.0.1:2003\""))?;
-    let mut backend = with_defaults(backend_name(&name)?, host_and_port(&address)?, namespace);
+    let (name, address) = (backend_name(&name)?, host_and_port(&address)?);
+    let mut backend = BackendSettings::new(&name, &address, namespace.clone());
     if let Some(field) = table.take("protocol") {
         backend.protocol = field.choice(&PROTOCOLS)?;
     }
     if let Some(field) = table.take("ack") {
         let words = [("fin", Acknowledgement::Fin), ("written", Acknowledgement::Written)];
         backend.acknowledgement = field.choice(&words)?;
+    }
+    if let Some(field) = table.take("order") {
+        let words = [("oldest", BacklogOrder::OldestFirst), ("newest", BacklogOrder::NewestFirst)];
+        backend.order = field.choice(&words)?;
+    }
+    if let Some(field) = table.take("redelivery") {
+        let words = [("always", Redelivery::Always), ("never", Redelivery::Never)];
+        backend.redelivery = field.choice(&words)?;
+    }
+    if let Some(field) = table.take("stall") {
+        backend.stall_ms = field.duration_ms(STALL_MS_MIN)?;
     }
     if let Some(field) = table.take("backlog_age") {
         backend.backlog_age_ms = field.duration_ms(1)?;

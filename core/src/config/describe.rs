@@ -7,9 +7,10 @@ use super::own::{ingest_mode_text, steering_text};
 use super::process::{log_backend_text, log_format_text, log_level_text};
 use super::quantity::{duration_text, size_text};
 use super::settings::{
-    Acknowledgement, BackendSettings, ConsoleBackendSettings, Health, Histogram, IdleSettings,
-    IngestSettings, KeyFlushSettings, LegacyNamespace, Listener, LogSettings, NamespaceSettings,
-    Protocol, RepeaterSettings, Settings, SpoolSettings, StreamLimits, StreamListener, Title,
+    Acknowledgement, BackendSettings, BacklogOrder, ConsoleBackendSettings, Health, Histogram,
+    IdleSettings, IngestSettings, KeyFlushSettings, LegacyNamespace, Listener, LogSettings,
+    NamespaceSettings, Protocol, Redelivery, RepeaterSettings, Settings, SpoolSettings,
+    StreamLimits, StreamListener, Title,
 };
 
 /// Width of the column of keys.
@@ -226,6 +227,9 @@ fn write_backend(out: &mut String, backend: &BackendSettings) -> fmt::Result {
         protocol,
         namespace,
         acknowledgement,
+        order,
+        redelivery,
+        stall_ms,
         backlog_age_ms,
         backlog_bytes,
     } = backend;
@@ -241,7 +245,17 @@ fn write_backend(out: &mut String, backend: &BackendSettings) -> fmt::Result {
     row(out, &key, format_args!("{address}, {protocol}, ack {acknowledgement}"))?;
     row(out, "  names", namespace_text(namespace))?;
     let (age, bytes) = (duration_text(*backlog_age_ms), size_text(*backlog_bytes));
-    row(out, "  backlog", format_args!("{age}, {bytes}"))
+    let order = match order {
+        BacklogOrder::OldestFirst => "oldest first",
+        BacklogOrder::NewestFirst => "newest first",
+    };
+    row(out, "  backlog", format_args!("{age}, {bytes}, {order}"))?;
+    let redelivery = match redelivery {
+        Redelivery::Always => "sent again until acknowledged",
+        Redelivery::Never => "sent once at the most",
+    };
+    row(out, "  redelivery", redelivery)?;
+    row(out, "  stall", duration_text(*stall_ms))
 }
 
 fn write_spool(out: &mut String, spool: &SpoolSettings) -> fmt::Result {

@@ -206,6 +206,26 @@ pub enum Acknowledgement {
     Written,
 }
 
+/// Which segment of a backlog goes first; the newest interval goes before all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BacklogOrder {
+    /// In the order of time.
+    #[default]
+    OldestFirst,
+    /// Against the order of time, so that what dashboards show comes back first.
+    NewestFirst,
+}
+
+/// What becomes of a segment whose delivery failed half-way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redelivery {
+    /// It is sent again: at least once. For whatever keeps one value per name and timestamp.
+    #[default]
+    Always,
+    /// It has left the queue before its first byte was sent: at most once. For whatever adds up.
+    Never,
+}
+
 /// One backend: every backend receives everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendSettings {
@@ -219,6 +239,12 @@ pub struct BackendSettings {
     pub namespace: NamespaceSettings,
     /// When a segment counts as delivered.
     pub acknowledgement: Acknowledgement,
+    /// Which segment of its backlog goes first.
+    pub order: BacklogOrder,
+    /// Whether a segment is sent again after a failure.
+    pub redelivery: Redelivery,
+    /// How long it may take no byte, or stay silent after our close, ms (default 30 s).
+    pub stall_ms: u64,
     /// Oldest segment kept for this backend, ms (default 6 h).
     pub backlog_age_ms: u64,
     /// Most bytes kept for this backend (default 8 GiB).

@@ -11,9 +11,10 @@ use super::own::{ingest_mode_text, steering_text};
 use super::process::{log_backend_text, log_format_text, log_level_text};
 use super::quantity::{duration_text, size_text};
 use super::settings::{
-    Acknowledgement, BackendSettings, Health, Histogram, IdleSettings, IngestSettings,
-    KeyFlushSettings, LegacyNamespace, Listener, LogSettings, NamespaceSettings, Protocol,
-    RepeaterSettings, Settings, SpoolSettings, StreamLimits, StreamListener, Title,
+    Acknowledgement, BackendSettings, BacklogOrder, Health, Histogram, IdleSettings,
+    IngestSettings, KeyFlushSettings, LegacyNamespace, Listener, LogSettings, NamespaceSettings,
+    Protocol, Redelivery, RepeaterSettings, Settings, SpoolSettings, StreamLimits, StreamListener,
+    Title,
 };
 use super::value::number_text;
 
@@ -243,6 +244,9 @@ fn backend_tables(document: &mut Document, backend: &BackendSettings) {
         protocol,
         namespace,
         acknowledgement,
+        order,
+        redelivery,
+        stall_ms,
         backlog_age_ms,
         backlog_bytes,
     } = backend;
@@ -254,11 +258,22 @@ fn backend_tables(document: &mut Document, backend: &BackendSettings) {
         Acknowledgement::Fin => "fin",
         Acknowledgement::Written => "written",
     };
+    let order = match order {
+        BacklogOrder::OldestFirst => "oldest",
+        BacklogOrder::NewestFirst => "newest",
+    };
+    let redelivery = match redelivery {
+        Redelivery::Always => "always",
+        Redelivery::Never => "never",
+    };
     let keys = vec![
         ("name", quoted(name)),
         ("address", quoted(address)),
         ("protocol", quoted(protocol)),
         ("ack", quoted(acknowledgement)),
+        ("order", quoted(order)),
+        ("redelivery", quoted(redelivery)),
+        ("stall", quoted(&duration_text(*stall_ms))),
         ("backlog_age", quoted(&duration_text(*backlog_age_ms))),
         ("backlog_bytes", quoted(&size_text(*backlog_bytes))),
     ];

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crossbeam_channel::bounded;
 use floe_core::config;
-use floe_core::config::settings::{Acknowledgement, BackendSettings, NamespaceSettings, Protocol};
+use floe_core::config::settings::{BackendSettings, NamespaceSettings};
 use floe_core::interval::Deletable;
 use floe_core::limits::{DATAGRAM_SLACK_BYTES, INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
 use floe_core::line::LineParser;
@@ -35,13 +35,9 @@ fn options(path: &Path) -> SpoolOptions {
 
 fn backend(name: &str) -> BackendSettings {
     BackendSettings {
-        name: name.to_owned(),
-        address: "127.0.0.1:1".to_owned(),
-        protocol: Protocol::Text,
-        namespace: NamespaceSettings::default(),
-        acknowledgement: Acknowledgement::Fin,
         backlog_age_ms: u64::MAX,
         backlog_bytes: u64::MAX,
+        ..BackendSettings::new(name, "127.0.0.1:1", NamespaceSettings::default())
     }
 }
 

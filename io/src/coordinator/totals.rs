@@ -122,6 +122,7 @@ impl Coordinator {
                 let base = self.carried.base.get(&named(&word)).copied().unwrap_or(0);
                 totals.insert(named(&word), base + count);
             }
+            totals.insert(named("rows_in_flight"), reading.rows_in_flight);
         }
         for word in ["rows_found", "rows_untold"] {
             let corrected = self.carried.base.get(&named(word)).copied().unwrap_or(0);

@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::Coordinator;
 use super::own_books::SpoolCause;
 use crate::clock::wall_ms;
+use crate::export::accounts::ExpiryCause;
 
 /// A closed interval that the disk has not taken yet.
 #[derive(Debug, Default)]
@@ -83,7 +84,7 @@ impl Coordinator {
     fn make_room(&mut self) -> bool {
         let bytes = self.waiting.front().map_or(0, Waiting::bytes);
         let retired = self.parts.spool.relieve(bytes as u64);
-        self.enter_retired(&retired);
+        self.enter_retired(&retired, ExpiryCause::DiskFull);
         0 < retired.segment_count()
     }
 
@@ -105,13 +106,15 @@ impl Coordinator {
 
     pub(super) fn retain(&mut self) {
         let retired = self.parts.spool.retain(wall_ms() / 1_000);
-        self.enter_retired(&retired);
+        self.enter_retired(&retired, ExpiryCause::Caps);
     }
 
-    fn enter_retired(&self, retired: &Retired) {
+    fn enter_retired(&self, retired: &Retired, cause: ExpiryCause) {
         for (backend, expired) in &retired.backends {
-            warn!(backend, segments = expired.segments, rows = expired.rows, "backlog expired");
-            self.parts.accounts.add_expired(backend, expired.segments, expired.rows);
+            let (segments, rows) = (expired.segments, expired.rows);
+            let rows_too_old = expired.rows_too_old;
+            warn!(backend, segments, rows, rows_too_old, ?cause, "backlog expired");
+            self.parts.accounts.add_expired(backend, expired, cause);
         }
         if let Some(error) = &retired.error {
             warn!(%error, "retention incomplete");

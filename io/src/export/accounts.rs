@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use floe_storage::Expired;
+
 use super::name_filter::{PointTally, Refusal};
 
 /// Numbers of one backend that only grow.
@@ -16,6 +18,8 @@ pub struct BackendAccounts {
     counts: [AtomicU64; Count::ALL.len()],
     refused: [AtomicU64; Refusal::ALL.len()],
     link: [AtomicU64; Link::COUNT],
+    /// Rows that have left the queue and are being sent, by a backend that sends once at the most.
+    rows_in_flight: AtomicU64,
     /// Times that links began to leave the queue by the exporter's hand, and that this was counted.
     settles_begun: AtomicU64,
     settles_ended: AtomicU64,
@@ -56,11 +60,30 @@ pub enum Count {
     RowsResent = 12,
     /// Quarantined segments that do not even tell how many rows they had.
     SegmentsUnreadable = 13,
+    /// Segments of a backend that sends once at the most, broken off: who knows how much arrived.
+    SegmentsUnconfirmed = 14,
+    /// Rows in them.
+    RowsUnconfirmed = 15,
+    /// Of the rows expired: older than the queue may be.
+    RowsExpiredAge = 16,
+    /// Of the rows expired: the queue had more bytes than it may.
+    RowsExpiredBytes = 17,
+    /// Of the rows expired: given up for the newest interval on a full disk.
+    RowsExpiredDiskFull = 18,
+}
+
+/// Why segments left a queue undelivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryCause {
+    /// The caps of the queue: its age, or its bytes, as [`Expired`] says.
+    Caps,
+    /// The disk is full.
+    DiskFull,
 }
 
 impl Count {
     /// All counts, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::SegmentsAcknowledged,
         Self::PointsAcknowledged,
         Self::BytesAcknowledged,
@@ -75,6 +98,11 @@ impl Count {
         Self::RowsAcknowledged,
         Self::RowsResent,
         Self::SegmentsUnreadable,
+        Self::SegmentsUnconfirmed,
+        Self::RowsUnconfirmed,
+        Self::RowsExpiredAge,
+        Self::RowsExpiredBytes,
+        Self::RowsExpiredDiskFull,
     ];
 
     /// The word used in points and docs.
@@ -95,6 +123,11 @@ impl Count {
             Self::RowsAcknowledged => "rows_acknowledged",
             Self::RowsResent => "rows_resent",
             Self::SegmentsUnreadable => "segments_unreadable",
+            Self::SegmentsUnconfirmed => "segments_unconfirmed",
+            Self::RowsUnconfirmed => "rows_unconfirmed",
+            Self::RowsExpiredAge => "rows_expired_age",
+            Self::RowsExpiredBytes => "rows_expired_bytes",
+            Self::RowsExpiredDiskFull => "rows_expired_disk_full",
         }
     }
 }
@@ -113,7 +146,14 @@ pub enum Told {
 
 impl Told {
     fn includes(self, count: Count) -> bool {
-        let is_of_retention = matches!(count, Count::SegmentsExpired | Count::RowsExpired);
+        let is_of_retention = matches!(
+            count,
+            Count::SegmentsExpired
+                | Count::RowsExpired
+                | Count::RowsExpiredAge
+                | Count::RowsExpiredBytes
+                | Count::RowsExpiredDiskFull
+        );
         match self {
             Self::All => true,
             Self::Retention => is_of_retention,
@@ -154,6 +194,8 @@ pub struct LinkState {
 pub struct Reading {
     pub(crate) counts: [u64; Count::ALL.len()],
     pub(crate) refused: [u64; Refusal::ALL.len()],
+    /// An amount of the moment: no part of any difference.
+    pub(crate) rows_in_flight: u64,
 }
 
 impl BackendAccounts {
@@ -193,11 +235,28 @@ impl BackendAccounts {
         }
     }
 
-    /// Segments and rows that left this backend's queue by age or size: told by whoever applies
-    /// the retention.
-    pub fn add_expired(&self, segments: u64, rows: u64) {
+    /// What left this backend's queue undelivered: told by whoever applies the retention.
+    pub fn add_expired(&self, expired: &Expired, cause: ExpiryCause) {
+        let Expired { segments, rows, rows_too_old, .. } = *expired;
         self.add(Count::SegmentsExpired, segments);
         self.add(Count::RowsExpired, rows);
+        match cause {
+            ExpiryCause::Caps => {
+                self.add(Count::RowsExpiredAge, rows_too_old);
+                self.add(Count::RowsExpiredBytes, rows - rows_too_old);
+            }
+            ExpiryCause::DiskFull => self.add(Count::RowsExpiredDiskFull, rows),
+        }
+    }
+
+    /// Rows have left the queue and are about to be sent, for the only time.
+    pub(crate) fn begin_flight(&self, rows: u64) {
+        self.rows_in_flight.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// What became of them is counted by whoever calls this.
+    pub(crate) fn end_flight(&self, rows: u64) {
+        self.rows_in_flight.fetch_sub(rows, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, count: Count, number: u64) {
@@ -256,6 +315,7 @@ impl BackendAccounts {
         Reading {
             counts: Count::ALL.map(|count| self.count(count)),
             refused: Refusal::ALL.map(|cause| self.refused(cause)),
+            rows_in_flight: self.rows_in_flight.load(Ordering::Relaxed),
         }
     }
 
@@ -299,9 +359,12 @@ mod tests {
     #[test]
     fn differences_are_those_since_the_base() {
         let accounts = BackendAccounts::new("main", 5);
-        accounts.add_expired(2, 30);
+        let expired =
+            |segments, rows, rows_too_old| Expired { segments, rows, rows_too_old, bytes: 0 };
+        accounts.add_expired(&expired(2, 30, 30), ExpiryCause::Caps);
         let base = accounts.read();
-        accounts.add_expired(1, 10);
+        accounts.add_expired(&expired(1, 10, 0), ExpiryCause::DiskFull);
+        accounts.add_expired(&expired(1, 9, 2), ExpiryCause::Caps);
         accounts.add_tally(&PointTally { written: 7, cleaned: 1, refused: [0, 0, 4, 0] });
         let changed = |told| {
             let mut all = accounts.read().since(&base, told);
@@ -312,9 +375,12 @@ mod tests {
             changed(Told::All),
             [
                 ("points_acknowledged".to_owned(), 7),
-                ("segments_expired".to_owned(), 1),
-                ("rows_expired".to_owned(), 10),
+                ("segments_expired".to_owned(), 2),
+                ("rows_expired".to_owned(), 19),
                 ("points_cleaned".to_owned(), 1),
+                ("rows_expired_age".to_owned(), 2),
+                ("rows_expired_bytes".to_owned(), 7),
+                ("rows_expired_disk_full".to_owned(), 10),
                 ("points_refused.not_finite".to_owned(), 4),
             ]
         );
@@ -345,7 +411,16 @@ mod tests {
             reading.since(&reading, told).into_iter().map(|(name, _)| name).collect()
         };
         let mut both = [names(Told::Retention), names(Told::Delivery)].concat();
-        assert_eq!(names(Told::Retention), ["segments_expired", "rows_expired"]);
+        assert_eq!(
+            names(Told::Retention),
+            [
+                "segments_expired",
+                "rows_expired",
+                "rows_expired_age",
+                "rows_expired_bytes",
+                "rows_expired_disk_full"
+            ]
+        );
         let mut all = names(Told::All);
         both.sort_unstable();
         all.sort_unstable();

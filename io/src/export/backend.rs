@@ -1,17 +1,22 @@
 //! The thread of one backend: takes segments from its queue until it is stopped.
 //!
-//! Order: the newest interval first, so that dashboards live; then the backlog, oldest first, at a
-//! pace. A segment is acknowledged, which removes it from the queue, when the peer has read all of
-//! it; after any other end it is sent again on a new connection, bytes, timestamps and all.
+//! Order: the newest interval first, so that dashboards live; then the backlog at a pace, oldest or
+//! newest first as is asked for. A segment is acknowledged, which removes it from the queue, when the peer has read all of
+//! it; after any other end it is sent again on a new connection, bytes, timestamps and all. To a
+//! backend without redelivery each is sent once at the most: it leaves the queue between the
+//! connection and its first byte, and is counted by how that went.
 //! Backends share nothing but the spool and the stop: one that hangs holds up no other.
 //!
-//! A peer that is silent after its kernel has taken everything, three times in a row for one
-//! segment, is taken for one that never closes: that segment is acknowledged *weakly*, and the next
-//! ones wait only briefly for a close, until there is one again. A reset is never taken for an
-//! acknowledgement: it says that bytes were left unread.
+//! A peer that has never closed, and is silent after its kernel has taken everything, three times in a
+//! row, is taken for one that never closes: the third segment (each time another one, where intervals
+//! are shorter than the patience) is acknowledged *weakly*, and the next ones wait only briefly for a
+//! close, until there is one. One that has closed before hangs when it is silent: it gets everything
+//! again (docs/decisions/019-silence-of-a-peer.md). A reset is never taken for an acknowledgement: it
+//! says that bytes were left unread.
 //!
 //! New segments are noticed by inotify, and by a look each second should a notification be missed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,7 +24,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use floe_core::config::settings::{Acknowledgement, BackendSettings};
+use floe_core::config::settings::{Acknowledgement, BackendSettings, BacklogOrder, Redelivery};
 use floe_storage::{Queue, Reader, SegmentName, SpoolError};
 use rustix::event::PollFlags;
 use rustix::fs::inotify;
@@ -50,6 +55,8 @@ pub(crate) struct Backend {
     notifications: Option<OwnedFd>,
     format: Format,
     acknowledgement: Acknowledgement,
+    order: BacklogOrder,
+    redelivery: Redelivery,
     resolver: Resolver,
     accounts: Arc<BackendAccounts>,
     stop: Arc<Stop>,
@@ -58,14 +65,20 @@ pub(crate) struct Backend {
     pace: Pace,
     /// Not before this, ns: the back-off after a failure.
     retry_ns: u64,
-    /// Of the newest interval ever listed: what bears it is live.
-    newest_timestamp_s: u64,
+    /// The newest commit ever listed: its segments are live, whatever the clock did meanwhile.
+    newest_commit: Commit,
     /// Payload bytes of the live interval so far.
     live_bytes: u64,
     attempts: BTreeMap<SegmentName, Attempts>,
+    /// What lay in the queue at the start: an earlier run may have sent it, with points of its own.
+    found: BTreeSet<SegmentName>,
     /// Files that stay but cannot be sent: other versions, or a quarantine that failed.
     passed_over: BTreeSet<SegmentName>,
+    /// Attempts in a row that ended with a silent peer.
+    silent_in_a_row: u32,
     is_close_expected: bool,
+    /// It has closed after us at least once, so that its silence is no habit.
+    has_closed: bool,
     is_weakness_told: bool,
     is_failing: bool,
     is_stop_seen: bool,
@@ -77,7 +90,15 @@ pub(crate) struct Backend {
 #[derive(Clone, Copy, Debug, Default)]
 struct Attempts {
     sent: u32,
-    silent: u32,
+    /// The same at every attempt, or one slot of Graphite would get two values.
+    own: Option<OwnPoints>,
+}
+
+/// Run and number of a commit; the newest is the greatest.
+type Commit = (u64, u64);
+
+fn commit_of(name: &SegmentName) -> Commit {
+    (name.run_id(), name.sequence())
 }
 
 /// What to do next.
@@ -109,11 +130,16 @@ impl Backend {
             .bytes()
             .fold(monotonic_ns(), |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
         let told = accounts.read();
+        let mut found = Vec::new();
+        // A queue that cannot be listed now is listed again, and said, by the thread.
+        queue.list(&mut found).ok();
         Ok(Self {
             queue,
             notifications,
             format: Format::new(settings, own_books),
             acknowledgement: settings.acknowledgement,
+            order: settings.order,
+            redelivery: settings.redelivery,
             resolver: Resolver::new(&settings.address),
             accounts,
             stop,
@@ -125,11 +151,14 @@ impl Backend {
             ),
             pace: Pace::new(),
             retry_ns: 0,
-            newest_timestamp_s: 0,
+            newest_commit: Commit::default(),
             live_bytes: 0,
             attempts: BTreeMap::new(),
+            found: found.into_iter().collect(),
             passed_over: BTreeSet::new(),
+            silent_in_a_row: 0,
             is_close_expected: true,
+            has_closed: false,
             is_weakness_told: false,
             is_failing: false,
             is_stop_seen: false,
@@ -172,37 +201,39 @@ impl Backend {
         }
         self.passed_over.retain(|name| names.binary_search(name).is_ok());
         self.attempts.retain(|name, _| names.binary_search(name).is_ok());
-        let newest = names.iter().rfind(|name| !self.passed_over.contains(name));
-        let Some(newest) = newest else { return Step::Idle };
-        if self.newest_timestamp_s < newest.timestamp_s() {
-            self.newest_timestamp_s = newest.timestamp_s();
+        self.found.retain(|name| names.binary_search(name).is_ok());
+        let sendable = || names.iter().filter(|name| !self.passed_over.contains(name));
+        let Some(newest) = sendable().map(commit_of).max() else { return Step::Idle };
+        if self.newest_commit < newest {
+            self.newest_commit = newest;
             self.live_bytes = 0;
         }
         let now_ns = monotonic_ns();
         if now_ns < self.retry_ns {
             return Step::WaitUntil(self.retry_ns);
         }
-        let live = names
-            .iter()
-            .filter(|name| self.is_live(name))
-            .find(|name| !self.passed_over.contains(name));
-        if let Some(live) = live {
+        if let Some(live) = sendable().find(|name| self.is_live(name)) {
             return Step::Send(*live);
         }
         let ready_ns = self.pace.ready_ns();
         if now_ns < ready_ns && !self.is_stop_seen {
             return Step::WaitUntil(ready_ns);
         }
-        let turn = |name: &&SegmentName| {
-            let sent = self.attempts.get(*name).map_or(0, |attempts| attempts.sent);
-            (sent / ATTEMPTS_PER_TURN, **name)
+        let turn = |name: &SegmentName| {
+            let sent = self.attempts.get(name).map_or(0, |attempts| attempts.sent);
+            sent / ATTEMPTS_PER_TURN
         };
-        let sendable = names.iter().filter(|name| !self.passed_over.contains(name));
-        sendable.min_by_key(turn).map_or(Step::Idle, |name| Step::Send(*name))
+        let next = match self.order {
+            BacklogOrder::OldestFirst => sendable().min_by_key(|name| (turn(name), **name)),
+            BacklogOrder::NewestFirst => {
+                sendable().min_by_key(|name| (turn(name), Reverse(**name)))
+            }
+        };
+        next.map_or(Step::Idle, |name| Step::Send(*name))
     }
 
     fn is_live(&self, name: &SegmentName) -> bool {
-        name.timestamp_s() == self.newest_timestamp_s
+        commit_of(name) == self.newest_commit
     }
 
     /// One attempt at `name`, with all consequences.
@@ -221,16 +252,23 @@ impl Backend {
             }
         };
         let stop = Arc::clone(&self.stop);
-        let now = self.accounts.read();
         let start_ns = monotonic_ns();
         let rows = u64::from(segment.header.row_count);
-        let attempt = match self.connect(name, rows, &stop) {
-            Ok((connection, awaited)) => {
-                let own = OwnPoints { link: self.accounts.link(), books: (&now, &self.told) };
-                self.format.deliver(segment.rows, &own, connection, awaited)
-            }
+        let connection = match self.connect(&stop) {
+            Ok(connection) => connection,
             Err(error) => return self.fail(&error),
         };
+        if self.redelivery == Redelivery::Never {
+            match self.let_go(name, rows) {
+                Ok(true) => {}
+                // Expired meanwhile.
+                Ok(false) => return,
+                Err(error) => return self.fail(&error),
+            }
+        }
+        let awaited = self.begin_attempt(name, rows);
+        let own = self.attempts.get_mut(&name).and_then(|attempts| attempts.own.as_mut());
+        let attempt = self.format.deliver(segment.rows, own, connection, awaited);
         let interval_ms = segment.header.flush_interval_ms;
         let took_ms = (monotonic_ns() - start_ns) / 1_000_000;
         let bytes = attempt.bytes;
@@ -238,9 +276,6 @@ impl Backend {
             return self.fail(&error);
         }
         self.succeed();
-        if name.part() == 0 {
-            self.told = now;
-        }
         self.accounts.set_delivered(wall_ms() / 1_000, took_ms, bytes);
         if self.is_live(&name) {
             self.live_bytes += bytes;
@@ -250,26 +285,41 @@ impl Backend {
         }
     }
 
-    fn connect<'s>(
-        &mut self,
-        name: SegmentName,
-        rows: u64,
-        stop: &'s Stop,
-    ) -> Result<(Connection<'s>, Awaited), ExportError> {
+    fn connect<'s>(&mut self, stop: &'s Stop) -> Result<Connection<'s>, ExportError> {
         let addresses = self.resolver.addresses(self.patience.connect, stop)?;
-        let connection = Connection::open(addresses, self.patience, stop)?;
+        Connection::open(addresses, self.patience, stop)
+    }
+
+    /// Takes a segment that is sent once at the most out of the queue; whether it was still there.
+    fn let_go(&self, name: SegmentName, rows: u64) -> Result<bool, ExportError> {
+        let result = self.accounts.settle(|| {
+            let was_there = self.queue.acknowledge(&name)?;
+            self.accounts.begin_flight(if was_there { rows } else { 0 });
+            Ok(was_there)
+        });
+        result.map_err(|source| self.spool_error("remove", &self.queue.path(&name), source))
+    }
+
+    /// Takes note of an attempt that is about to send its first byte, and says what it waits for.
+    fn begin_attempt(&mut self, name: SegmentName, rows: u64) -> Awaited {
         let attempts = self.attempts.entry(name).or_default();
         if attempts.sent != 0 {
             self.accounts.add(Count::SegmentsResent, 1);
             self.accounts.add(Count::RowsResent, rows);
+        } else if name.part() == 0 && !self.found.contains(&name) {
+            let now = self.accounts.read();
+            attempts.own = Some(OwnPoints {
+                link: self.accounts.link(),
+                books: (now, std::mem::replace(&mut self.told, now)),
+                formatting_ms: None,
+            });
         }
         attempts.sent += 1;
-        let awaited = match self.acknowledgement {
+        match self.acknowledgement {
             Acknowledgement::Written => Awaited::Kernel,
             Acknowledgement::Fin if self.is_close_expected => Awaited::Close,
             Acknowledgement::Fin => Awaited::BriefClose,
-        };
-        Ok((connection, awaited))
+        }
     }
 
     /// Acknowledges what was delivered, weakly where that is all there is to have.
@@ -281,14 +331,34 @@ impl Backend {
         let is_weak = match result {
             Ok(delivery) => {
                 self.is_close_expected |= delivery == Delivery::Closed;
+                self.has_closed |= delivery == Delivery::Closed;
+                self.silent_in_a_row = 0;
                 false
             }
-            Err(ExportError::NotClosed { .. }) if self.is_silence_enough(name) => true,
-            Err(error) => return Err(error),
+            Err(ExportError::NotClosed { .. }) if self.is_silence_enough() => true,
+            Err(error) if self.redelivery == Redelivery::Never => {
+                self.accounts.settle(|| {
+                    self.accounts.end_flight(rows);
+                    self.accounts.add(Count::SegmentsUnconfirmed, 1);
+                    self.accounts.add(Count::RowsUnconfirmed, rows);
+                });
+                return Err(error);
+            }
+            Err(error) => {
+                if !matches!(error, ExportError::NotClosed { .. }) {
+                    self.silent_in_a_row = 0;
+                }
+                return Err(error);
+            }
         };
         let was_there = self.accounts.settle(|| {
-            // If it expired meanwhile, whoever removed it has it in the books as that.
-            let was_there = self.queue.acknowledge(&name)?;
+            let was_there = if self.redelivery == Redelivery::Never {
+                self.accounts.end_flight(rows);
+                true
+            } else {
+                // If it expired meanwhile, whoever removed it has it in the books as that.
+                self.queue.acknowledge(&name)?
+            };
             if was_there {
                 self.accounts.add(Count::SegmentsAcknowledged, 1);
                 self.accounts.add(Count::RowsAcknowledged, rows);
@@ -309,11 +379,14 @@ impl Backend {
         }
     }
 
-    /// Counts an attempt that ended in silence, and says whether it was one too many.
-    fn is_silence_enough(&mut self, name: SegmentName) -> bool {
-        let attempts = self.attempts.entry(name).or_default();
-        attempts.silent += 1;
-        !self.is_close_expected || SILENT_ATTEMPTS_MAX <= attempts.silent
+    /// Counts an attempt that ended in silence, and says whether it was one too many. Where there is
+    /// only one attempt, its silence is all that there is to have.
+    fn is_silence_enough(&mut self) -> bool {
+        if self.redelivery == Redelivery::Never {
+            return true;
+        }
+        self.silent_in_a_row += 1;
+        !self.is_close_expected || (!self.has_closed && SILENT_ATTEMPTS_MAX <= self.silent_in_a_row)
     }
 
     fn tell_weakness(&mut self) {

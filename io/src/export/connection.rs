@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use floe_core::config::settings::BackendSettings;
 use rustix::event::PollFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -48,9 +49,17 @@ impl Default for Patience {
             stall: Duration::from_secs(30),
             weak_close: Duration::from_secs(1),
             backoff_first: Duration::from_millis(200),
-            backoff_last: Duration::from_secs(30),
+            // 30 s with what is added at random.
+            backoff_last: Duration::from_secs(20),
             scan: Duration::from_secs(1),
         }
+    }
+}
+
+impl Patience {
+    /// As `settings` ask for.
+    pub(crate) fn of(settings: &BackendSettings) -> Self {
+        Self { stall: Duration::from_millis(settings.stall_ms), ..Self::default() }
     }
 }
 

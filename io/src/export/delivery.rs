@@ -31,12 +31,15 @@ pub(crate) struct Format {
     pub(crate) own_books: OwnBooks,
 }
 
-/// What the exporter itself has to say in a segment's name: its link and its books.
+/// What the exporter itself has to say in a segment's name: its link and its books, as they stood at
+/// the first attempt.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OwnPoints<'a> {
+pub(crate) struct OwnPoints {
     pub(crate) link: LinkState,
-    /// The accounts now, and as they were when points were last made of them.
-    pub(crate) books: (&'a Reading, &'a Reading),
+    /// The accounts, and as they were when points were last made of them.
+    pub(crate) books: (Reading, Reading),
+    /// How long the formatting took that was first done to its end, ms.
+    pub(crate) formatting_ms: Option<u64>,
 }
 
 /// One attempt: how it ended, and what it had written by then.
@@ -109,11 +112,12 @@ impl Format {
 
     /// Sends all points of `rows` and waits for what `awaited` says.
     ///
-    /// Part 0 carries the exporter's own points behind those of the segment, with its timestamp.
+    /// `own`: the exporter's own points, behind those of the segment and with its timestamp; part 0
+    /// carries them, unless an earlier run may have sent others.
     pub(crate) fn deliver(
         &self,
         rows: &ArchivedRows,
-        own: &OwnPoints<'_>,
+        own: Option<&mut OwnPoints>,
         mut connection: Connection<'_>,
         awaited: Awaited,
     ) -> Attempt {
@@ -134,9 +138,12 @@ impl Format {
                 written_ns += monotonic_ns() - write_ns;
             }
         });
-        if result.is_ok() && rows.part_index == 0 {
+        if result.is_ok()
+            && let Some(own) = own
+        {
             let formatting_ns = (monotonic_ns() - start_ns).saturating_sub(written_ns);
-            self.push_own(rows, own, formatting_ns / 1_000_000, &mut payload);
+            let formatting_ms = *own.formatting_ms.get_or_insert(formatting_ns / 1_000_000);
+            self.push_own(rows, own, formatting_ms, &mut payload);
         }
         payload.close();
         let result = result.and_then(|()| connection.write_all(payload.as_bytes()));
@@ -149,7 +156,7 @@ impl Format {
     fn push_own(
         &self,
         rows: &ArchivedRows,
-        own: &OwnPoints<'_>,
+        own: &OwnPoints,
         formatting_ms: u64,
         payload: &mut Payload,
     ) {
@@ -168,7 +175,7 @@ impl Format {
             return;
         }
         let mut name = Vec::new();
-        for (word, difference) in own.books.0.since(own.books.1, Told::Delivery) {
+        for (word, difference) in own.books.0.since(&own.books.1, Told::Delivery) {
             let book = format!("floe.backend.{}.{word}", self.backend);
             self.namespace.internal_name(prefix_stats, book.as_bytes(), &mut name);
             payload.push(&name, difference as f64);

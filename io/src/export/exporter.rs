@@ -48,7 +48,8 @@ pub struct Exporter {
     spool: PathBuf,
     registry: Arc<AccountRegistry>,
     own_books: OwnBooks,
-    patience: Patience,
+    /// `None` = as each backend's settings say.
+    patience: Option<Patience>,
     running: Vec<Running>,
     _lock: ExportLock,
 }
@@ -73,7 +74,7 @@ impl Exporter {
         registry: &Arc<AccountRegistry>,
         own_books: OwnBooks,
     ) -> Result<Self, StartError> {
-        Self::start_with(spool, backends, registry, own_books, Patience::default())
+        Self::start_with(spool, backends, registry, own_books, None)
     }
 
     pub(crate) fn start_with(
@@ -81,7 +82,7 @@ impl Exporter {
         backends: &[BackendSettings],
         registry: &Arc<AccountRegistry>,
         own_books: OwnBooks,
-        patience: Patience,
+        patience: Option<Patience>,
     ) -> Result<Self, StartError> {
         let lock = ExportLock::acquire(spool)?;
         let mut exporter = Self {
@@ -129,7 +130,8 @@ impl Exporter {
         let accounts = self.registry.account(&settings.name, wall_ms() / 1_000);
         let stop = Arc::new(Stop::new().map_err(thread_error)?);
         let (spool, seen) = (&self.spool, Arc::clone(&stop));
-        let backend = Backend::new(spool, settings, self.own_books, accounts, seen, self.patience)?;
+        let patience = self.patience.unwrap_or_else(|| Patience::of(settings));
+        let backend = Backend::new(spool, settings, self.own_books, accounts, seen, patience)?;
         let thread = std::thread::Builder::new()
             .name(format!("export-{}", settings.name))
             .spawn(move || backend.run())

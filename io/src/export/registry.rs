@@ -9,8 +9,9 @@ use std::hash::RandomState;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use floe_storage::Expired;
 
-use super::accounts::{BackendAccounts, Reading, Told};
+use super::accounts::{BackendAccounts, ExpiryCause, Reading, Told};
 
 /// Locks of the map: backends are few, and their numbers are atomics beside it.
 const SHARDS: usize = 2;
@@ -73,10 +74,10 @@ impl AccountRegistry {
         self.told == Told::All
     }
 
-    /// Enters what left a backend's queue by age or size.
-    pub fn add_expired(&self, backend: &str, segments: u64, rows: u64) {
+    /// Enters what left a backend's queue undelivered.
+    pub fn add_expired(&self, backend: &str, expired: &Expired, cause: ExpiryCause) {
         if let Some(accounts) = self.backends.get(backend) {
-            accounts.add_expired(segments, rows);
+            accounts.add_expired(expired, cause);
         }
     }
 }
@@ -90,15 +91,17 @@ mod tests {
     fn a_backend_has_one_account_and_strangers_have_none() {
         let registry = AccountRegistry::default();
         let account = registry.account("a", 7);
-        registry.add_expired("a", 2, 30);
-        registry.add_expired("b", 1, 1);
+        let expired = Expired { segments: 2, rows: 30, ..Expired::default() };
+        registry.add_expired("a", &expired, ExpiryCause::DiskFull);
+        registry.add_expired("b", &expired, ExpiryCause::Caps);
         let mut bases = BTreeMap::new();
         let rows = |entries: Vec<(String, u64)>| {
             entries.into_iter().filter(|(_, number)| *number != 0).collect::<Vec<_>>()
         };
         let first = rows(registry.differences(&mut bases, |name| name == "a"));
         let names: Vec<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["backend.a.segments_expired", "backend.a.rows_expired"]);
+        let of_a = ["segments_expired", "rows_expired", "rows_expired_disk_full"];
+        assert_eq!(names, of_a.map(|word| format!("backend.a.{word}")));
         assert!(rows(registry.differences(&mut bases, |name| name == "a")).is_empty());
         assert!(
             registry.differences(&mut bases, |_| false).is_empty(),

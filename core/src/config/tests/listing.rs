@@ -76,7 +76,9 @@ fn the_listing_names_every_given_value() {
         "graphite                  new names, prefixes \"stats\", counters \"counters\", timers \
          \"timers\", gauges \"gauges\", sets \"sets\", suffix \"x\", flush_counts true",
         "backend b                 h:1, pickle, ack written",
-        "  backlog                 6h, 8GiB",
+        "  backlog                 6h, 8GiB, oldest first",
+        "  redelivery              sent again until acknowledged",
+        "  stall                   30s",
         "spool                     /s",
         "  archive                 90m, 1GiB",
         "ingest                    recvmmsg",

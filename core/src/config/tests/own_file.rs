@@ -1,8 +1,8 @@
 //! Our own TOML file: the reference's keys under strict rules, and ours.
 
 use super::super::settings::{
-    Acknowledgement, IngestMode, LegacyNamespace, Listener, LogBackend, Protocol, RepeaterProtocol,
-    Steering, StreamListener,
+    Acknowledgement, BacklogOrder, IngestMode, LegacyNamespace, Listener, LogBackend, Protocol,
+    Redelivery, RepeaterProtocol, Steering, StreamListener,
 };
 use super::*;
 
@@ -128,6 +128,9 @@ fn a_backend_inherits_the_top_level_names() {
         name = \"other\"
         address = \"h:2\"
         ack = \"written\"
+        order = \"newest\"
+        redelivery = \"never\"
+        stall = \"2m\"
         backlog_age = \"90s\"
         backlog_bytes = 1048576
         [backends.graphite]
@@ -143,6 +146,11 @@ fn a_backend_inherits_the_top_level_names() {
     assert!(other.namespace.flush_counts && !settings.namespace.flush_counts);
     assert_eq!(other.acknowledgement, Acknowledgement::Written);
     assert_eq!((other.backlog_age_ms, other.backlog_bytes), (90_000, 1 << 20));
+    assert_eq!((other.order, other.redelivery), (BacklogOrder::NewestFirst, Redelivery::Never));
+    assert_eq!(other.stall_ms, 120_000);
+    let plain = &settings.backends[0];
+    assert_eq!((plain.order, plain.redelivery), (BacklogOrder::OldestFirst, Redelivery::Always));
+    assert_eq!(plain.stall_ms, 30_000);
 }
 
 #[test]

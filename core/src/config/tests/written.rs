@@ -29,6 +29,7 @@ const ALL: &str = "{
                     , steering: 'cpu', udp_gro: true }
           , streams: { connections_max: 5, line_bytes_max: 100, idle: '1m' }
           , backends: [ { name: 'b', address: 'h:1', protocol: 'text', ack: 'written'
+                        , order: 'newest', redelivery: 'never', stall: '45s'
                         , backlog_age: '2h', backlog_bytes: '1MiB'
                         , graphite: { legacyNamespace: true, flush_counts: true } } ] },
 }";

@@ -17,6 +17,8 @@ use crate::export::exporter::{Exporter, OwnBooks};
 use crate::export::name_filter::Refusal;
 use crate::export::registry::AccountRegistry;
 
+mod choices;
+
 /// Bound of every wait: far beyond what a loaded machine needs.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -147,7 +149,8 @@ impl Store {
         let registry = Arc::new(AccountRegistry::default());
         let spool = self.directory.path();
         let books = OwnBooks::ByExporter;
-        let exporter = Exporter::start_with(spool, backends, &registry, books, patience).unwrap();
+        let exporter =
+            Exporter::start_with(spool, backends, &registry, books, Some(patience)).unwrap();
         let accounts = backends.iter().map(|backend| registry.account(&backend.name, 0)).collect();
         Exporting { exporter, accounts }
     }
@@ -185,13 +188,9 @@ fn rows(timestamp_s: u64) -> Rows {
 
 fn backend(name: &str, address: SocketAddr) -> BackendSettings {
     BackendSettings {
-        name: name.into(),
-        address: address.to_string(),
-        protocol: Protocol::Text,
-        namespace: NamespaceSettings::default(),
-        acknowledgement: Acknowledgement::Fin,
         backlog_age_ms: u64::MAX,
         backlog_bytes: u64::MAX,
+        ..BackendSettings::new(name, &address.to_string(), NamespaceSettings::default())
     }
 }
 
@@ -210,9 +209,9 @@ fn wait_for(exporter: &Exporting, count: Count, number: u64) {
 #[test]
 fn small_segment_arrives_byte_for_byte() {
     let mut store = Store::new(&["main"]);
-    store.commit(1_700_000_000);
     let carbon = Carbon::start(&[]);
     let exporter = store.export(&[backend("main", carbon.address)]);
+    store.commit(1_700_000_000);
     let start_s = exporter.accounts()[0].link().last_flush_s;
     let payload = carbon.payload();
     let expected = format!(
@@ -257,15 +256,25 @@ fn newest_interval_goes_first_then_the_backlog_from_its_oldest() {
 }
 
 #[test]
-fn segment_is_sent_again_until_it_is_read_and_closed() {
+fn what_an_earlier_run_may_have_sent_carries_no_points_of_this_one() {
     let mut store = Store::new(&["main"]);
     store.commit(100);
+    let carbon = Carbon::start(&[]);
+    let exporter = store.export(&[backend("main", carbon.address)]);
+    assert!(!carbon.payload().contains("graphiteStats"));
+    store.commit(110);
+    assert!(carbon.payload().contains("graphiteStats"));
+    wait_for(&exporter, Count::SegmentsAcknowledged, 2);
+}
+
+#[test]
+fn segment_is_sent_again_until_it_is_read_and_closed() {
+    let mut store = Store::new(&["main"]);
     let carbon = Carbon::start(&[Script::CloseEarly, Script::Reset, Script::CloseEarly]);
     let exporter = store.export(&[backend("main", carbon.address)]);
-    let first = carbon.payload();
-    let second = carbon.payload();
-    // The exporter's own points differ; those of the segment are the same, timestamps and all.
-    assert_eq!(first.lines().next(), second.lines().next());
+    store.commit(100);
+    // Byte for byte, the exporter's own points included: one slot of Graphite gets one value.
+    assert_eq!(carbon.payload(), carbon.payload());
     wait_for(&exporter, Count::SegmentsAcknowledged, 1);
     let accounts = &exporter.accounts()[0];
     assert_eq!(accounts.count(Count::SegmentsResent), 3);
@@ -308,9 +317,9 @@ fn carbon_that_is_down_is_tried_until_it_is_up() {
 #[test]
 fn third_silence_is_a_weak_acknowledgement_and_a_close_ends_the_weakness() {
     let mut store = Store::new(&["main"]);
-    store.commit(100);
     let carbon = Carbon::start(&[Script::Hold, Script::Hold, Script::Hold, Script::Hold]);
     let exporter = store.export(&[backend("main", carbon.address)]);
+    store.commit(100);
     wait_for(&exporter, Count::SegmentsAcknowledged, 1);
     let accounts = &exporter.accounts()[0];
     assert_eq!(accounts.count(Count::SegmentsWeak), 1);
@@ -324,6 +333,38 @@ fn third_silence_is_a_weak_acknowledgement_and_a_close_ends_the_weakness() {
     assert_eq!(carbon.timestamp(), 120);
     wait_for(&exporter, Count::SegmentsAcknowledged, 3);
     assert_eq!(accounts.count(Count::SegmentsWeak), 2);
+}
+
+#[test]
+fn silence_of_a_peer_that_has_closed_before_is_no_acknowledgement() {
+    let mut store = Store::new(&["main"]);
+    let mut script = [Script::Hold; 6];
+    script[0] = Script::Take;
+    let carbon = Carbon::start(&script);
+    let exporter = store.export(&[backend("main", carbon.address)]);
+    for (timestamp_s, acknowledged) in [(100, 1), (110, 2)] {
+        store.commit(timestamp_s);
+        assert_eq!(carbon.timestamp(), timestamp_s);
+        wait_for(&exporter, Count::SegmentsAcknowledged, acknowledged);
+    }
+    let accounts = &exporter.accounts()[0];
+    assert_eq!(accounts.count(Count::SegmentsWeak), 0);
+    assert_eq!(accounts.count(Count::SegmentsResent), 5);
+}
+
+/// The segment that is live changes from one silent attempt to the next.
+#[test]
+fn silences_in_a_row_count_whichever_segments_they_are_of() {
+    let mut store = Store::new(&["main"]);
+    let carbon = Carbon::start(&[Script::Hold; 64]);
+    let exporter = store.export(&[backend("main", carbon.address)]);
+    for attempts in 1..=2 {
+        store.commit(100 + attempts);
+        wait_for(&exporter, Count::ConnectionErrors, attempts);
+    }
+    store.commit(103);
+    wait_for(&exporter, Count::SegmentsWeak, 1);
+    wait_for(&exporter, Count::SegmentsAcknowledged, 3);
 }
 
 #[test]
@@ -440,12 +481,12 @@ fn books_of_the_backend_are_points_when_asked_for() {
 #[test]
 fn pickle_backend_sends_frames_with_its_own_points() {
     let mut store = Store::new(&["main"]);
-    store.commit(1_700_000_000);
     let carbon = Carbon::start(&[]);
     let mut settings = backend("main", carbon.address);
     settings.protocol = Protocol::Pickle;
     settings.namespace.global_suffix = "web01".into();
     let exporter = store.export(&[settings]);
+    store.commit(1_700_000_000);
     let payload = carbon.payloads.recv_timeout(LIMIT).unwrap();
     let length = u32::from_be_bytes(*payload.first_chunk().unwrap());
     assert_eq!(length as usize, payload.len() - 4);
@@ -468,9 +509,9 @@ fn large_segment_is_sent_in_chunks_without_loss() {
         rows.gauges.push(f64::from(index));
     }
     rows.series_count = 40_000;
-    store.spool.commit(&[rows]).unwrap();
     let carbon = Carbon::start(&[]);
     let exporter = store.export(&[backend("main", carbon.address)]);
+    store.spool.commit(&[rows]).unwrap();
     let payload = carbon.payload();
     for (index, line) in payload.lines().take(40_000).enumerate() {
         assert_eq!(line, format!("stats.gauges.machine.{index}.temperature {index} 100"));
