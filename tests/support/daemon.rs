@@ -65,6 +65,19 @@ pub(crate) fn floe() -> Command {
     command
 }
 
+/// `command` as the last arguments of `program`, in the same environment.
+fn behind(program: &str, arguments: &[String], command: &Command) -> Command {
+    let mut wrapper = Command::new(program);
+    wrapper.args(arguments).arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove(name),
+        };
+    }
+    wrapper
+}
+
 /// Runs the built binary to its end with `arguments`.
 pub(crate) fn floe_output<S: AsRef<std::ffi::OsStr>>(
     arguments: impl IntoIterator<Item = S>,
@@ -93,6 +106,8 @@ pub(crate) struct Launch {
     config: Option<PathBuf>,
     spool: Option<PathBuf>,
     arguments: Vec<String>,
+    /// A program and its arguments that become the daemon.
+    wrapper: Vec<String>,
 }
 
 impl Launch {
@@ -106,7 +121,14 @@ impl Launch {
             config: None,
             spool: Some(folder.join("spool")),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
         }
+    }
+
+    /// Starts by way of `wrapper`, which in the end executes the command it is given.
+    pub(crate) fn wrapped(mut self, wrapper: &[String]) -> Self {
+        self.wrapper = wrapper.to_vec();
+        self
     }
 
     /// Writes `text` to `folder/name` and starts from it; `name` ends in `.js` or `.toml`.
@@ -180,6 +202,9 @@ impl Launch {
 
     fn floe_command(&self, ready_path: &Path) -> Command {
         let mut command = floe();
+        if let Some((program, arguments)) = self.wrapper.split_first() {
+            command = behind(program, arguments, &command);
+        }
         command.args(self.subcommand).args(&self.config);
         if let Some(spool) = &self.spool {
             command.arg("--spool").arg(spool);

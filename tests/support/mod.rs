@@ -22,6 +22,8 @@ pub(crate) mod books;
 pub(crate) mod settings;
 /// A carbon that records what it is sent, text or pickle.
 pub(crate) mod carbon;
+/// A carbon that fails as it is told to.
+pub(crate) mod faulty_carbon;
 /// A client of the admin console.
 pub(crate) mod console;
 /// The Python environment under `target/`.
