@@ -142,10 +142,10 @@ fn reload_until_stopped(
     }
 }
 
-/// Workers that cannot be placed are the fault of the settings, anything else that of the machine.
+/// Workers that cannot be placed, and memory that is not there, are the fault of the settings, anything else that of the machine.
 fn refused_or_failed(error: StartError) -> Failure {
     match error {
-        StartError::Plan(_) => Failure::refused(error),
+        StartError::Plan(_) | StartError::Memory { .. } => Failure::refused(error),
         _ => Failure::failed(error),
     }
 }

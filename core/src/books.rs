@@ -22,17 +22,30 @@ use crate::sample::{Reason, Tally};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cause {
-    /// The shard holds as many series as it may.
+    /// There are as many series as there may be, and a gauge is not folded.
     SeriesLimit = 0,
     /// The key is longer than any name may be.
     KeyTooLong = 1,
     /// Too many keys fell on one place of the table.
     ProbeLimit = 2,
+    /// There are as many series below its prefix as there may be, and a gauge is not folded.
+    PrefixLimit = 3,
+    /// The budget of timer values is spent, of sketches too.
+    TimerLimit = 4,
+    /// The budget of set members is spent, of estimates too.
+    SetLimit = 5,
 }
 
 impl Cause {
     /// All causes, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::SeriesLimit, Self::KeyTooLong, Self::ProbeLimit];
+    pub const ALL: [Self; 6] = [
+        Self::SeriesLimit,
+        Self::KeyTooLong,
+        Self::ProbeLimit,
+        Self::PrefixLimit,
+        Self::TimerLimit,
+        Self::SetLimit,
+    ];
 
     /// The word used in logs, points and docs.
     #[must_use]
@@ -41,6 +54,9 @@ impl Cause {
             Self::SeriesLimit => "series_limit",
             Self::KeyTooLong => "key_too_long",
             Self::ProbeLimit => "probe_limit",
+            Self::PrefixLimit => "prefix_limit",
+            Self::TimerLimit => "timer_limit",
+            Self::SetLimit => "set_limit",
         }
     }
 }
@@ -108,6 +124,10 @@ pub struct Page {
     pub first_reject: Option<RejectExample>,
     /// Values dropped, by [`Cause`].
     pub values_dropped: [u64; Cause::ALL.len()],
+    /// Values recorded under `__overflow__`, their names being beyond a budget.
+    pub values_folded: u64,
+    /// Series that a flip brought and that had no room any more: folded, or of gauges dropped.
+    pub series_folded: u64,
     /// Timers that went beyond their exact budget.
     pub timers_sketched: u64,
     /// Sets that went beyond their exact budget.
@@ -182,6 +202,8 @@ impl Page {
             ("lines_received", self.lines_received),
             ("values_accepted", self.values_accepted),
             ("values_recorded", self.values_recorded),
+            ("values_folded", self.values_folded),
+            ("series_folded", self.series_folded),
             ("timers_sketched", self.timers_sketched),
             ("sets_estimated", self.sets_estimated),
             ("buffers_exhausted", self.buffers_exhausted),
@@ -211,9 +233,10 @@ impl Page {
         copy.words_mut().map(|word| *word).into_iter()
     }
 
-    fn words_mut(&mut self) -> [&mut u64; 15 + Reason::ALL.len() + Cause::ALL.len()] {
+    fn words_mut(&mut self) -> [&mut u64; 17 + Reason::ALL.len() + Cause::ALL.len()] {
         let [syntax, value, rate, not_finite] = &mut self.values_rejected;
-        let [series_limit, key_too_long, probe_limit] = &mut self.values_dropped;
+        let [series_limit, key_too_long, probe_limit, prefix_limit, timer_limit, set_limit] =
+            &mut self.values_dropped;
         [
             &mut self.datagrams_received,
             &mut self.bytes_received,
@@ -228,6 +251,11 @@ impl Page {
             series_limit,
             key_too_long,
             probe_limit,
+            prefix_limit,
+            timer_limit,
+            set_limit,
+            &mut self.values_folded,
+            &mut self.series_folded,
             &mut self.timers_sketched,
             &mut self.sets_estimated,
             &mut self.buffers_exhausted,

@@ -45,6 +45,8 @@ mod namespace;
 mod backends;
 /// `spool`, `ingest`, `books`.
 mod own;
+/// `series`, `memory`, `top`.
+mod budgets;
 /// The console, the repeater, `keyFlush`.
 mod modules;
 /// `log`, `title`, `healthStatus`.
@@ -65,8 +67,8 @@ pub use own::ingest_mode;
 pub use to_toml::to_toml;
 
 use settings::{
-    Health, IdleSettings, IngestSettings, LogBackend, LogFormat, LogLevel, LogSettings,
-    NamespaceSettings, Settings, StreamLimits, Title,
+    BudgetSettings, Health, IdleSettings, IngestSettings, LogBackend, LogFormat, LogLevel,
+    LogSettings, NamespaceSettings, Settings, StreamLimits, Title, TopSettings,
 };
 use value::Value;
 use walk::{Notes, Rules, Table};
@@ -180,6 +182,8 @@ pub fn without_file() -> Loaded {
         key_flush: None,
         spool: own::default_spool(),
         ingest: IngestSettings::default(),
+        budgets: BudgetSettings::default(),
+        top: TopSettings::default(),
         books: true,
         debug: false,
         dump_messages: false,
@@ -254,7 +258,7 @@ fn settings_of(
     Ok(settings)
 }
 
-/// `books`, `spool`, `ingest`, `streams`.
+/// `books`, `spool`, `ingest`, `streams`, `series`, `memory`, `top`.
 fn read_own(
     table: &mut Table<'_>,
     settings: &mut Settings,
@@ -264,6 +268,8 @@ fn read_own(
     settings.spool = own::spool(table, notes)?;
     settings.ingest = own::ingest(table, notes)?;
     settings.stream_limits = listeners::stream_limits(table, notes)?;
+    settings.budgets = budgets::budgets(table, notes)?;
+    settings.top = budgets::top(table, notes)?;
     Ok(())
 }
 

@@ -18,7 +18,9 @@ use self::deletion::delete;
 use self::rows::RowsBuilder;
 use self::view::{NumberView, TimerSoFar, TimerView, View};
 use crate::books::Page;
+use crate::budget::Ledger;
 use crate::config::settings::Settings;
+use crate::limits::VIEW_VALUES_MAX;
 use crate::name::KeyHasher;
 use crate::row::Rows;
 use crate::sample::Kind;
@@ -27,6 +29,7 @@ use crate::series::pool::{Chain, ChunkHomes, HomeQueue};
 use crate::series::set::{SetHomes, SetMembers};
 use crate::shard::{Mark, SealedValue, ShardReader};
 use crate::statistics::{Statistics, TIMERS_AT_ONCE};
+use crate::sync::Arc;
 
 /// Counters that the reference daemon never deletes: their names hold one of these anywhere.
 const PROTECTED_COUNTERS: [&[u8]; 3] =
@@ -86,6 +89,10 @@ pub struct Interval {
     pages_unbalanced: u64,
     /// Parts of an earlier interval, whose memory the next close uses.
     spare: Vec<Rows>,
+    /// The budgets of series.
+    ledger: Arc<Ledger>,
+    /// Bytes of timer values and set members that it holds, at the most.
+    held_bytes: usize,
 }
 
 impl Interval {
@@ -93,17 +100,19 @@ impl Interval {
     #[must_use]
     pub fn new(settings: Settings, hasher: &KeyHasher, readers: &[ShardReader]) -> Self {
         let homes: Vec<HomeQueue> = readers.iter().map(ShardReader::chunks_home).collect();
-        let statistics = Statistics::new(&settings.thresholds, &settings.histograms);
-        let mut counters = Catalogue::new(hasher.clone());
+        let ledger = readers.first().map(|reader| Arc::clone(reader.ledger())).unwrap_or_default();
+        let statistics = statistics(&settings, &ledger);
+        let within = |kind| (Arc::clone(&ledger), kind, hasher.clone());
+        let mut counters = catalogue(within(Kind::Counter));
         for name in OWN_COUNTERS {
             counters.index(&own_key(&settings, name));
         }
         counters.settle();
         Self {
             counters,
-            timers: Catalogue::new(hasher.clone()),
-            gauges: Catalogue::new(hasher.clone()),
-            sets: Catalogue::new(hasher.clone()),
+            timers: catalogue(within(Kind::Timer)),
+            gauges: catalogue(within(Kind::Gauge)),
+            sets: catalogue(within(Kind::Set)),
             operations: Vec::new(),
             statistics,
             page: Page::default(),
@@ -113,6 +122,8 @@ impl Interval {
             previous_timestamp_s: None,
             pages_unbalanced: 0,
             spare: Vec::new(),
+            held_bytes: 0,
+            ledger,
             next_flush_interval_ms: settings.flush_interval_ms,
             settings,
         }
@@ -145,22 +156,65 @@ impl Interval {
         self.gauges.settle_by_name();
         self.chunk_homes.send();
         self.set_homes.send();
+        self.settle_budgets(readers);
+    }
+
+    /// Tells the budgets what there is.
+    fn settle_budgets(&self, readers: &[ShardReader]) {
+        let held = readers.iter().map(ShardReader::held);
+        let (series, key_bytes) = held.fold((0, 0), |(series, bytes), (more, more_bytes)| {
+            (series.max(more), bytes.max(more_bytes))
+        });
+        self.ledger.settle(series, key_bytes);
+        if self.ledger.is_filter_stale() {
+            self.ledger.refill_filter(|insert| {
+                let timers_and_counters = self.counters.hashes().chain(self.timers.hashes());
+                let all = timers_and_counters.chain(self.gauges.hashes()).chain(self.sets.hashes());
+                all.for_each(|(kind, hash)| insert(kind, hash));
+            });
+        }
+    }
+
+    /// The budgets that it keeps.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Whether it holds so much of the budgets of values that nobody should ask for a flip before the
+    /// next tick.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.ledger.values_bytes_half() <= self.held_bytes
     }
 
     fn add(&mut self, worker: usize, mark: &mut Mark, key: &[u8], value: SealedValue) {
-        match value {
-            SealedValue::Counter(amount) => *self.counters.state_marked(mark, key) += amount,
-            SealedValue::Timer(chain) => self.timers.state_marked(mark, key).push(chain),
+        let is_folded = match value {
+            SealedValue::Counter(amount) => {
+                let (total, is_folded) = self.counters.state_marked(mark, key);
+                *total += amount;
+                is_folded
+            }
+            SealedValue::Timer(chain) => {
+                self.held_bytes += chain.bytes();
+                let (chains, is_folded) = self.timers.state_marked(mark, key);
+                chains.push(chain);
+                is_folded
+            }
             SealedValue::Gauge(mut chain) => {
                 let index = self.gauges.index_marked(mark, key);
-                let operations = gauge::operations(&chain);
-                self.operations.extend(operations.into_iter().map(|each| (index, each)));
+                if let Some(index) = index {
+                    let operations = gauge::operations(&chain);
+                    self.operations.extend(operations.into_iter().map(|each| (index, each)));
+                }
                 while let Some(chunk) = chain.pop() {
                     self.chunk_homes.put(chunk);
                 }
+                index.is_none()
             }
             SealedValue::Set(members) => {
-                let state = self.sets.state_marked(mark, key);
+                let (state, is_folded) = self.sets.state_marked(mark, key);
+                self.held_bytes += members.bytes();
                 match &mut state.members {
                     Some(known) => {
                         known.merge(&members);
@@ -171,8 +225,10 @@ impl Interval {
                         state.members = Some(members);
                     }
                 }
+                is_folded
             }
-        }
+        };
+        self.page.series_folded += u64::from(is_folded);
     }
 
     /// Applies the operations of one flip: per gauge in the order of time, equal times in the order
@@ -199,7 +255,7 @@ impl Interval {
         if is_renamed {
             self.enter_own_counters();
         }
-        self.statistics = Statistics::new(&settings.thresholds, &settings.histograms);
+        self.statistics = statistics(&settings, &self.ledger);
         if !settings.idle.delete_gauges {
             // The reference forgets the lifetimes too.
             self.gauges.for_each(|_, gauge| gauge.flushes_left = None);
@@ -238,7 +294,10 @@ impl Interval {
     /// Timers with what has come in since the last flush.
     #[must_use]
     pub fn timers(&self) -> TimerView {
-        View::of(|| self.timers.iter().map(|(key, chains)| (key, TimerSoFar::of(chains))))
+        View::of(|| {
+            let mut room = VIEW_VALUES_MAX;
+            self.timers.iter().map(move |(key, chains)| (key, TimerSoFar::of(chains, &mut room)))
+        })
     }
 
     /// Takes series out for good, with what they have gathered; their next value makes them anew.
@@ -297,8 +356,14 @@ impl Interval {
         // Taken, not read: a second pass over a million entries costs as much as this one.
         self.counters.for_each(|key, total| rows.push_counter(key, std::mem::take(total)));
         let (statistics, homes) = (&mut self.statistics, &mut self.chunk_homes);
+        let values_max = self.ledger.gathered_values_max();
         self.timers.for_each_group(TIMERS_AT_ONCE, |timers| {
-            rows.push_timers(timers, statistics, homes);
+            // Large ones one by one: what is gathered lies in memory a second time.
+            let values = timers.iter().flat_map(|timer| &timer.state).map(Chain::values_kept);
+            let size = if values.sum::<usize>() <= values_max { TIMERS_AT_ONCE } else { 1 };
+            for timers in timers.chunks_mut(size) {
+                rows.push_timers(timers, statistics, homes);
+            }
         });
         self.gauges.for_each(|key, gauge| rows.push_gauge(key, gauge.value.unwrap_or(0.0)));
         self.sets.for_each(|key, set| {
@@ -363,6 +428,7 @@ impl Interval {
         let idle = self.settings.idle;
         self.settings.flush_interval_ms = self.next_flush_interval_ms;
         self.page = Page::default();
+        self.held_bytes = 0;
         self.own_bases = [0; OWN_COUNTERS.len()];
         if idle.delete_counters {
             self.counters.retain(|key, _| is_protected(key));
@@ -385,6 +451,15 @@ impl Interval {
         self.chunk_homes.send();
         self.set_homes.send();
     }
+}
+
+fn statistics(settings: &Settings, ledger: &Ledger) -> Statistics {
+    let statistics = Statistics::new(&settings.thresholds, &settings.histograms);
+    statistics.gathering(ledger.gathered_values_max())
+}
+
+fn catalogue<S: Default>((ledger, kind, hasher): (Arc<Ledger>, Kind, KeyHasher)) -> Catalogue<S> {
+    Catalogue::within(ledger, kind, hasher)
 }
 
 /// Key of an own series.

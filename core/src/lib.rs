@@ -15,6 +15,10 @@ pub mod sample;
 pub mod name;
 /// The cache, asked ahead.
 mod cache;
+/// How many names there may be, in all and below a prefix.
+pub mod budget;
+/// The most that the process holds.
+pub mod ceiling;
 /// What one series gathers.
 pub mod series;
 /// One worker's part of the map, and the flip.

@@ -79,6 +79,9 @@ pub const CONSOLE_LINE_BYTES_MAX: usize = 64 << 10;
 /// Views of the open interval that the console holds at once: each may be a million series.
 pub const CONSOLE_VIEWS_MAX: usize = 2;
 
+/// Values of timers that one of them shows, in all: 32 MiB. Timers beyond show how many they have.
+pub const VIEW_VALUES_MAX: usize = 4 << 20;
+
 const _: () = assert!(CONSOLE_VIEWS_MAX < CONSOLE_CONNECTIONS_MAX, "others are answered meanwhile");
 
 /// Receive buffer asked of the kernel by default, bytes: about 10,000 small datagrams at 832 bytes
@@ -131,9 +134,20 @@ const _: () = assert!(WORKERS_DEFAULT_MAX <= WORKERS_MAX);
 /// Raw values a timer keeps exactly per worker and generation; 8 MiB of values.
 pub const TIMER_VALUES_EXACT_MAX: u32 = 1 << 20;
 
-/// Chunks one worker lends out per generation before timers go on in sketches and gauges fold
-/// their operations: 384 MiB.
+/// Chunks of one worker and generation at the most, whatever the budget: 384 MiB. At three quarters of
+/// the budget timers go on in sketches and gauges fold their operations.
 pub const CHUNKS_PER_GENERATION_MAX: usize = 6 << 20;
+
+/// Bytes of a sketch that has all of its bins, with its head: 2,048 counts of eight bytes.
+pub const SKETCH_BYTES_MAX: usize = 17 << 10;
+
+/// Values of one timer, of all workers and flips together, that statistics are computed of exactly;
+/// further ones go into the sketch. Sorting and summing them takes about 50 bytes each.
+pub const GATHERED_VALUES_MAX: usize = 4 << 20;
+
+/// Bytes of all timers' budget for each of them, where it is small: reading takes four times as much as
+/// the budget otherwise.
+pub const GATHERED_SHARE: usize = 32;
 
 /// Signed gauge operations kept apart per worker and generation before they are folded.
 pub const GAUGE_OPERATIONS_MAX: u32 = 4_096;
@@ -148,6 +162,7 @@ pub const SET_MEMBERS_KEPT_MAX: usize = 1 << 10;
 /// worker at once: 34 MiB. Sets beyond it are freed, and allocated anew when they are needed.
 pub const SET_MEMBERS_HOME_MAX: usize = 1 << 21;
 
+const _: () = assert!(TIMER_VALUES_EXACT_MAX as usize <= GATHERED_VALUES_MAX);
 const _: () = assert!(SET_MEMBERS_KEPT_MAX < SET_MEMBERS_HOME_MAX);
 
 /// Sub-tables of a shard's index: a million series make 4,000 a sub-table, so that one growth moves
@@ -165,8 +180,42 @@ pub const PROBE_GROUPS_MAX: u32 = 16;
 /// Slots of a slab, 256 KiB: they are allocated and freed together.
 pub const SLAB_SLOTS: usize = 4_096;
 
-/// Series of one shard at the most; a new one beyond it is dropped with its values, counted.
+/// Series of one shard at the most, whatever `series.max` says: what the marks of slots and the memory
+/// of a worker are made for.
 pub const SERIES_PER_SHARD_MAX: usize = 4 << 20;
+
+/// Series of all kinds by default (`series.max`), where the memory limit has room for them.
+pub const SERIES_MAX_DEFAULT: usize = 1 << 20;
+
+/// Memory of timer values and gauge operations by default, over all workers and generations, bytes: at
+/// two workers some 25 million values an interval.
+pub const TIMER_BYTES_DEFAULT: usize = 512 << 20;
+
+/// Memory of set members by default, likewise.
+pub const SET_BYTES_DEFAULT: usize = 256 << 20;
+
+/// What `floe top` holds, bytes: samples on their way and all of its sketches.
+pub const TOP_BYTES_MAX: usize = 8 << 20;
+
+/// Fewest series that a memory limit makes of the default before the start is refused.
+pub const SERIES_MAX_LEAST: usize = 1 << 14;
+
+/// Bytes of names for each series of `series.max`: ordinary names have 30 to 60, and the longest
+/// [`KEY_BYTES_MAX`].
+pub const SERIES_KEY_BYTES_MEAN: usize = 96;
+
+/// Series `<prefix>.__overflow__` at once; values beyond go to `__overflow__`: a flood may invent
+/// prefixes too.
+pub const OVERFLOW_SERIES_MAX: usize = 1 << 10;
+
+/// Prefixes that have a count of their own; names below others are held by `series.max` alone.
+pub const PREFIXES_COUNTED_MAX: usize = 1 << 14;
+
+/// Patterns of `series.prefixes` at the most: each is tried for a name that is new.
+pub const PREFIX_PATTERNS_MAX: usize = 256;
+
+/// Flips after which an untouched slot leaves a shard that is nearly full.
+pub const SLOT_IDLE_FLIPS_CROWDED: u32 = 3;
 
 /// Longest key, bytes; a longer one is dropped before it is hashed, counted. No Graphite line could
 /// carry it.
@@ -187,7 +236,10 @@ pub const SUB_TABLES_SWEPT_PER_FLIP: usize = SUB_TABLES / 16;
 
 const _: () = assert!(SUB_TABLES == 1 << 8, "chosen by the top eight bits of the hash");
 const _: () = assert!(PROBE_GROUPS_MAX <= 2 * SUB_TABLE_GROUPS_MIN);
-const _: () = assert!(2 < SLOT_IDLE_FLIPS_MAX, "a slot leaves only when both generations are read");
+const _: () =
+    assert!(2 < SLOT_IDLE_FLIPS_CROWDED, "a slot leaves only when both generations are read");
+const _: () = assert!(SLOT_IDLE_FLIPS_CROWDED <= SLOT_IDLE_FLIPS_MAX);
+const _: () = assert!(SERIES_MAX_DEFAULT < SERIES_PER_SHARD_MAX);
 
 /// Closed intervals that wait in memory while the disk refuses them.
 pub const INTERVALS_WAITING_MAX: usize = 64;

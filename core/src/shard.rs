@@ -28,7 +28,10 @@ pub use self::marks::Mark;
 use self::payload::take_payload;
 use self::table::{Table, TableReader, table};
 use crate::books::{Cause, Page};
-use crate::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
+use crate::budget::Ledger;
+use crate::limits::{
+    SLOT_IDLE_FLIPS_CROWDED, SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP,
+};
 use crate::name::KeyHasher;
 use crate::sample::Kind;
 use crate::series::pool::{Chain, Chunk, ChunkPool, HomeQueue};
@@ -84,11 +87,22 @@ pub enum SealedValue {
     Set(Box<SetMembers>),
 }
 
-/// Makes both sides of the shard of worker `index`.
+/// Makes both sides of a shard without budgets of series: for tests and benchmarks.
 #[must_use]
 pub fn shard(index: u16, hasher: KeyHasher) -> (ShardWriter, ShardReader) {
+    shard_within(index, hasher, Arc::default())
+}
+
+/// Makes both sides of the shard of worker `index`, under the budgets of `ledger`.
+#[must_use]
+pub fn shard_within(
+    index: u16,
+    hasher: KeyHasher,
+    ledger: Arc<Ledger>,
+) -> (ShardWriter, ShardReader) {
     let (writer_flip, reader_flip) = flip::flip();
-    let (table, table_reader) = table();
+    let (chunks, set_bytes) = (ledger.chunks_per_generation(), ledger.set_bytes_per_generation());
+    let (table, table_reader) = table(ledger);
     let pages = Arc::new(Pages::default());
     let chunks_home = HomeQueue::default();
     let sets_home = SetHome::default();
@@ -97,8 +111,8 @@ pub fn shard(index: u16, hasher: KeyHasher) -> (ShardWriter, ShardReader) {
         table,
         pages: Arc::clone(&pages),
         hasher,
-        chunks: ChunkPool::new(index, chunks_home.clone()),
-        sets: SetPool::new(sets_home.clone()),
+        chunks: ChunkPool::within(chunks, index, chunks_home.clone()),
+        sets: SetPool::within(set_bytes, sets_home.clone()),
         batch_time_ns: 0,
         sweep_next: 0,
         sweep_left: 0,
@@ -120,7 +134,9 @@ impl ShardWriter {
         }
         *self.page() = Page::default();
         self.chunks.start_generation();
-        self.sweep_left = SUB_TABLES_SWEPT_PER_FLIP;
+        self.sets.start_generation();
+        self.sweep_left =
+            if self.table.is_crowded() { SUB_TABLES } else { SUB_TABLES_SWEPT_PER_FLIP };
         self.flip.acknowledge();
         true
     }
@@ -132,7 +148,9 @@ impl ShardWriter {
     pub fn end_batch(&mut self) {
         self.table.end_batch();
         if self.sweep_left != 0 {
-            let oldest = self.flip.epoch().saturating_sub(SLOT_IDLE_FLIPS_MAX);
+            let is_crowded = self.table.is_crowded();
+            let flips = if is_crowded { SLOT_IDLE_FLIPS_CROWDED } else { SLOT_IDLE_FLIPS_MAX };
+            let oldest = self.flip.epoch().saturating_sub(flips);
             self.table.evict(self.sweep_next, oldest);
             Table::free_retired();
             self.sweep_next = (self.sweep_next + 1) % SUB_TABLES;
@@ -182,6 +200,17 @@ impl ShardReader {
     #[must_use]
     pub fn series_of(&self, kind: Kind) -> usize {
         self.table.series_of(kind)
+    }
+
+    /// Series of all kinds and bytes of long keys that the worker holds, about.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        self.table.held()
+    }
+
+    /// The budgets of this shard, and of all it shares them with.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        self.table.ledger()
     }
 
     /// Takes every value of the sealed generation, once, and the worker's books of it.

@@ -16,6 +16,7 @@ mod sketched;
 
 use self::order::Order;
 use crate::config::settings::{Histogram, Threshold};
+use crate::limits::GATHERED_VALUES_MAX;
 use crate::row::TimerColumns;
 use crate::series::pool::{Chain, ChunkHomes};
 use crate::series::timer::Overflow;
@@ -55,6 +56,8 @@ pub struct Statistics {
     /// The reference's `timer_count`: the sum of the weights.
     weight: f64,
     overflow: Option<Overflow>,
+    /// Values of one timer that are gathered; the rest goes into its sketch.
+    values_max: usize,
 }
 
 /// One threshold of one timer.
@@ -95,7 +98,7 @@ impl Gathered {
 
     /// Takes one chunk; `false` if there is none left.
     #[inline]
-    fn step(&mut self, homes: &mut ChunkHomes) -> bool {
+    fn step(&mut self, values_max: usize, homes: &mut ChunkHomes) -> bool {
         let Some(chain) = self.chains.get_mut(self.next_chain) else { return false };
         let Some(mut chunk) = chain.pop() else {
             self.next_chain += 1;
@@ -103,7 +106,13 @@ impl Gathered {
         };
         // It has come when all other timers have had their turn.
         chain.prefetch();
-        self.keys.extend(chunk.values().map(|value| order_key(value.to_bits())));
+        if self.keys.len() < values_max {
+            self.keys.extend(chunk.values().map(|value| order_key(value.to_bits())));
+        } else {
+            // Their weights are in the sum already.
+            let overflow = self.overflow.get_or_insert_default();
+            chunk.values().for_each(|value| overflow.add(value, 0.0));
+        }
         if let Some(overflow) = chunk.overflow.take() {
             match &mut self.overflow {
                 Some(known) => known.merge(&overflow),
@@ -129,7 +138,14 @@ impl Statistics {
             sums_squares: Vec::new(),
             weight: 0.0,
             overflow: None,
+            values_max: GATHERED_VALUES_MAX,
         }
+    }
+
+    /// The same that gathers no more than so many values of one timer.
+    #[must_use]
+    pub fn gathering(self, values_max: usize) -> Self {
+        Self { values_max, ..self }
     }
 
     /// Gathers the values of `timers`, [`TIMERS_AT_ONCE`] at the most, and sends their chunks home.
@@ -141,7 +157,12 @@ impl Statistics {
         for (gathered, chains) in self.gathered.iter_mut().zip(timers) {
             gathered.begin(chains);
         }
-        while self.gathered.iter_mut().fold(false, |goes_on, each| each.step(homes) | goes_on) {}
+        let values_max = self.values_max;
+        let mut step = || {
+            let each = self.gathered.iter_mut();
+            each.fold(false, |goes_on, each| each.step(values_max, homes) | goes_on)
+        };
+        while step() {}
     }
 
     /// Loads the timer that was the `number`th of those gathered last; once.

@@ -79,6 +79,18 @@ pub enum StartError {
     /// The admin port cannot be bound.
     #[error(transparent)]
     Console(#[from] ConsoleError),
+    /// What the settings allow is more memory than there may be.
+    #[error(
+        "memory ceiling of {ceiling} exceeds the limit of {limit}; lower series.max, memory.timer_bytes_max, \
+         memory.set_bytes_max or workers, raise the limit, or set memory.over_limit = \"warn\" \
+         (floe check FILE shows the parts)"
+    )]
+    Memory {
+        /// What floe may come to hold.
+        ceiling: String,
+        /// What it may.
+        limit: String,
+    },
     /// The kernel refuses a thread or a descriptor.
     #[error("cannot start {what}: {source}")]
     Kernel {

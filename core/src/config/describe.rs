@@ -46,6 +46,8 @@ fn write_all(out: &mut String, settings: &Settings) -> fmt::Result {
         key_flush,
         spool,
         ingest,
+        budgets,
+        top,
         books,
         debug,
         dump_messages,
@@ -81,6 +83,7 @@ fn write_all(out: &mut String, settings: &Settings) -> fmt::Result {
     write_modules(out, console_backend.as_ref(), repeater.as_ref(), key_flush.as_ref())?;
     write_spool(out, spool)?;
     write_ingest(out, ingest)?;
+    super::budgets::describe(out, budgets, top)?;
     row(out, "books", books)?;
     row(out, "debug", debug)?;
     row(out, "dumpMessages", dump_messages)?;
@@ -88,7 +91,7 @@ fn write_all(out: &mut String, settings: &Settings) -> fmt::Result {
     row(out, "automaticConfigReload", automatic_config_reload)
 }
 
-fn row(out: &mut String, key: &str, value: impl fmt::Display) -> fmt::Result {
+pub(super) fn row(out: &mut String, key: &str, value: impl fmt::Display) -> fmt::Result {
     writeln!(out, "{key:<KEY_WIDTH$}  {value}")
 }
 

@@ -8,6 +8,8 @@
 mod points;
 /// Keys of listeners and of the process.
 mod process;
+/// Keys of how much is held.
+mod budgets;
 
 use std::fmt::Write as _;
 
@@ -58,7 +60,7 @@ struct Key {
 }
 
 /// Every chapter, in the order of the page.
-const CHAPTERS: [Chapter; 8] = [
+const CHAPTERS: [Chapter; 9] = [
     process::LINES,
     points::STATISTICS,
     points::NAMES,
@@ -66,6 +68,7 @@ const CHAPTERS: [Chapter; 8] = [
     points::MODULES,
     process::SPOOL,
     process::WORKERS,
+    budgets::BUDGETS,
     process::PROCESS,
 ];
 
@@ -83,7 +86,7 @@ A file whose name ends in `.toml` is floe's own language; every other file is a 
 |---|---|---|
 | types | as lenient as JavaScript: numbers in quotes, truthiness | strict |
 | unknown key | one warning each | error, with the nearest known name |
-| own keys (`books`, `spool`, `ingest`, `streams`, `backends` as tables) | in a block `floe: { ... }`, read strictly | at the top |
+| own keys (`books`, `spool`, `ingest`, `streams`, `series`, `memory`, `top`, `backends` as tables) | in a block `floe: { ... }`, read strictly | at the top |
 
 Flags win over the environment, that over the file, that over the default: `--spool` (`FLOE_SPOOL`), `--ingest` (`FLOE_INGEST`), `--workers` (`FLOE_WORKERS`), `--cpus` (`FLOE_CPUS`). `--user` (`FLOE_USER`) has no key: it is obeyed before the file is read. A variable that is empty counts as not set. `RUST_LOG` sets the level of the log.
 

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use crate::budget::Prefixes;
 use crate::limits::{STREAM_CONNECTIONS_DEFAULT, STREAM_IDLE_MS_DEFAULT, STREAM_LINE_BYTES_MAX};
 
 /// One UDP listener.
@@ -262,6 +263,63 @@ pub struct SpoolSettings {
     pub archive_bytes: u64,
 }
 
+/// How much the daemon may hold (`series`, `memory`). What is `None` is fitted to the memory limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetSettings {
+    /// Series of all kinds at once.
+    pub series_max: Option<usize>,
+    /// Series below prefixes.
+    pub prefixes: Prefixes,
+    /// Bytes of timer values and gauge operations, over all workers and generations.
+    pub timer_bytes_max: Option<usize>,
+    /// Bytes of set members, likewise.
+    pub set_bytes_max: Option<usize>,
+    /// What the ceiling must not exceed, bytes; `None` = the limit of the cgroup.
+    pub limit_bytes: Option<u64>,
+    /// Whether a ceiling beyond it refuses the start.
+    pub is_limit_kept: bool,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self {
+            series_max: None,
+            prefixes: Prefixes::default(),
+            timer_bytes_max: None,
+            set_bytes_max: None,
+            limit_bytes: None,
+            is_limit_kept: true,
+        }
+    }
+}
+
+/// Whether addresses of senders are looked at (`top.senders`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Senders {
+    /// Never.
+    Off,
+    /// In short windows.
+    #[default]
+    Sampled,
+    /// Always: every datagram is received by `recvmmsg`.
+    All,
+}
+
+/// What `floe top` tells (`top`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopSettings {
+    /// Of whom.
+    pub senders: Senders,
+    /// Whether it keeps examples of bad lines.
+    pub has_examples: bool,
+}
+
+impl Default for TopSettings {
+    fn default() -> Self {
+        Self { senders: Senders::default(), has_examples: true }
+    }
+}
+
 /// The backend `./backends/console`: every flush printed to stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleBackendSettings {
@@ -414,6 +472,10 @@ pub struct Settings {
     pub spool: SpoolSettings,
     /// Workers.
     pub ingest: IngestSettings,
+    /// How much is held.
+    pub budgets: BudgetSettings,
+    /// What `floe top` tells.
+    pub top: TopSettings,
     /// Whether floe's own books become points. Off with a `config.js` that does not ask for them.
     pub books: bool,
     /// `debug`.

@@ -5,16 +5,17 @@
 
 use std::fmt::Write as _;
 
+use super::budgets::{memory_keys, series_keys, top_keys};
 use super::derived::{bin_value, threshold_value};
 use super::modules::repeater_protocol_text;
 use super::own::{ingest_mode_text, steering_text};
 use super::process::{log_backend_text, log_format_text, log_level_text};
 use super::quantity::{duration_text, size_text};
 use super::settings::{
-    Acknowledgement, BackendSettings, BacklogOrder, Health, Histogram, IdleSettings,
-    IngestSettings, KeyFlushSettings, LegacyNamespace, Listener, LogSettings, NamespaceSettings,
-    Protocol, Redelivery, RepeaterSettings, Settings, SpoolSettings, StreamLimits, StreamListener,
-    Title,
+    Acknowledgement, BackendSettings, BacklogOrder, BudgetSettings, Health, Histogram,
+    IdleSettings, IngestSettings, KeyFlushSettings, LegacyNamespace, Listener, LogSettings,
+    NamespaceSettings, Protocol, Redelivery, RepeaterSettings, Settings, SpoolSettings,
+    StreamLimits, StreamListener, Title, TopSettings,
 };
 use super::value::number_text;
 
@@ -91,6 +92,8 @@ pub(super) fn document(settings: &Settings) -> Document {
         key_flush,
         spool,
         ingest,
+        budgets,
+        top,
         books,
         debug,
         dump_messages,
@@ -102,9 +105,8 @@ pub(super) fn document(settings: &Settings) -> Document {
     let mut document = Document::default();
     let servers = listen(&mut document.top, listeners, streams);
     let percents = thresholds.iter().map(|threshold| number_or_text(threshold_value(threshold)));
-    let console_address = mgmt_address.as_deref().unwrap_or("*");
     document.top.extend([
-        ("mgmt_address", quoted(console_address)),
+        ("mgmt_address", quoted(mgmt_address.as_deref().unwrap_or("*"))),
         ("mgmt_port", mgmt_port.to_string()),
         ("flushInterval", flush_interval_ms.to_string()),
         ("percentThreshold", list(percents)),
@@ -129,17 +131,23 @@ pub(super) fn document(settings: &Settings) -> Document {
     histograms.iter().for_each(|each| document.table("[histogram]", histogram_keys(each)));
     document.table("graphite", namespace_keys(namespace));
     backends.iter().for_each(|backend| backend_tables(&mut document, backend));
-    if let Some(console) = console_backend {
-        document.table("console", vec![("prettyprint", console.is_pretty.to_string())]);
-    }
-    if let Some(key_flush) = key_flush {
-        document.table("keyFlush", key_flush_keys(key_flush));
-    }
+    let console =
+        console_backend.map(|console| vec![("prettyprint", console.is_pretty.to_string())]);
+    console.into_iter().for_each(|keys| document.table("console", keys));
+    let key_flush = key_flush.as_ref().map(key_flush_keys);
+    key_flush.into_iter().for_each(|keys| document.table("keyFlush", keys));
     document.table("spool", spool_keys(spool));
     document.table("ingest", ingest_keys(ingest));
     document.table("streams", stream_keys(stream_limits));
+    budget_tables(&mut document, budgets, *top);
     document.table("log", log_keys(log));
     document
+}
+
+fn budget_tables(document: &mut Document, budgets: &BudgetSettings, top: TopSettings) {
+    document.table("series", series_keys(budgets));
+    document.table("memory", memory_keys(budgets));
+    document.table("top", top_keys(&top));
 }
 
 /// The one UDP listener at the top; or every listener as a table of `servers`.
@@ -342,10 +350,10 @@ fn number_or_text(value: Result<f64, String>) -> String {
     value.map_or_else(|text| quoted(&text), number_text)
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-fn list(members: impl Iterator<Item = String>) -> String {
+pub(super) fn list(members: impl Iterator<Item = String>) -> String {
     format!("[{}]", members.collect::<Vec<_>>().join(", "))
 }

@@ -9,8 +9,11 @@
 
 use hashbrown::HashTable;
 
+use crate::budget::{Ledger, OVERFLOW};
 use crate::name::KeyHasher;
+use crate::sample::Kind;
 use crate::shard::Mark;
+use crate::sync::Arc;
 
 /// Series that are new with one flip are sorted by name if they are so few: a shard gives them in
 /// the order of their hashes, which is another one at every start. Sorting more would keep the flush
@@ -51,13 +54,31 @@ pub struct Catalogue<S> {
     /// The number that the next entry gets.
     next_number: u32,
     hasher: KeyHasher,
+    /// The kind of its series, as the budgets count them.
+    kind: Kind,
+    /// Who is told what comes and goes, and asked for what workers bring.
+    ledger: Arc<Ledger>,
 }
 
 impl<S: Default> Catalogue<S> {
-    /// An empty catalogue.
+    /// An empty catalogue without budgets.
     #[must_use]
     pub fn new(hasher: KeyHasher) -> Self {
-        Self { indexes: HashTable::new(), entries: Vec::new(), settled: 0, next_number: 1, hasher }
+        Self::within(Arc::default(), Kind::Counter, hasher)
+    }
+
+    /// An empty catalogue of series of `kind` under the budgets of `ledger`.
+    #[must_use]
+    pub fn within(ledger: Arc<Ledger>, kind: Kind, hasher: KeyHasher) -> Self {
+        Self {
+            indexes: HashTable::new(),
+            entries: Vec::new(),
+            settled: 0,
+            next_number: 1,
+            hasher,
+            kind,
+            ledger,
+        }
     }
 
     /// Makes room for as many series as are about to be asked for, where there is less: a flood of new
@@ -77,16 +98,21 @@ impl<S: Default> Catalogue<S> {
     /// # Panics
     /// Beyond 2^32 series; the shards hold fewer.
     pub fn index(&mut self, key: &[u8]) -> usize {
-        self.find_or_add(key) as usize
+        let hash = half(self.hasher.key(key));
+        let found = self.find_hashed(hash, key).unwrap_or_else(|| {
+            self.ledger.enter_always(self.kind, hash, key);
+            self.add(hash, key)
+        });
+        found as usize
     }
 
-    fn find_or_add(&mut self, key: &[u8]) -> u32 {
-        let hash = half(self.hasher.key(key));
+    fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<u32> {
+        let is_key = |&index: &u32| &*self.entries[index as usize].key == key;
+        self.indexes.find(table_hash(hash), is_key).copied()
+    }
+
+    fn add(&mut self, hash: u32, key: &[u8]) -> u32 {
         let entries = &mut self.entries;
-        let is_key = |&index: &u32| &*entries[index as usize].key == key;
-        if let Some(&index) = self.indexes.find(table_hash(hash), is_key) {
-            return index;
-        }
         let index = u32::try_from(entries.len()).expect("shards hold fewer than 2^32 series");
         let number = self.next_number;
         self.next_number = if number == 0 { 0 } else { number.wrapping_add(1) };
@@ -96,29 +122,47 @@ impl<S: Default> Catalogue<S> {
         index
     }
 
-    /// The same for a visitor that has kept `mark` since it last asked for this key.
+    /// The same for a visitor that has kept `mark` since it last asked for this key; `None` where the
+    /// budgets have no room for another series.
     #[inline]
-    pub fn index_marked(&mut self, mark: &mut Mark, key: &[u8]) -> usize {
+    pub fn index_marked(&mut self, mark: &mut Mark, key: &[u8]) -> Option<usize> {
         let (index, number) = (half(mark.0) as usize, half(mark.0 >> 32));
         if number != 0 && self.entries.get(index).is_some_and(|entry| entry.number == number) {
             debug_assert_eq!(&*self.entries[index].key, key, "numbers are given once");
-            return index;
+            return Some(index);
         }
         self.mark_anew(mark, key)
     }
 
     #[cold]
-    fn mark_anew(&mut self, mark: &mut Mark, key: &[u8]) -> usize {
-        let index = self.find_or_add(key);
+    fn mark_anew(&mut self, mark: &mut Mark, key: &[u8]) -> Option<usize> {
+        let hash = half(self.hasher.key(key));
+        let index = match self.find_hashed(hash, key) {
+            Some(index) => index,
+            None if self.ledger.enter(self.kind, hash, key) => self.add(hash, key),
+            None => return None,
+        };
         let number = self.entries[index as usize].number;
         *mark = Mark(u64::from(number) << 32 | u64::from(index));
-        index as usize
+        Some(index as usize)
     }
 
-    /// State of a series as [`Self::index_marked`] finds it.
+    /// State of a series as [`Self::index_marked`] finds it; beyond the budgets that of the series
+    /// which stands for it, and `true`.
     #[inline]
-    pub fn state_marked(&mut self, mark: &mut Mark, key: &[u8]) -> &mut S {
-        let index = self.index_marked(mark, key);
+    pub fn state_marked(&mut self, mark: &mut Mark, key: &[u8]) -> (&mut S, bool) {
+        match self.index_marked(mark, key) {
+            Some(index) => (&mut self.entries[index].state, false),
+            None => (self.overflow_state(key), true),
+        }
+    }
+
+    #[cold]
+    fn overflow_state(&mut self, key: &[u8]) -> &mut S {
+        let mut name = Vec::new();
+        self.ledger.overflow_name(key, &mut name);
+        let index = self.index_marked(&mut Mark::default(), &name);
+        let index = index.unwrap_or_else(|| self.index(OVERFLOW));
         &mut self.entries[index].state
     }
 
@@ -136,10 +180,12 @@ impl<S: Default> Catalogue<S> {
     /// Index of a series that exists.
     #[must_use]
     pub fn find(&self, key: &[u8]) -> Option<usize> {
-        let is_key = |&index: &u32| &*self.entries[index as usize].key == key;
-        self.indexes
-            .find(table_hash(half(self.hasher.key(key))), is_key)
-            .map(|&index| index as usize)
+        self.find_hashed(half(self.hasher.key(key)), key).map(|index| index as usize)
+    }
+
+    /// Kind and half of the hash of every series, as the budgets know it.
+    pub fn hashes(&self) -> impl Iterator<Item = (Kind, u32)> {
+        self.entries.iter().map(|entry| (self.kind, entry.hash))
     }
 
     /// Number of series.
@@ -198,7 +244,14 @@ impl<S: Default> Catalogue<S> {
     /// Keeps the series that `keep` says.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut S) -> bool) {
         let before = self.entries.len();
-        self.entries.retain_mut(|entry| keep(&entry.key, &mut entry.state));
+        let ledger = &self.ledger;
+        self.entries.retain_mut(|entry| {
+            let is_kept = keep(&entry.key, &mut entry.state);
+            if !is_kept {
+                ledger.leave(&entry.key);
+            }
+            is_kept
+        });
         self.settle();
         if self.entries.len() == before {
             return;
@@ -261,7 +314,7 @@ mod tests {
         let mut marks = [Mark::default(); 4];
         let add = |catalogue: &mut Catalogue<u64>, marks: &mut [Mark; 4]| {
             for (mark, key) in marks.iter_mut().zip(keys) {
-                *catalogue.state_marked(mark, key.as_bytes()) += 1;
+                *catalogue.state_marked(mark, key.as_bytes()).0 += 1;
             }
         };
         let states = |catalogue: &Catalogue<u64>| -> Vec<(char, u64)> {
@@ -292,7 +345,7 @@ mod tests {
         let mut marks = [Mark::default(); 3];
         for _ in 0..2 {
             for (mark, key) in marks.iter_mut().zip(["a", "b", "c"]) {
-                *catalogue.state_marked(mark, key.as_bytes()) += 1;
+                *catalogue.state_marked(mark, key.as_bytes()).0 += 1;
             }
         }
         let states: Vec<u64> = catalogue.iter().map(|(_, state)| *state).collect();

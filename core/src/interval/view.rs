@@ -41,11 +41,17 @@ impl<V> View<V> {
     {
         let mut view = Self { names: Vec::new(), ends: Vec::new(), values: Vec::new() };
         let mut indexed: Vec<(u32, &[u8], V)> = Vec::new();
+        let (mut count, mut bytes) = (0, 0);
         for (key, value) in series() {
+            (count, bytes) = (count + 1, bytes + key.len());
             if let Some(index) = array_index(key) {
                 indexed.push((index, key, value));
             }
         }
+        // Room for all at once: lists that grow step by step lie in memory twice.
+        view.names.reserve_exact(bytes);
+        view.ends.reserve_exact(count);
+        view.values.reserve_exact(count);
         indexed.sort_by_key(|(index, _, _)| *index);
         for (_, key, value) in indexed {
             view.push(key, value);
@@ -88,11 +94,12 @@ impl<V> View<V> {
 }
 
 impl TimerSoFar {
-    /// The values of `chains`, which stay as they are.
+    /// The values of `chains`, which stay as they are; no more of them than there is `room` for, which
+    /// becomes less.
     ///
     /// # Cost
     /// One look at each chunk, a copy of at most [`LIST_ENTRIES_SHOWN`] values.
-    pub(super) fn of(chains: &[Chain]) -> Self {
+    pub(super) fn of(chains: &[Chain], room: &mut usize) -> Self {
         let mut first = Vec::new();
         let mut total = 0;
         for chain in chains {
@@ -100,7 +107,8 @@ impl TimerSoFar {
             let kept = newest.chain_values() as usize;
             total += kept as u64 + newest.overflow.as_ref().map_or(0, |overflow| overflow.count);
             let base = first.len();
-            let shown = kept.min(LIST_ENTRIES_SHOWN - base);
+            let shown = kept.min(LIST_ENTRIES_SHOWN - base).min(*room);
+            *room -= shown;
             if shown == 0 {
                 continue;
             }

@@ -12,7 +12,7 @@
 //! fractions, and their order among the operations of other workers, and nothing else.
 
 use super::pool::{Chain, Chunk, ChunkPool, Form};
-use crate::limits::{CHUNKS_PER_GENERATION_MAX, GAUGE_OPERATIONS_MAX};
+use crate::limits::GAUGE_OPERATIONS_MAX;
 
 /// One operation: two doubles of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +72,7 @@ pub(crate) fn record(chunk: &mut Chunk, operation: GaugeOperation, pool: &mut Ch
         push(chunk, operation);
         return true;
     }
-    if chunk.chain_values() < 2 * GAUGE_OPERATIONS_MAX && pool.lent() < CHUNKS_PER_GENERATION_MAX {
+    if chunk.chain_values() < 2 * GAUGE_OPERATIONS_MAX && !pool.is_spent_for_gauges() {
         return false;
     }
     chunk.change_newest(|newest| newest + operation.value);
@@ -157,7 +157,7 @@ mod tests {
     fn a_worker_without_chunks_left_folds_and_keeps_the_sum() {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
         let mut chunk = start(operation(1.0, true), &mut pool);
-        pool.lend(CHUNKS_PER_GENERATION_MAX);
+        pool.lend(crate::limits::CHUNKS_PER_GENERATION_MAX);
         for _ in 1..100 {
             assert!(record(&mut chunk, operation(1.0, true), &mut pool), "no further chunk");
         }

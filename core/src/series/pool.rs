@@ -13,6 +13,7 @@
 use std::ptr;
 
 use crate::cache::prefetch_lines;
+use crate::limits::{CHUNKS_PER_GENERATION_MAX, SKETCH_BYTES_MAX};
 use crate::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 
@@ -248,6 +249,17 @@ impl Chain {
         self.head.as_deref()
     }
 
+    /// Values that the chunks hold.
+    pub(crate) fn values_kept(&self) -> usize {
+        self.newest().map_or(0, |chunk| chunk.chain_values() as usize)
+    }
+
+    /// Bytes that the chunks take, at the most: those of the largest form hold four values.
+    pub(crate) fn bytes(&self) -> usize {
+        let sketch = self.newest().and_then(|chunk| chunk.overflow.as_ref());
+        size_of::<Chunk>() * (1 + self.values_kept() / 4) + sketch.map_or(0, |_| SKETCH_BYTES_MAX)
+    }
+
     /// Takes the newest chunk off.
     pub(crate) fn pop(&mut self) -> Option<Box<Chunk>> {
         let mut chunk = self.head.take()?;
@@ -304,21 +316,63 @@ pub struct ChunkPool {
     home: u16,
     /// Chunks handed out since the flip: the memory one generation holds.
     lent: usize,
+    /// Chunks of one generation at the most.
+    lent_max: usize,
+    /// Sketches that this generation may still begin.
+    sketches_left: usize,
 }
 
 impl ChunkPool {
-    /// A pool for worker `home`, fed by `returned`.
+    /// A pool for worker `home`, fed by `returned`, of the largest budget.
     #[must_use]
     pub fn new(home: u16, returned: HomeQueue) -> Self {
-        Self { free: Chain::default(), returned, home, lent: 0 }
+        Self::within(CHUNKS_PER_GENERATION_MAX, home, returned)
+    }
+
+    /// The same with `chunks` for a generation.
+    #[must_use]
+    pub fn within(chunks: usize, home: u16, returned: HomeQueue) -> Self {
+        let lent_max = chunks;
+        let mut pool =
+            Self { free: Chain::default(), returned, home, lent: 0, lent_max, sketches_left: 0 };
+        pool.start_generation();
+        pool
     }
 
     /// Counts anew at a flip: what was lent belongs to the coordinator now.
     pub(crate) fn start_generation(&mut self) {
         self.lent = 0;
+        self.sketches_left = sketches_of(self.lent_max);
+    }
+
+    /// Whether series that have a chunk take no more of them: a quarter of the budget is left for
+    /// those that have none, and for sketches.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.lent_max - self.lent_max / 4 <= self.lent
+    }
+
+    /// The same for gauges, whose operations lie in memory three times while they are put in order.
+    #[inline]
+    pub(crate) fn is_spent_for_gauges(&self) -> bool {
+        self.lent_max / 4 <= self.lent
+    }
+
+    /// Whether no series gets a chunk any more.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lent_max - self.lent_max / 8 <= self.lent
+    }
+
+    /// Takes the permission for one more sketch, if there is one.
+    pub(crate) fn take_sketch(&mut self) -> bool {
+        let has_one = self.sketches_left != 0;
+        self.sketches_left -= usize::from(has_one);
+        has_one
     }
 
     /// Chunks lent in this generation.
+    #[cfg(test)]
     pub(crate) fn lent(&self) -> usize {
         self.lent
     }
@@ -379,6 +433,13 @@ impl ChunkPool {
             self.free.push(chunk);
         }
     }
+}
+
+/// Sketches that fit into an eighth of a budget of so many chunks; one at least, for a flood of values
+/// of one name needs no more.
+const fn sketches_of(chunks: usize) -> usize {
+    let sketches = chunks / 8 * size_of::<Chunk>() / SKETCH_BYTES_MAX;
+    if sketches == 0 { 1 } else { sketches }
 }
 
 /// The coordinator's side: sorts read chunks by home and sends them there.

@@ -17,6 +17,18 @@ use crate::sync::Arc;
 /// The 128-bit hash of a member.
 pub type Member = u128;
 
+/// Bytes of a member's place in a table: the hash, its control byte, and what is free beside it.
+const MEMBER_BYTES: usize = 20;
+
+/// Members that the first growth makes room for, at the least.
+const GROWTH_MEMBERS_MIN: usize = 4;
+
+/// Bytes of an empty set.
+const SET_BYTES: usize = 2 * size_of::<SetMembers>();
+
+/// Bytes of an estimate that has all of its registers.
+const ESTIMATE_BYTES: usize = 4 << 10;
+
 type Estimator = CardinalityEstimator<u64>;
 
 /// The members of one set in one generation.
@@ -33,21 +45,75 @@ fn table_hash(member: &Member) -> u64 {
     *member as u64
 }
 
+/// What became of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is in.
+    Kept,
+    /// It is in, and made the set pass its exact budget, or that of all sets.
+    Switched,
+    /// It is not in: there is no memory left even for an estimate.
+    Refused,
+}
+
+/// What sets may still grow by: three quarters of the bytes are for tables, the rest for estimates.
+#[derive(Clone, Copy, Debug)]
+pub struct SetRoom {
+    exact_bytes: usize,
+    estimates: usize,
+}
+
+impl SetRoom {
+    /// Room of so many bytes, and for one estimate at least: a flood of members of one name needs no
+    /// more.
+    #[must_use]
+    pub fn of(bytes: usize) -> Self {
+        let estimates = (bytes / 4 / ESTIMATE_BYTES).max(1);
+        Self { exact_bytes: bytes - bytes / 4, estimates }
+    }
+}
+
 impl SetMembers {
     /// Adds a member; `true` if this one made the set pass its exact budget.
     pub fn insert(&mut self, member: Member) -> bool {
+        self.insert_within(member, &mut SetRoom::of(usize::MAX)) == Inserted::Switched
+    }
+
+    /// Adds a member; what the set grows by is taken from `room`. A table that finds none goes on as
+    /// an estimate.
+    pub fn insert_within(&mut self, member: Member, room: &mut SetRoom) -> Inserted {
         if let Some(estimate) = &mut self.estimate {
             estimate.insert_hash(table_hash(&member));
-            return false;
+            return Inserted::Kept;
+        }
+        if self.exact.len() == self.exact.capacity()
+            && self.exact.find(table_hash(&member), |known| *known == member).is_none()
+        {
+            let bytes = MEMBER_BYTES * (self.exact.capacity() + 1).max(GROWTH_MEMBERS_MIN);
+            if room.exact_bytes < bytes {
+                if room.estimates == 0 {
+                    return Inserted::Refused;
+                }
+                room.estimates -= 1;
+                self.switch_to_estimate().insert_hash(table_hash(&member));
+                return Inserted::Switched;
+            }
+            room.exact_bytes -= bytes;
         }
         self.exact
             .entry(table_hash(&member), |known| *known == member, table_hash)
             .or_insert(member);
         if self.exact.len() <= SET_MEMBERS_EXACT_MAX {
-            return false;
+            return Inserted::Kept;
         }
         self.switch_to_estimate();
-        true
+        Inserted::Switched
+    }
+
+    /// Bytes that the members take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        MEMBER_BYTES * self.exact.capacity() + self.estimate.as_ref().map_or(0, |_| ESTIMATE_BYTES)
     }
 
     fn switch_to_estimate(&mut self) -> &mut Estimator {
@@ -139,22 +205,49 @@ impl Default for SetHome {
 pub struct SetPool {
     free: SetChain,
     returned: SetHome,
+    /// Bytes that the sets of a generation may take.
+    bytes_max: usize,
+    /// What is left of them.
+    room: SetRoom,
 }
 
 impl SetPool {
-    /// A pool fed by `returned`.
+    /// A pool fed by `returned`, without a budget of its own.
     #[must_use]
     pub fn new(returned: SetHome) -> Self {
-        Self { free: SetChain::default(), returned }
+        Self::within(usize::MAX, returned)
+    }
+
+    /// The same with `bytes_max` for a generation.
+    #[must_use]
+    pub fn within(bytes_max: usize, returned: SetHome) -> Self {
+        Self { free: SetChain::default(), returned, bytes_max, room: SetRoom::of(bytes_max) }
+    }
+
+    /// Counts anew at a flip: what was filled belongs to the coordinator now.
+    pub(crate) fn start_generation(&mut self) {
+        self.room = SetRoom::of(self.bytes_max);
+    }
+
+    /// Whether no set is given out any more.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.room.exact_bytes < SET_BYTES
+    }
+
+    /// What sets may still grow by in this generation.
+    pub(crate) fn room(&mut self) -> &mut SetRoom {
+        &mut self.room
     }
 
     /// An empty set; allocates only while the pool grows to its working size.
     pub(crate) fn take(&mut self) -> Box<SetMembers> {
-        if let Some(members) = self.free.pop() {
-            return members;
+        if self.free.head.is_none() {
+            self.free = self.returned.0.pop().unwrap_or_default();
         }
-        self.free = self.returned.0.pop().unwrap_or_default();
-        self.free.pop().unwrap_or_default()
+        let members = self.free.pop().unwrap_or_default();
+        let bytes = SET_BYTES + members.bytes();
+        self.room.exact_bytes = self.room.exact_bytes.saturating_sub(bytes);
+        members
     }
 }
 
@@ -231,6 +324,27 @@ mod tests {
         assert_eq!((switches, set.is_exact()), (1, false));
         let error = (set.count() as f64 / count as f64 - 1.0).abs();
         assert!(error < 0.08, "five standard errors, found {error}");
+    }
+
+    #[test]
+    fn sets_beyond_the_room_of_all_go_on_as_estimates_and_then_not_at_all() {
+        let mut room = SetRoom::of(10_000 * MEMBER_BYTES);
+        let mut sets: Vec<SetMembers> = (0..400).map(|_| SetMembers::default()).collect();
+        let mut ends = [0; 3];
+        for number in 0..500 {
+            for set in &mut sets {
+                ends[set.insert_within(member(number), &mut room) as usize] += 1;
+            }
+        }
+        let bytes: usize = sets.iter().map(SetMembers::bytes).sum();
+        assert!(bytes <= 10_000 * MEMBER_BYTES && 0 < bytes, "{bytes}");
+        let [kept, switched, refused] = ends;
+        assert!(0 < switched && 0 < refused && kept + switched + refused == 400 * 500, "{ends:?}");
+        let known: Vec<u64> = sets.iter().map(SetMembers::count).collect();
+        for set in &mut sets {
+            set.insert_within(member(0), &mut room);
+        }
+        assert_eq!(sets.iter().map(SetMembers::count).collect::<Vec<_>>(), known, "no growth");
     }
 
     #[test]

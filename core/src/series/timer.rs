@@ -9,7 +9,7 @@
 use sketches_ddsketch::{Config, DDSketch};
 
 use super::pool::{Chain, Chunk, ChunkPool};
-use crate::limits::{CHUNKS_PER_GENERATION_MAX, TIMER_VALUES_EXACT_MAX};
+use crate::limits::TIMER_VALUES_EXACT_MAX;
 
 /// What a timer keeps of the values beyond its exact budget.
 pub struct Overflow {
@@ -84,20 +84,24 @@ pub(crate) enum Recorded {
     Full,
     /// It went into the sketch; `true` for the first of this timer and generation.
     Sketched(bool),
+    /// It was not recorded: no sketch may be begun any more.
+    Refused,
 }
 
 /// Records into the newest chunk if it can.
 #[inline]
-pub(crate) fn record(chunk: &mut Chunk, value: f64, weight: f64, pool: &ChunkPool) -> Recorded {
+pub(crate) fn record(chunk: &mut Chunk, value: f64, weight: f64, pool: &mut ChunkPool) -> Recorded {
     if chunk.push(value, weight) {
         return Recorded::InPlace;
     }
-    let is_over_budget =
-        TIMER_VALUES_EXACT_MAX <= chunk.chain_values() || CHUNKS_PER_GENERATION_MAX <= pool.lent();
+    let is_over_budget = TIMER_VALUES_EXACT_MAX <= chunk.chain_values() || pool.is_spent();
     if chunk.overflow.is_none() && !is_over_budget {
         return Recorded::Full;
     }
     let is_first = chunk.overflow.is_none();
+    if is_first && !pool.take_sketch() {
+        return Recorded::Refused;
+    }
     chunk.overflow.get_or_insert_default().add(value, weight);
     Recorded::Sketched(is_first)
 }
@@ -113,6 +117,7 @@ pub fn values(chain: &Chain) -> (Vec<f64>, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::CHUNKS_PER_GENERATION_MAX;
     use crate::series::pool::HomeQueue;
 
     #[test]
@@ -120,16 +125,33 @@ mod tests {
         let mut pool = ChunkPool::new(0, HomeQueue::default());
         let mut chunk = pool.start(1.0, 2.0);
         for _ in 1..8 {
-            assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::InPlace));
+            assert!(matches!(record(&mut chunk, 1.0, 2.0, &mut pool), Recorded::InPlace));
         }
-        assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Full));
+        assert!(matches!(record(&mut chunk, 1.0, 2.0, &mut pool), Recorded::Full));
         pool.lend(CHUNKS_PER_GENERATION_MAX);
-        assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Sketched(true)));
-        assert!(matches!(record(&mut chunk, 1.0, 2.0, &pool), Recorded::Sketched(false)));
+        assert!(matches!(record(&mut chunk, 1.0, 2.0, &mut pool), Recorded::Sketched(true)));
+        assert!(matches!(record(&mut chunk, 1.0, 2.0, &mut pool), Recorded::Sketched(false)));
         let chain = Chain::of(chunk);
         let (kept, weight) = values(&chain);
         assert_eq!((kept.len(), weight), (8, 20.0));
         assert_eq!(chain.newest().and_then(|newest| newest.overflow.as_ref()).unwrap().count, 2);
+    }
+
+    #[test]
+    fn without_room_for_sketches_further_values_are_refused() {
+        let mut pool = ChunkPool::within(32, 0, HomeQueue::default());
+        pool.lend(32);
+        assert!(pool.is_empty());
+        let full = |pool: &mut ChunkPool| {
+            let mut chunk = pool.start(1.0, 1.0);
+            while matches!(record(&mut chunk, 1.0, 1.0, pool), Recorded::InPlace) {}
+            chunk
+        };
+        let (mut first, mut second) = (full(&mut pool), full(&mut pool));
+        assert!(matches!(record(&mut first, 1.0, 1.0, &mut pool), Recorded::Sketched(false)));
+        assert!(matches!(record(&mut second, 1.0, 1.0, &mut pool), Recorded::Refused));
+        pool.start_generation();
+        assert!(matches!(record(&mut second, 1.0, 1.0, &mut pool), Recorded::Full));
     }
 
     #[test]
@@ -138,10 +160,11 @@ mod tests {
         let mut chunk = pool.start(1.0, 1.0);
         let mut sketched = 0;
         for _ in 0..TIMER_VALUES_EXACT_MAX + 100 {
-            match record(&mut chunk, 1.0, 1.0, &pool) {
+            match record(&mut chunk, 1.0, 1.0, &mut pool) {
                 Recorded::InPlace => {}
                 Recorded::Full => chunk = pool.extend(chunk, 1.0, 1.0),
                 Recorded::Sketched(_) => sketched += 1,
+                Recorded::Refused => panic!("one sketch is always there"),
             }
         }
         let (kept, weight) = values(&Chain::of(chunk));

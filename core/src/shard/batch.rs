@@ -239,18 +239,32 @@ impl ShardWriter {
             batch_time_ns: self.batch_time_ns,
         };
         let mut dropped = ArrayVec::<Cause, SAMPLE_BATCH_MAX>::new();
-        let mut switched = 0;
+        let (mut switched, mut folded) = (0, 0);
         for Keyed { spot, head, key, value, .. } in pending {
             // SAFETY: `seek` found it, within this batch.
-            match unsafe { self.table.slot(*spot, *head, key) } {
-                Ok(slot) => {
-                    let switch = record(&mut recorder, &slot.generations, value);
-                    switched += u64::from(switch == Switch::Done);
+            let found = unsafe { self.table.slot(*spot, *head, key) };
+            let (slot, is_folded) = match found {
+                Ok(slot) => (slot, 0),
+                Err(cause) => match self.table.overflow_slot(&self.hasher, kind, key, cause) {
+                    Some(slot) => (slot, 1),
+                    None => {
+                        dropped.push(cause);
+                        continue;
+                    }
+                },
+            };
+            match record(&mut recorder, &slot.generations, value) {
+                Switch::None => {}
+                Switch::Done => switched += 1,
+                Switch::Refused(cause) => {
+                    dropped.push(cause);
+                    continue;
                 }
-                Err(cause) => dropped.push(cause),
             }
+            folded += is_folded;
         }
         let page = self.page();
+        page.values_folded += folded;
         page.values_recorded += (pending.len() - dropped.len()) as u64;
         match kind {
             Kind::Timer => page.timers_sketched += switched,

@@ -6,17 +6,21 @@
 
 use super::flip::Generations;
 use super::payload::{into_payload, payload_mut, take_payload};
+use crate::books::Cause;
 use crate::name::KeyHasher;
 use crate::series::gauge::{self, GaugeOperation};
 use crate::series::pool::{Chunk, ChunkPool};
-use crate::series::set::{SetMembers, SetPool};
+use crate::series::set::{Inserted, SetMembers, SetPool};
 use crate::series::timer::{self, Recorded};
 
-/// Whether a value made its series pass its exact budget.
+/// What a value did beside being recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Switch {
     None,
+    /// It made its series pass its exact budget.
     Done,
+    /// It was not recorded: there is no memory left even for less than all of it.
+    Refused(Cause),
 }
 
 /// Records values under the worker's epoch.
@@ -40,6 +44,9 @@ impl Recorder<'_> {
     #[inline]
     pub(super) fn timer(&mut self, series: &Generations, value: f64, weight: f64) -> Switch {
         let Some(payload) = series.load(self.epoch) else {
+            if self.chunks.is_empty() {
+                return Switch::Refused(Cause::TimerLimit);
+            }
             let chunk = self.chunks.start(value, weight);
             series.store(self.epoch, into_payload(chunk));
             return Switch::None;
@@ -52,6 +59,7 @@ impl Recorder<'_> {
         match timer::record(newest, value, weight, self.chunks) {
             Recorded::InPlace | Recorded::Sketched(false) => Switch::None,
             Recorded::Sketched(true) => Switch::Done,
+            Recorded::Refused => Switch::Refused(Cause::TimerLimit),
             Recorded::Full => {
                 // SAFETY:
                 // - type and owner: those of the borrow above, which has ended;
@@ -69,6 +77,9 @@ impl Recorder<'_> {
     pub(super) fn gauge(&mut self, series: &Generations, value: f64, is_signed: bool) -> Switch {
         let operation = GaugeOperation { time_ns: self.batch_time_ns, value, is_signed };
         let Some(payload) = series.load(self.epoch) else {
+            if self.chunks.is_empty() {
+                return Switch::Refused(Cause::TimerLimit);
+            }
             let chunk = gauge::start(operation, self.chunks);
             series.store(self.epoch, into_payload(chunk));
             return Switch::None;
@@ -92,21 +103,27 @@ impl Recorder<'_> {
     #[expect(unsafe_code, reason = "member tables hang on payloads")]
     pub(super) fn member(&mut self, series: &Generations, member: &[u8]) -> Switch {
         let member = self.hasher.member(member);
-        let passed = match series.load(self.epoch) {
+        let inserted = match series.load(self.epoch) {
             Some(payload) => {
                 // SAFETY:
                 // - type: a set's payload is its members, stored by this function alone;
                 // - owner: the epoch is the worker's, who is calling;
                 // - alone: the borrow ends with the statement.
-                unsafe { payload_mut::<SetMembers>(payload) }.insert(member)
+                let members = unsafe { payload_mut::<SetMembers>(payload) };
+                members.insert_within(member, self.sets.room())
             }
+            None if self.sets.is_empty() => Inserted::Refused,
             None => {
                 let mut members = self.sets.take();
-                let passed = members.insert(member);
+                let inserted = members.insert_within(member, self.sets.room());
                 series.store(self.epoch, into_payload(members));
-                passed
+                inserted
             }
         };
-        if passed { Switch::Done } else { Switch::None }
+        match inserted {
+            Inserted::Kept => Switch::None,
+            Inserted::Switched => Switch::Done,
+            Inserted::Refused => Switch::Refused(Cause::SetLimit),
+        }
     }
 }

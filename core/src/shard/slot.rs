@@ -80,6 +80,11 @@ impl Head {
         self.0 as u32
     }
 
+    /// The half of the hash that places a series, of whatever kind.
+    pub(super) fn hash(self) -> u32 {
+        self.tag() ^ u32::from(self.0.to_le_bytes()[KIND_SHIFT as usize / 8])
+    }
+
     /// The turn of the place, of a head that stands in a slot.
     #[inline]
     pub(super) const fn turn(self) -> bool {
@@ -192,6 +197,11 @@ impl Identity {
             length[..8].copy_from_slice(&key.len().to_ne_bytes());
         }
         identity
+    }
+
+    /// Bytes of a key in a box of its own.
+    pub(super) fn boxed_bytes(&self) -> usize {
+        if self.head.is_spilled() { self.spilled_key().len() } else { 0 }
     }
 
     fn spilled_key(&self) -> *mut [u8] {

@@ -21,6 +21,7 @@ use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 use super::index::Place;
 use super::marks::{Mark, Marks};
 use super::slot::{Head, Identity, Slot};
+use crate::budget::Ledger;
 use crate::limits::{SERIES_PER_SHARD_MAX, SLAB_SLOTS};
 use crate::sample::Kind;
 use crate::sync::{Arc, AtomicUsize, Ordering};
@@ -56,15 +57,31 @@ struct Slabs {
     slabs: Box<[Atomic<Slab>]>,
     /// Series of each kind. The worker alone writes them; for the reader they are about right.
     series: [AtomicUsize; Kind::ALL.len()],
+    /// Bytes of keys in boxes of their own; as `series`.
+    key_bytes: AtomicUsize,
+    /// Who is asked for new series.
+    ledger: Arc<Ledger>,
 }
 
 impl Slabs {
     /// One series more, or one less; the caller is the worker, who alone writes.
-    fn count(&self, head: Head, change: impl Fn(usize) -> usize) {
-        if let Some(kind) = head.kind() {
-            let count = &self.series[kind as usize];
-            count.store(change(count.load(Ordering::Relaxed)), Ordering::Relaxed);
+    fn count(&self, identity: &Identity, change: impl Fn(usize, usize) -> usize) {
+        let write = |count: &AtomicUsize, by| {
+            count.store(change(count.load(Ordering::Relaxed), by), Ordering::Relaxed);
+        };
+        if let Some(kind) = identity.head.kind() {
+            write(&self.series[kind as usize], 1);
         }
+        write(&self.key_bytes, identity.boxed_bytes());
+    }
+
+    fn series_count(&self) -> usize {
+        self.series.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Series of all kinds, and bytes of keys in boxes.
+    fn held(&self) -> (usize, usize) {
+        (self.series_count(), self.key_bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -135,11 +152,12 @@ pub(super) struct SlotsReader {
     marks: Box<[Marks]>,
 }
 
-/// Makes both sides of a shard's slots.
-pub(super) fn slots() -> (Slots, SlotsReader) {
+/// Makes both sides of a shard's slots, under the budgets of `ledger`.
+pub(super) fn slots(ledger: Arc<Ledger>) -> (Slots, SlotsReader) {
     let slabs = std::iter::repeat_with(Atomic::null).take(SLABS_MAX).collect();
     let series = std::array::from_fn(|_| AtomicUsize::new(0));
-    let shared = Arc::new(Slabs { slabs, series });
+    let key_bytes = AtomicUsize::new(0);
+    let shared = Arc::new(Slabs { slabs, series, key_bytes, ledger });
     let mut slots = Slots {
         shared: Arc::clone(&shared),
         first_slots: Box::new([ptr::null(); SLABS_MAX]),
@@ -180,7 +198,17 @@ impl Slots {
 
     /// Series of all kinds.
     pub(super) fn series_count(&self) -> usize {
-        self.shared.series.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.shared.series_count()
+    }
+
+    /// The same, and bytes of keys in boxes of their own.
+    pub(super) fn held(&self) -> (usize, usize) {
+        self.shared.held()
+    }
+
+    /// Who is asked for new series.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.shared.ledger
     }
 
     /// Gives a new series a place; there are fewer than [`SERIES_PER_SHARD_MAX`] - 1.
@@ -194,9 +222,10 @@ impl Slots {
         }
         let number = slab * SLAB_SLOTS + slot;
         let place = Place(u32::try_from(number).expect("less than SERIES_PER_SHARD_MAX"));
+        let identity = Identity::new(head, key);
+        self.shared.count(&identity, |count, by| count + by);
         // SAFETY: the worker calls, and nobody is at this place.
-        unsafe { self.slot(place).occupy(Identity::new(head, key)) };
-        self.shared.count(head, |count| count + 1);
+        unsafe { self.slot(place).occupy(identity) };
         place
     }
 
@@ -233,12 +262,12 @@ impl Slots {
     pub(super) fn vacate(&mut self, place: Place) {
         let slot = self.slot(place);
         // SAFETY: the worker reads identities it wrote.
-        let head = unsafe { slot.identity() }.head;
+        let identity = *unsafe { slot.identity() };
+        self.shared.count(&identity, |count, by| count - by);
         // A reader passes over a slot with stamps this old without looking at its key.
         slot.free_key();
         // SAFETY: the worker calls, and nobody looks at the identity, as above.
         unsafe { slot.vacate() };
-        self.shared.count(head, |count| count - 1);
         let slab = slab_of(place);
         let filling = self.fillings[slab].as_mut().expect("its slab is there");
         filling.vacated.push(u16::try_from(slot_of(place)).expect("less than SLAB_SLOTS"));
@@ -286,6 +315,16 @@ impl Slots {
 }
 
 impl SlotsReader {
+    /// Series of all kinds and bytes of long keys that the worker has, about.
+    pub(super) fn held(&self) -> (usize, usize) {
+        self.shared.held()
+    }
+
+    /// Who is asked for new series.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.shared.ledger
+    }
+
     /// Series of a kind that the worker has now, or had a moment ago.
     pub(super) fn series_of(&self, kind: Kind) -> usize {
         self.shared.series[kind as usize].load(Ordering::Relaxed)

@@ -7,6 +7,9 @@
 //! The worker alone has the index; the slots it shares with the coordinator, who walks them without
 //! it (`slots.rs`).
 
+/// Who may have a slot.
+mod admission;
+
 pub(super) use super::index::Near;
 use super::index::{Index, Place};
 use super::marks::Mark;
@@ -14,15 +17,19 @@ use super::payload::prefetch_payload;
 use super::slot::{Head, Slot};
 use super::slots::{Slots, SlotsReader, slots};
 use crate::books::Cause;
+use crate::budget::Ledger;
 use crate::cache::prefetch_lines;
 use crate::limits::SERIES_PER_SHARD_MAX;
 use crate::sample::Kind;
+use crate::sync::Arc;
 
 /// The worker's side.
 #[derive(Debug)]
 pub(super) struct Table {
     index: Index,
     slots: Slots,
+    /// Where the name of a series that stands for others is made.
+    overflow_name: Vec<u8>,
 }
 
 /// The coordinator's side.
@@ -40,10 +47,11 @@ impl Spot {
     pub(super) const NONE: Self = Self(std::ptr::null());
 }
 
-/// Makes both sides of an empty table.
-pub(super) fn table() -> (Table, TableReader) {
-    let (slots, reader) = slots();
-    (Table { index: Index::default(), slots }, TableReader { slots: reader })
+/// Makes both sides of an empty table, which asks `ledger` for each series it makes.
+pub(super) fn table(ledger: Arc<Ledger>) -> (Table, TableReader) {
+    let (slots, reader) = slots(ledger);
+    let table = Table { index: Index::default(), slots, overflow_name: Vec::new() };
+    (table, TableReader { slots: reader })
 }
 
 impl Table {
@@ -107,17 +115,24 @@ impl Table {
 
     /// The slot of a series that is not where it likely was.
     #[inline(never)]
-    #[expect(unsafe_code, reason = "the worker looks through its slots")]
     fn slot_beyond(&mut self, head: Head, key: &[u8]) -> Result<&Slot, Cause> {
-        let found = self.index.find(head, |place| {
-            // SAFETY: the caller is the worker: `Table` is its side.
-            unsafe { self.slots.slot(place).identity() }.is_of(head, key)
-        });
-        let place = match found {
+        let place = match self.find(head, key) {
             Some(place) => place,
-            None => self.insert(head, key)?,
+            None => {
+                self.admit(head, key)?;
+                self.insert(head, key)?
+            }
         };
         Ok(self.slots.slot(place))
+    }
+
+    /// The place of a series that is known.
+    #[expect(unsafe_code, reason = "the worker looks through its slots")]
+    fn find(&self, head: Head, key: &[u8]) -> Option<Place> {
+        self.index.find(head, |place| {
+            // SAFETY: the caller is the worker: `Table` is its side.
+            unsafe { self.slots.slot(place).identity() }.is_of(head, key)
+        })
     }
 
     /// Makes the slot of a series that has none.

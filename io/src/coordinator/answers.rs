@@ -3,7 +3,8 @@
 //! Whoever asks wants to see what was sent before the question. So all requests that wait are
 //! answered after the workers have flipped twice: a worker answers the first flip at the head of a
 //! batch that takes what lay in its sockets, and the second one behind it. One pair of flips serves
-//! however many requests there are, in their order. Somebody who asks and goes away harms nobody:
+//! however many requests there are, in their order; none where the open interval holds half of what
+//! values may take, for each flip would add to it. Somebody who asks and goes away harms nobody:
 //! the answer is thrown away.
 
 use crossbeam_channel::Sender;
@@ -17,7 +18,9 @@ impl Coordinator {
         if requests.iter().any(|request| matches!(request, Request::Stop)) {
             return false;
         }
-        if requests.iter().any(Request::wants_the_newest) {
+        // Where the memory for values is half used, what came since the last flip stays with the workers.
+        let has_room = !self.parts.interval.is_half_full();
+        if has_room && requests.iter().any(Request::wants_the_newest) {
             for _ in 0..2 {
                 self.flip();
             }

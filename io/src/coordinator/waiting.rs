@@ -4,7 +4,7 @@
 //! order when it takes them again; what does not fit is dropped, oldest first, and counted. What
 //! the spool gives up by age or size is entered into the accounts of the backends.
 
-use floe_core::limits::{INTERVALS_WAITING_BYTES_MAX, INTERVALS_WAITING_MAX};
+use floe_core::limits::INTERVALS_WAITING_MAX;
 use floe_core::row::Rows;
 use floe_storage::{Retired, SpoolError};
 use tracing::{debug, error, info, warn};
@@ -91,8 +91,8 @@ impl Coordinator {
     /// Whether more waits than may: by number, or by bytes unless the newest is alone.
     pub(super) fn is_memory_used_up(&self) -> bool {
         let bytes: usize = self.waiting.iter().map(Waiting::bytes).sum();
-        INTERVALS_WAITING_MAX < self.waiting.len()
-            || (1 < self.waiting.len() && INTERVALS_WAITING_BYTES_MAX < bytes)
+        let bytes_max = self.parts.interval.ledger().waiting_bytes_max();
+        INTERVALS_WAITING_MAX < self.waiting.len() || (1 < self.waiting.len() && bytes_max < bytes)
     }
 
     pub(super) fn drop_oldest(&mut self) {

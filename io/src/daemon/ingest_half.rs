@@ -13,12 +13,14 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_utils::sync::Parker;
+use floe_core::budget::{Budgets, Ledger};
+use floe_core::ceiling::mebibytes;
 use floe_core::config::settings::Settings;
 use floe_core::interval::Interval;
 use floe_core::limits::{DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES_DEFAULT};
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
-use floe_core::shard::{ShardReader, shard};
+use floe_core::shard::{ShardReader, shard_within};
 use floe_storage::{BackendLimits, RecoveryReport, Spool, SpoolOptions};
 use rustix::process::{Pid, Resource, getrlimit};
 use tracing::{info, warn};
@@ -37,6 +39,7 @@ use crate::ingest::stream::connections::StreamInbox;
 use crate::ingest::stream::listener::{OpenStream, StreamAddress};
 use crate::ingest::udp::{self, OpenListener};
 use crate::ingest::worker::{self, ReceiveOptions, Started, StreamPlan, WorkerPlan, WorkerSignals};
+use crate::memory_limit::MemoryPlan;
 use crate::placement::{BESIDE_NICE, Placement};
 
 /// Everything of the ingest half that can be refused, before anything runs.
@@ -48,6 +51,8 @@ pub(super) struct OpenedIngest {
     streams: Vec<OpenStream>,
     cpus: Vec<usize>,
     placement: Placement,
+    /// What may be held.
+    budgets: Budgets,
 }
 
 /// Workers that receive while nothing is made of it yet; dropped, they end.
@@ -100,6 +105,7 @@ impl OpenedIngest {
         // First: settings that cannot be met leave the spool untouched.
         let cpus = cpu::plan(ingest.workers, ingest.cpus.as_deref())?;
         let placement = Placement::beside(&cpus, &cpu::inherited()?);
+        let budgets = planned(settings, cpus.len())?;
         let (spool, report) = Spool::open(spool_options(settings, path))?;
         tell_recovery(&report);
         let quarantined = report
@@ -125,7 +131,7 @@ impl OpenedIngest {
             }
         }
         let streams = settings.streams.iter().map(OpenStream::open).collect::<Result<_, _>>()?;
-        Ok(Self { spool, quarantined, listeners, streams, cpus, placement })
+        Ok(Self { spool, quarantined, listeners, streams, cpus, placement, budgets })
     }
 
     /// What the listeners are bound to, in configured order.
@@ -146,6 +152,7 @@ impl OpenedIngest {
         let mut controls = Vec::with_capacity(self.cpus.len());
         let mut readers = Vec::with_capacity(self.cpus.len());
         let mut stream_workers = Vec::new();
+        let ledger = Arc::new(Ledger::new(&self.budgets, self.cpus.len()));
         let plans = (0..self.cpus.len()).map(|index| self.worker_plan(settings, index));
         let plans = plans.collect::<Result<Vec<_>, _>>()?;
         let signals = plans.iter().map(|plan| Arc::clone(&plan.signals)).collect();
@@ -159,7 +166,7 @@ impl OpenedIngest {
             let control =
                 WorkerControl { inbox: IntakeInbox::default(), signals: Arc::clone(&plan.signals) };
             let own = intake_settings(settings, side.taps(index));
-            let (writer, reader) = shard(home(index), hasher.clone());
+            let (writer, reader) = shard_within(home(index), hasher.clone(), Arc::clone(&ledger));
             let inbox = control.inbox.clone();
             let sink = Intake::new(own, inbox, writer, parker.unparker().clone());
             let thread = worker::spawn(plan, sink, reports.clone())
@@ -369,6 +376,21 @@ impl Drop for IngestHalf {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What may be held, said; refused where that is beyond the limit.
+fn planned(settings: &Settings, workers: usize) -> Result<Budgets, StartError> {
+    let plan = MemoryPlan::of(settings, workers);
+    let (ceiling, limit) = (mebibytes(plan.ceiling.bytes()), plan.limit_text());
+    if plan.is_over() && settings.budgets.is_limit_kept {
+        return Err(StartError::Memory { ceiling, limit });
+    }
+    let series = plan.ceiling.budgets.series_max;
+    info!(ceiling, limit, series, "memory ceiling computed");
+    if plan.is_over() {
+        warn!(ceiling, limit, "memory ceiling beyond the limit: a flood may end the daemon");
+    }
+    Ok(plan.ceiling.budgets)
 }
 
 /// How many connections may be open: as many as configured, within what the process may open beside

@@ -45,6 +45,8 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         key_flush,
         spool,
         ingest,
+        budgets,
+        top,
         books,
         debug,
         dump_messages,
@@ -83,6 +85,8 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("mgmt_address", *mgmt_address != current.mgmt_address),
         ("mgmt_port", *mgmt_port != current.mgmt_port),
         ("spool.path", *spool_path != current.spool.path),
+        ("series and memory", *budgets != current.budgets),
+        ("top", *top != current.top),
     ];
     let needs_restart = [named(&fixed), named(&ingest_changes(&current.ingest, ingest))].concat();
     let report =
@@ -118,6 +122,8 @@ fn effective(current: &Settings, asked: &Settings) -> Settings {
     effective.mgmt_port = current.mgmt_port;
     effective.spool.path.clone_from(&current.spool.path);
     effective.ingest.clone_from(&current.ingest);
+    effective.budgets.clone_from(&current.budgets);
+    effective.top = current.top;
     effective
 }
 

@@ -29,6 +29,11 @@ ingest                    auto
   receive_buffer          default
   steering                hash
   udp_gro                 false
+series                    as the memory limit allows
+memory of timers          as the memory limit allows
+memory of sets            as the memory limit allows
+memory limit              that of the cgroup, beyond it refuse
+top                       senders sampled, with examples
 books                     true
 debug                     false
 dumpMessages              false

@@ -28,6 +28,9 @@ const ALL: &str = "{
           , ingest: { mode: 'recvmmsg', workers: 2, cpus: [1, 0], receive_buffer: '1MiB'
                     , steering: 'cpu', udp_gro: true }
           , streams: { connections_max: 5, line_bytes_max: 100, idle: '1m' }
+          , series: { max: 7, prefix_max: 3, prefixes: [ { prefix: 'a.*', max: 2 }, { prefix: '\"', max: 1 } ] }
+          , memory: { limit: '3GiB', over_limit: 'warn', timer_bytes_max: '5MiB', set_bytes_max: 2000000 }
+          , top: { senders: 'all', examples: false }
           , backends: [ { name: 'b', address: 'h:1', protocol: 'text', ack: 'written'
                         , order: 'newest', redelivery: 'never', stall: '45s'
                         , backlog_age: '2h', backlog_bytes: '1MiB'
@@ -106,7 +109,9 @@ fn named(path: &str) -> Option<String> {
     let name = name.strip_prefix("servers[].").unwrap_or(&name);
     let is_second = (name.starts_with("backends[].graphite."))
         || ["floe", "workers", "cpus", "graphite.flush_counts"].contains(&name)
-        || ["graphite", "streams", "console", "keyFlush", "spool", "log"].contains(&name);
+        || ["graphite", "streams", "console", "keyFlush", "spool", "log"].contains(&name)
+        || ["series", "memory", "top"].contains(&name)
+        || name.starts_with("series.prefixes[].");
     (!is_second).then(|| name.to_owned())
 }
 

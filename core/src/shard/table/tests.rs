@@ -34,7 +34,7 @@ fn hash_of(number: u64) -> u64 {
 
 #[test]
 fn keys_made_to_meet_are_dropped_beyond_the_probe_bound_and_grow_nothing_without_end() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     let taken = fill(&mut table, std::iter::repeat_n(7, 10_000), 5);
     assert_eq!(taken, 8 * PROBE_GROUPS_MAX as usize);
     assert!(table.index.groups(0) < 8 * 2 * PROBE_GROUPS_MAX as usize);
@@ -48,7 +48,7 @@ fn keys_made_to_meet_are_dropped_beyond_the_probe_bound_and_grow_nothing_without
 
 #[test]
 fn a_shrunken_table_still_finds_keys_that_meet() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     // Two clusters, far apart in a large table and one run in a small one.
     fill(&mut table, (0..2_000).map(|number| u32::MAX / 2 + u32::MAX / 4_000 * number), 1);
     fill(&mut table, std::iter::repeat_n(u32::MAX / 100, 100), 9);
@@ -67,7 +67,7 @@ fn a_shrunken_table_still_finds_keys_that_meet() {
 
 #[test]
 fn a_full_shard_refuses_new_series_and_knows_the_old_ones() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     assert_eq!(fill(&mut table, [1, 2].into_iter(), 5), 2);
     table.slots.pretend_sets(SERIES_PER_SHARD_MAX);
     assert_eq!(fill(&mut table, [3].into_iter(), 5), 0);
@@ -76,7 +76,7 @@ fn a_full_shard_refuses_new_series_and_knows_the_old_ones() {
 
 #[test]
 fn sub_tables_grow_one_after_the_other_and_stay_half_full() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     let groups = |table: &Table| (0..SUB_TABLES).map(|index| table.index.groups(index)).collect();
     let mut before: Vec<usize> = groups(&table);
     let mut window_end = 40_000;
@@ -97,7 +97,7 @@ fn sub_tables_grow_one_after_the_other_and_stay_half_full() {
 
 #[test]
 fn nearly_every_series_is_where_it_likely_is() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     for number in 0..100_000 {
         assert!(slot_of(&mut table, hash_of(number), &number.to_string()).is_ok());
     }
@@ -117,7 +117,7 @@ fn nearly_every_series_is_where_it_likely_is() {
 
 #[test]
 fn one_key_of_four_kinds_is_found_at_once_for_each() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     let heads = Kind::ALL.map(|kind| Head::of(77, kind, b"key"));
     let slots = heads.map(|head| {
         #[expect(unsafe_code, reason = "one thread")]
@@ -138,7 +138,7 @@ fn one_key_of_four_kinds_is_found_at_once_for_each() {
 
 #[test]
 fn a_few_idle_series_are_not_worth_a_copy() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     fill(&mut table, (0..20).map(|number| number << 20), 1);
     fill(&mut table, (0..80).map(|number| number << 20), 9);
     assert_eq!(table.evict(0, 8), 0);
@@ -148,7 +148,7 @@ fn a_few_idle_series_are_not_worth_a_copy() {
 
 #[test]
 fn series_that_left_give_their_slots_to_others_and_empty_slabs_go() {
-    let (mut table, _reader) = table();
+    let (mut table, _reader) = table(Arc::default());
     let many = u32::try_from(4 * SLAB_SLOTS).expect("small");
     let spread = |number: u32| number.wrapping_mul(0x9E37_79B9);
     fill(&mut table, (0..10).map(spread), 9);
