@@ -24,13 +24,18 @@ const BOUND: Duration = Duration::from_secs(60);
 const DATAGRAM_BYTES: usize = 8_000;
 
 /// Datagrams on their way at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 192;
 
-const BUDGETS: &str = "[ingest]\nworkers = 2\n[series]\nmax = 20000\n\
-                       [memory]\ntimer_bytes_max = \"16MiB\"\nset_bytes_max = \"8MiB\"\n";
+/// A file of small budgets, with so much for the values of timers and of sets.
+fn budgets(values: &str) -> String {
+    format!(
+        "[ingest]\nworkers = 2\n[series]\nmax = 20000\n[memory]\n\
+         timer_bytes_max = \"{values}\"\nset_bytes_max = \"{values}\"\n"
+    )
+}
 
-fn start(folder: &Path, ingest: Ingest, more: &str) -> Daemon {
-    let text = format!("{}\n{more}\n{BUDGETS}", settings::toml(1_000, &[]));
+fn start(folder: &Path, ingest: Ingest, values: &str) -> Daemon {
+    let text = format!("{}\n{}", settings::toml(1_000, &[]), budgets(values));
     Launch::under(folder, ingest).config("floe.toml", &text).start()
 }
 
@@ -143,7 +148,7 @@ fn sums(spool: &Path, glob: &str) -> BTreeMap<String, f64> {
 fn a_bomb_of_names_leaves_memory_and_known_series_alone() {
     for ingest in Ingest::BOTH {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-        let mut daemon = start(folder.path(), ingest, "");
+        let mut daemon = start(folder.path(), ingest, "16MiB");
         let mut flood = Flood::of(&daemon);
         let known = |flood: &mut Flood<'_>| {
             (0..100).for_each(|number| flood.line(&format!("known.n{number}:1|c")));
@@ -179,7 +184,7 @@ fn a_bomb_of_names_leaves_memory_and_known_series_alone() {
 #[test]
 fn a_flood_of_timer_values_is_counted_exactly_in_bounded_memory() {
     let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-    let mut daemon = start(folder.path(), Ingest::IoUring, "");
+    let mut daemon = start(folder.path(), Ingest::IoUring, "1MiB");
     let mut flood = Flood::of(&daemon);
     // One timer, then many: what a name and what all of them may hold.
     let (one, many) = (600_000_u32, 400_000_u32);
@@ -202,7 +207,7 @@ fn a_flood_of_timer_values_is_counted_exactly_in_bounded_memory() {
 #[test]
 fn a_flood_of_long_members_is_estimated_in_bounded_memory() {
     let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-    let mut daemon = start(folder.path(), Ingest::Recvmmsg, "");
+    let mut daemon = start(folder.path(), Ingest::Recvmmsg, "1MiB");
     let mut flood = Flood::of(&daemon);
     let tail = "m".repeat(190);
     for number in 0..150_000_u32 {
@@ -223,7 +228,7 @@ fn connections_that_never_end_a_line_hold_no_more_than_their_limit() {
                    mgmt_port = 0\nflushInterval = 1000\n[streams]\nconnections_max = 200\n";
     for ingest in Ingest::BOTH {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-        let text = format!("{streams}{BUDGETS}");
+        let text = format!("{streams}{}", budgets("1MiB"));
         let daemon = Launch::under(folder.path(), ingest).config("floe.toml", &text).start();
         let to: SocketAddr = daemon.ready().tcp[0];
         let piece = vec![b'x'; 60_000];

@@ -56,10 +56,13 @@ pub enum Inserted {
     Refused,
 }
 
-/// What sets may still grow by: three quarters of the bytes are for tables, the rest for estimates.
+/// What sets may still grow by: half of the bytes are for tables, a quarter is for the
+/// first members of sets, the rest for estimates.
 #[derive(Clone, Copy, Debug)]
 pub struct SetRoom {
     exact_bytes: usize,
+    /// Of these, what is left for sets that have no table yet.
+    reserved_bytes: usize,
     estimates: usize,
 }
 
@@ -69,7 +72,7 @@ impl SetRoom {
     #[must_use]
     pub fn of(bytes: usize) -> Self {
         let estimates = (bytes / 4 / ESTIMATE_BYTES).max(1);
-        Self { exact_bytes: bytes - bytes / 4, estimates }
+        Self { exact_bytes: bytes - bytes / 4, reserved_bytes: bytes / 4, estimates }
     }
 }
 
@@ -90,7 +93,8 @@ impl SetMembers {
             && self.exact.find(table_hash(&member), |known| *known == member).is_none()
         {
             let bytes = MEMBER_BYTES * (self.exact.capacity() + 1).max(GROWTH_MEMBERS_MIN);
-            if room.exact_bytes < bytes {
+            let reserved_bytes = if self.exact.capacity() == 0 { 0 } else { room.reserved_bytes };
+            if room.exact_bytes < bytes + reserved_bytes {
                 if room.estimates == 0 {
                     return Inserted::Refused;
                 }
