@@ -1,3 +1,5 @@
+//! Two workers and a coordinator under budgets, fed with lines.
+
 use std::collections::BTreeMap;
 
 use super::*;
