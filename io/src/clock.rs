@@ -4,7 +4,7 @@
 //! tick; everything else is handed a time. Nothing here sleeps: a wait is a timed wait on an event
 //! (`crate::sys::WakeUp`).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -25,12 +25,45 @@ pub fn monotonic_ns() -> u64 {
 }
 
 /// Milliseconds of the wall clock since the epoch; 0 for a clock set before 1970.
+///
+/// Asked of the C library, unlike the monotonic clock: so a program that was started under another
+/// time (libfaketime, a test) has that time.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
 pub fn wall_ms() -> u64 {
-    let now = clock_gettime(ClockId::Realtime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let ms = u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000;
-    seconds.saturating_mul(1_000).saturating_add(ms)
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// As [`wall_ms`].
+    pub wall_ms: u64,
+    /// The monotonic clock, ms.
+    pub monotonic_ms: u64,
+}
+
+/// Longest time between the two readings for which they count as one moment, ns.
+const MOMENT_NS: u64 = 10_000_000;
+
+/// Readings before one is taken that took longer.
+const MOMENTS_MAX: u32 = 8;
+
+/// Both clocks. A process that is stopped between two readings, as SIGSTOP or a hypervisor does it,
+/// would take its own sleep for a step of the clock: then they are read again.
+#[must_use]
+pub fn now() -> Now {
+    let mut reading = 1;
+    loop {
+        let before_ns = monotonic_ns();
+        let wall_ms = wall_ms();
+        let after_ns = monotonic_ns();
+        if after_ns - before_ns < MOMENT_NS || reading == MOMENTS_MAX {
+            return Now { wall_ms, monotonic_ms: after_ns / 1_000_000 };
+        }
+        reading += 1;
+    }
 }
 
 /// A duration as a number of nanoseconds; one too long for that counts as the longest.

@@ -9,6 +9,7 @@
 //! wait in memory (`waiting`); what it counts besides the workers is in `own_books`.
 
 mod answers;
+mod clock_steps;
 mod grid;
 mod own_books;
 /// What other threads ask of it.
@@ -35,6 +36,7 @@ use floe_core::shard::ShardReader;
 use floe_storage::Spool;
 use tracing::{error, info, warn};
 
+use self::clock_steps::ClockSteps;
 use self::grid::{Grid, Tick};
 use self::own_books::{Counts, SpoolCause, Spooled, Told};
 use self::request::{REQUESTS_MAX, Request};
@@ -42,7 +44,7 @@ pub use self::side_books::{ReplacedBooks, SideBooks};
 pub use self::socket_books::SocketBook;
 use self::totals::Carried;
 use self::waiting::Waiting;
-use crate::clock::{monotonic_ns, wall_ms};
+use crate::clock::{self, monotonic_ns, wall_ms};
 use crate::export::console::Flush;
 use crate::export::registry::AccountRegistry;
 use crate::host::HostBooks;
@@ -137,6 +139,7 @@ pub struct Coordinator {
     parts: Parts,
     workers: Vec<Worker>,
     grid: Grid,
+    clock_steps: ClockSteps,
     /// Intervals the disk has not taken yet, oldest first.
     waiting: VecDeque<Waiting>,
     counts: Counts,
@@ -166,12 +169,14 @@ impl Coordinator {
     #[must_use]
     pub fn new(parts: Parts, workers: Vec<WorkerHandle>) -> Self {
         let interval_ms = parts.settings.flush_interval_ms;
-        let grid = Grid::new(interval_ms, parts.spool.newest_timestamp_s(), wall_ms());
+        let now = clock::now();
+        let grid = Grid::new(interval_ms, parts.spool.last_timestamp_s(), now.wall_ms);
         let quarantined = parts.quarantined.clone();
         let mut coordinator = Self {
             parts,
             workers: workers.into_iter().map(Worker::new).collect(),
             grid,
+            clock_steps: ClockSteps::new(now),
             waiting: VecDeque::new(),
             counts: Counts::default(),
             spooled: BTreeMap::new(),
@@ -185,6 +190,11 @@ impl Coordinator {
             pages_unbalanced: 0,
             watchdog: Watchdog::of_environment(),
         };
+        if coordinator.grid.has_followed_at_start() {
+            warn!("spool ahead of the clock: intervals follow it, and timestamps are used again");
+            coordinator.counts.clock_steps += 1;
+            coordinator.counts.clock_steps_followed += 1;
+        }
         coordinator.take_up_books(&quarantined);
         coordinator
     }
@@ -214,13 +224,17 @@ impl Coordinator {
 
     fn look_at_clock(&mut self) {
         self.watchdog.tell_alive(monotonic_ns());
-        let now_ms = wall_ms();
-        if self.grid.is_step_back(now_ms) {
-            warn!("clock set back: intervals follow it, and timestamps are used again");
+        let now = clock::now();
+        if let Some(step_ms) = self.clock_steps.look(now) {
+            warn!(step_ms, "clock set");
             self.counts.clock_steps += 1;
-            self.grid.follow(now_ms);
         }
-        if let Some(tick) = self.grid.take_due(now_ms) {
+        if self.grid.is_step_back(now) {
+            warn!("clock set back: intervals follow it, and timestamps are used again");
+            self.counts.clock_steps_followed += 1;
+            self.grid.follow(now.wall_ms);
+        }
+        if let Some(tick) = self.grid.take_due(now.wall_ms) {
             self.flip();
             self.close(tick);
         }

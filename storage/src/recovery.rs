@@ -95,6 +95,7 @@ pub(crate) struct Recovered {
     pub(crate) queues: Vec<Index>,
     pub(crate) newest_timestamp_s: Option<u64>,
     pub(crate) newest_commit: Option<Commit>,
+    pub(crate) last_timestamp_s: Option<u64>,
 }
 
 /// Runs recovery; the caller holds the ingest lock and has made the directories.
@@ -105,6 +106,7 @@ pub(crate) fn recover(layout: &Layout, backends: &[String]) -> Result<Recovered,
         verdicts: HashMap::new(),
         newest: None,
         newest_commit: None,
+        last_timestamp_s: None,
     };
     recovery.sweep_tmp(backends)?;
     let archive = recovery.check_directory(&layout.archive(), None)?;
@@ -124,8 +126,8 @@ pub(crate) fn recover(layout: &Layout, backends: &[String]) -> Result<Recovered,
     // A damaged segment's timestamp has been used all the same.
     recovery.list(&layout.quarantine())?;
     let newest_timestamp_s = recovery.newest.map(|name| name.timestamp_s());
-    let Recovery { report, newest_commit, .. } = recovery;
-    Ok(Recovered { report, archive, queues, newest_timestamp_s, newest_commit })
+    let Recovery { report, newest_commit, last_timestamp_s, .. } = recovery;
+    Ok(Recovered { report, archive, queues, newest_timestamp_s, newest_commit, last_timestamp_s })
 }
 
 struct Recovery<'a> {
@@ -135,6 +137,7 @@ struct Recovery<'a> {
     verdicts: HashMap<FileId, Verdict>,
     newest: Option<SegmentName>,
     newest_commit: Option<Commit>,
+    last_timestamp_s: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -269,9 +272,13 @@ impl Recovery<'_> {
             .map_err(SpoolError::io("list", directory))?;
         names.sort_unstable();
         self.newest = self.newest.max(names.last().copied());
-        let commits =
-            names.iter().map(|name| Commit { run_id: name.run_id(), sequence: name.sequence() });
-        self.newest_commit = self.newest_commit.max(commits.max());
+        for name in &names {
+            let commit = Commit { run_id: name.run_id(), sequence: name.sequence() };
+            if self.newest_commit < Some(commit) {
+                self.newest_commit = Some(commit);
+                self.last_timestamp_s = Some(name.timestamp_s());
+            }
+        }
         Ok(names)
     }
 

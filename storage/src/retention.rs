@@ -6,8 +6,8 @@
 //! when exporters acknowledge; it notices when an unlink finds nothing, or lists the names once
 //! before it lets go for lack of space.
 //!
-//! The newest segment of the archive is never removed: its name remembers the last timestamp used
-//! across a restart. A segment's bytes are free when its last link is gone, so space is accounted
+//! The newest segment of the archive is never removed, nor the one committed last, which is another
+//! where the clock was set back: their names remember the last timestamps used across a restart. A segment's bytes are free when its last link is gone, so space is accounted
 //! by file, not by name. Files of unknown versions and foreign names are not in the index: they
 //! are never removed.
 
@@ -242,36 +242,49 @@ impl Index {
         Ok(())
     }
 
-    /// Removes from the archive what is over its caps, except the newest segment.
+    /// The segment that was committed last: the newest, unless the clock went back.
+    pub(crate) fn last_committed(&self) -> Option<SegmentName> {
+        let names = self.entries.iter().map(|entry| entry.name);
+        names.max_by_key(|name| (name.run_id(), name.sequence(), name.part()))
+    }
+
+    /// Removes from the archive what is over its caps, except the newest segment and the last.
     pub(crate) fn cap_archive(
         &mut self,
         caps: Caps,
         now_s: u64,
         expired: &mut Expired,
     ) -> Result<(), SpoolError> {
-        while 1 < self.len()
-            && let Some(oldest) = self.oldest().copied()
-        {
-            if self.bytes <= caps.bytes && !is_too_old(oldest.name, caps, now_s) {
+        let last = self.last_committed();
+        let mut place = 0;
+        while place + 1 < self.len() {
+            let name = self.entries[place].name;
+            if self.bytes <= caps.bytes && !is_too_old(name, caps, now_s) {
                 return Ok(());
             }
-            self.expire(oldest.name, expired)?;
+            if last == Some(name) {
+                place += 1;
+            } else {
+                self.expire(name, expired)?;
+            }
         }
         Ok(())
     }
 
     /// Removes the oldest segments that nobody but the archive holds, until `bytes` are free;
-    /// never the newest. Returns the bytes freed.
+    /// never the newest or the last. Returns the bytes freed.
     pub(crate) fn relieve_archive(
         &mut self,
         bytes: u64,
         expired: &mut Expired,
     ) -> Result<u64, SpoolError> {
         let before = expired.bytes;
+        let last = self.last_committed();
         let mut place = 0;
         while place + 1 < self.len() && expired.bytes - before < bytes {
             let name = self.entries[place].name;
-            if link_count(&self.path(name)).is_ok_and(|count| 1 < count) {
+            let has_links = || link_count(&self.path(name)).is_ok_and(|count| 1 < count);
+            if last == Some(name) || has_links() {
                 place += 1;
             } else {
                 self.expire(name, expired)?;

@@ -64,6 +64,7 @@ pub struct Spool {
     run_id: u64,
     next_sequence: u64,
     newest_timestamp_s: Option<u64>,
+    last_timestamp_s: Option<u64>,
     writer: Writer,
     lock: Lock,
 }
@@ -134,6 +135,7 @@ impl Spool {
             run_id: first.run_id,
             next_sequence: first.sequence,
             newest_timestamp_s: recovered.newest_timestamp_s,
+            last_timestamp_s: recovered.last_timestamp_s,
             writer: Writer::new(),
             lock,
         };
@@ -207,6 +209,13 @@ impl Spool {
         self.newest_timestamp_s
     }
 
+    /// Timestamp of the newest commit, seconds since the epoch: the highest of all, unless the clock
+    /// was set back and followed. Whoever goes on with the spool goes on behind this one.
+    #[must_use]
+    pub fn last_timestamp_s(&self) -> Option<u64> {
+        self.last_timestamp_s
+    }
+
     /// The spool's directory.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -277,7 +286,7 @@ impl Spool {
     /// Frees `bytes` where the disk is full: first what only the archive holds, then the oldest
     /// segments with all their links, which is a loss for the backends named in the result.
     ///
-    /// The newest segment of the archive stays.
+    /// The newest segment of the archive stays, and the last.
     pub fn relieve(&mut self, bytes: u64) -> Retired {
         let mut retired = Retired::default();
         let mut freed = match self.archive.relieve_archive(bytes, &mut retired.archive) {
@@ -403,6 +412,7 @@ impl Spool {
             committed.bytes += entry.bytes;
             committed.rows += entry.rows;
             self.newest_timestamp_s = self.newest_timestamp_s.max(Some(entry.name.timestamp_s()));
+            self.last_timestamp_s = Some(entry.name.timestamp_s());
             for index in self.queues.iter_mut().chain([&mut self.archive]) {
                 index.insert(*entry);
             }
@@ -449,7 +459,8 @@ impl Spool {
                 retired.backend(&limits.name).merge(expired);
             }
         }
-        if self.archive.newest().is_some_and(|newest| newest.name == name) {
+        let is_newest = self.archive.newest().is_some_and(|newest| newest.name == name);
+        if is_newest || self.archive.last_committed() == Some(name) {
             return Ok(false);
         }
         self.archive.expire(name, &mut retired.archive)?;

@@ -31,6 +31,26 @@ fn newest_timestamp_survives_a_restart() {
     assert_eq!((report.backlogs[0].segments, report.backlogs[0].rows), (3, 15));
 }
 
+/// The clock was set back after the second commit, and followed.
+#[test]
+fn the_timestamp_of_the_last_commit_survives_a_clock_that_was_set_back() {
+    let spool = tempfile::tempdir().unwrap();
+    let bare = SpoolOptions { archive_age_ms: 0, archive_bytes: 0, ..options(spool.path(), &[]) };
+    let (mut half, _) = Spool::open(bare.clone()).unwrap();
+    assert_eq!(half.last_timestamp_s(), None);
+    for timestamp_s in [1_700_003_600, 1_700_003_610, 1_700_000_010, 1_700_000_020] {
+        half.commit(&[rows(timestamp_s)]).unwrap();
+        half.retain(1_700_000_020);
+        assert_eq!(half.last_timestamp_s(), Some(timestamp_s));
+    }
+    assert_eq!(timestamps(&spool.path().join("archive")), [1_700_000_020, 1_700_003_610]);
+    half.relieve(u64::MAX);
+    drop(half);
+    let (half, _) = Spool::open(bare).unwrap();
+    assert_eq!(half.last_timestamp_s(), Some(1_700_000_020));
+    assert_eq!(half.newest_timestamp_s(), Some(1_700_003_610));
+}
+
 #[test]
 fn newest_timestamp_survives_an_archive_of_no_bytes_and_no_age() {
     let spool = tempfile::tempdir().unwrap();

@@ -6,10 +6,14 @@
 //! first interval longer. Below one second several ticks share a second and the rule cannot hold.
 //!
 //! Late ticks merge: the tick that is due latest is taken, the ones before it are not made up for.
-//! A clock that was set forward is a late tick. One that was set back is followed at once if the
-//! step is longer than two intervals (the timestamps between are then used again, which is counted);
-//! a shorter one is waited out. A start cannot tell a step back from stops in a row, each of which
-//! used up one more timestamp: it follows the clock when the spool is more than a minute ahead.
+//! A clock that was set forward is a late tick. One that was set back by more than two intervals is
+//! followed when it has stayed so for two intervals (the timestamps between are then used again, which
+//! is counted); until then, and after a shorter step, there is no tick and the interval grows: a clock
+//! that is put right again soon has cost nothing. A start cannot tell a step back from stops in a row,
+//! each of which used up one more timestamp: it follows the clock when the spool is more than a minute
+//! ahead, at once.
+
+use crate::clock::Now;
 
 /// Where ticks lie, and which timestamps are used up.
 #[derive(Debug)]
@@ -21,6 +25,10 @@ pub(super) struct Grid {
     next_ms: u64,
     /// The latest the clock has shown.
     latest_ms: u64,
+    /// Since when it has been behind that by more than it may, monotonic, ms.
+    behind_since_ms: Option<u64>,
+    /// Whether the start had to follow a clock that was behind the spool.
+    has_followed_at_start: bool,
 }
 
 /// A tick that is due.
@@ -32,7 +40,7 @@ pub(super) struct Tick {
     pub(super) merged: u64,
 }
 
-/// Intervals a clock may be set back before it is followed.
+/// Intervals a clock may be set back before it is followed, and for which it must stay so.
 const STEP_BACK_INTERVALS: u64 = 2;
 
 /// How far the spool may be ahead of the clock at a start, ms; a whisper file takes points that far
@@ -48,12 +56,20 @@ impl Grid {
             newest_timestamp_s,
             next_ms: 0,
             latest_ms: now_ms,
+            behind_since_ms: None,
+            has_followed_at_start: false,
         };
         grid.next_ms = grid.tick_after(now_ms);
         if AHEAD_MS_MAX.max(STEP_BACK_INTERVALS * interval_ms) < grid.wait_ms(now_ms) {
             grid.follow(now_ms);
+            grid.has_followed_at_start = true;
         }
         grid
+    }
+
+    /// Whether the spool was so far ahead of the clock at the start that timestamps are used again.
+    pub(super) fn has_followed_at_start(&self) -> bool {
+        self.has_followed_at_start
     }
 
     /// Ticks lie on multiples of `interval_ms` after the one that is next now.
@@ -61,20 +77,33 @@ impl Grid {
         self.next_interval_ms = interval_ms;
     }
 
+    /// Length of the intervals after the open one, ms.
+    #[cfg(test)]
+    pub(super) fn next_interval_ms(&self) -> u64 {
+        self.next_interval_ms
+    }
+
     /// How long until the next tick, ms; 0 = due.
     pub(super) fn wait_ms(&self, now_ms: u64) -> u64 {
         self.next_ms.saturating_sub(now_ms)
     }
 
-    /// Whether the clock was set back so far that it must be followed.
-    pub(super) fn is_step_back(&mut self, now_ms: u64) -> bool {
-        self.latest_ms = self.latest_ms.max(now_ms);
-        STEP_BACK_INTERVALS * self.interval_ms < self.latest_ms - now_ms
+    /// Whether the clock was set back so far, and has stayed so for so long, that it must be followed.
+    pub(super) fn is_step_back(&mut self, now: Now) -> bool {
+        self.latest_ms = self.latest_ms.max(now.wall_ms);
+        let patience_ms = STEP_BACK_INTERVALS * self.interval_ms;
+        if self.latest_ms - now.wall_ms <= patience_ms {
+            self.behind_since_ms = None;
+            return false;
+        }
+        let since_ms = *self.behind_since_ms.get_or_insert(now.monotonic_ms);
+        patience_ms <= now.monotonic_ms.saturating_sub(since_ms)
     }
 
     /// Takes the clock as it is now.
     pub(super) fn follow(&mut self, now_ms: u64) {
         self.newest_timestamp_s = None;
+        self.behind_since_ms = None;
         self.latest_ms = now_ms;
         self.next_ms = self.tick_after(now_ms);
     }
@@ -202,13 +231,21 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_by_hours_is_followed_and_a_small_step_waited_out() {
+        let at = |wall_ms, monotonic_ms| Now { wall_ms, monotonic_ms };
         let mut grid = Grid::new(10_000, None, 7_200_000);
-        assert!(!grid.is_step_back(7_200_000));
-        assert!(!grid.is_step_back(7_195_000));
-        assert!(grid.is_step_back(3_600_000));
-        grid.follow(3_600_000);
-        assert_eq!(grid.wait_ms(3_600_000), 10_000);
+        assert!(!grid.is_step_back(at(7_200_000, 0)));
+        assert!(!grid.is_step_back(at(7_180_000, 1)));
+        assert!(!grid.is_step_back(at(7_179_999, 2)));
+        assert!(!grid.is_step_back(at(7_180_000, 20_003)), "put right: counted anew");
+        assert!(!grid.is_step_back(at(3_600_000, 20_004)));
+        assert_eq!(grid.take_due(3_619_999), None);
+        assert!(!grid.is_step_back(at(3_619_999, 40_003)));
+        assert!(grid.is_step_back(at(3_620_000, 40_004)));
+        grid.follow(3_620_000);
+        assert_eq!(grid.wait_ms(3_620_000), 10_000);
+        assert!(!grid.has_followed_at_start());
         let restarted = Grid::new(10_000, Some(7_200), 3_600_000);
         assert_eq!(restarted.wait_ms(3_600_000), 10_000);
+        assert!(restarted.has_followed_at_start());
     }
 }

@@ -73,7 +73,10 @@ pub(super) struct Counts {
     pub(super) accounting_broken: u64,
     pub(super) spool_failures: u64,
     pub(super) ticks_merged: u64,
+    /// Steps of the wall clock of a second and more.
     pub(super) clock_steps: u64,
+    /// Of these, steps back that intervals have followed: timestamps are used again.
+    pub(super) clock_steps_followed: u64,
     pub(super) reloads_applied: u64,
     pub(super) reloads_refused: u64,
 }
@@ -160,6 +163,7 @@ impl Counts {
             ("spool_failures", self.spool_failures, base.spool_failures),
             ("ticks_merged", self.ticks_merged, base.ticks_merged),
             ("clock_steps", self.clock_steps, base.clock_steps),
+            ("clock_steps_followed", self.clock_steps_followed, base.clock_steps_followed),
             ("reloads_applied", self.reloads_applied, base.reloads_applied),
             ("reloads_refused", self.reloads_refused, base.reloads_refused),
             ("accounting_broken", self.accounting_broken, base.accounting_broken),

@@ -22,6 +22,7 @@ use super::*;
 use crate::ingest::intake::{IntakeInbox, IntakeSettings};
 
 mod books;
+mod clock;
 
 fn options(path: &Path) -> SpoolOptions {
     SpoolOptions {
