@@ -28,21 +28,6 @@ fn start(folder: &std::path::Path, ingest: Ingest) -> Daemon {
     Launch::under(folder, ingest).config("floe.toml", &text).start()
 }
 
-/// Stops every thread of the daemon and waits until the kernel says so.
-fn stop(daemon: &Daemon) {
-    daemon.signal(Signal::STOP);
-    wait::until("the stop", BOUND, || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).ok()?;
-        let is_stopped =
-            |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'));
-        let mut states = tasks.map(|task| {
-            let path = task.ok()?.path().join("stat");
-            std::fs::read_to_string(path).ok().map(|stat| is_stopped(&stat))
-        });
-        states.all(|state| state == Some(true)).then_some(())
-    });
-}
-
 /// Sends more than the sockets hold; returns how many datagrams left.
 fn burst(daemon: &Daemon) -> u64 {
     let senders: Vec<UdpSocket> = (0..SENDERS).map(|_| sender()).collect();
@@ -104,7 +89,7 @@ fn every_datagram_is_received_or_dropped_and_counted() {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
         let mut daemon = start(folder.path(), ingest);
         let (port, spool) = (daemon.udp().port(), daemon.ready().spool.clone());
-        stop(&daemon);
+        daemon.halt();
         let mut sent = burst(&daemon);
         daemon.signal(Signal::CONT);
         // Loopback delivers or drops within the call that sends.
@@ -124,7 +109,7 @@ fn every_datagram_is_received_or_dropped_and_counted() {
         });
 
         // The last burst comes when the daemon is told to end: the last segment has it.
-        stop(&daemon);
+        daemon.halt();
         sent += burst(&daemon);
         let dropped = kernel_drops(port);
         daemon.signal(Signal::TERM);

@@ -271,6 +271,22 @@ impl Daemon {
         self.process.signal(signal);
     }
 
+    /// STOP, and waits until the kernel says of every thread that it stands still.
+    pub(crate) fn halt(&self) {
+        self.signal(Signal::STOP);
+        wait::until("every thread to stand still", READY_BOUND, || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).ok()?;
+            let is_stopped = |stat: &str| {
+                stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
+            };
+            let mut states = tasks.map(|task| {
+                let path = task.ok()?.path().join("stat");
+                std::fs::read_to_string(path).ok().map(|stat| is_stopped(&stat))
+            });
+            states.all(|state| state == Some(true)).then_some(())
+        });
+    }
+
     pub(crate) fn wait_exit(&mut self, bound: Duration) -> ExitStatus {
         self.process.wait_exit(bound)
     }

@@ -24,6 +24,8 @@ pub(crate) mod settings;
 pub(crate) mod carbon;
 /// A carbon that fails as it is told to.
 pub(crate) mod faulty_carbon;
+/// A wall clock of the test's making.
+pub(crate) mod clock_shim;
 /// A client of the admin console.
 pub(crate) mod console;
 /// The Python environment under `target/`.
