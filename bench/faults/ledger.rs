@@ -1,8 +1,8 @@
 //! What a carbon was given, and whether a carbon may be given it.
 //!
-//! Kept per name and timestamp for the witness's series; of everything else a hash, so that a point
-//! that comes twice with two values is seen whatever its name. Bounded: beyond its maximum other
-//! points are counted alone.
+//! Kept per name and timestamp for the witness's series; of floe's own a hash. A point of these that
+//! comes twice with two values is seen. Names of hostile senders are not watched for it: two that
+//! differ in bytes that no carbon may see become one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -10,8 +10,11 @@ use std::hash::{BuildHasher, RandomState};
 /// Longest line that carbon's receiver takes, bytes, its newline left out.
 const LINE_BYTES_MAX: usize = 16_384;
 
-/// Points of others that are kept.
-const OTHERS_MAX: usize = 2_000_000;
+/// Names of floe's own series hold it.
+const OWN: &str = "statsd.";
+
+/// Points of floe's own that are kept: those of a day.
+const OWN_MAX: usize = 10_000_000;
 
 /// Examples of what was wrong that are kept.
 const EXAMPLES_MAX: usize = 5;
@@ -24,8 +27,8 @@ pub(crate) type Series = BTreeMap<u64, f64>;
 pub(crate) struct Ledger {
     /// The witness's series.
     series: HashMap<String, Series>,
-    /// Values of all other points by hash of name and timestamp.
-    others: HashMap<u64, u64>,
+    /// Values of floe's own points by hash of name and timestamp.
+    own: HashMap<u64, u64>,
     hasher: RandomState,
     /// When the first point of each timestamp came, ms of the wall clock.
     arrivals: BTreeMap<u64, u64>,
@@ -50,13 +53,11 @@ impl Ledger {
         let before = if name.contains("witness.") {
             let series = self.series.entry(name.to_owned()).or_default();
             series.insert(time, value)
-        } else {
+        } else if name.contains(OWN) && self.own.len() < OWN_MAX {
             let key = self.hasher.hash_one((name, time));
-            if self.others.len() < OTHERS_MAX {
-                self.others.insert(key, value.to_bits()).map(f64::from_bits)
-            } else {
-                None
-            }
+            self.own.insert(key, value.to_bits()).map(f64::from_bits)
+        } else {
+            None
         };
         if before.is_some_and(|before| before.to_bits() != value.to_bits()) {
             self.wrong(&format!("{name} at {time} was {before:?} and is {value}"));
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn point_may_come_twice_but_not_with_two_values() {
         let mut ledger = Ledger::default();
-        for name in ["stats.witness.hits", "stats.others"] {
+        for name in ["stats.witness.hits", "stats.statsd.own", "stats.others"] {
             for value in [1, 1, 2] {
                 ledger.take(format!("{name} {value} 100").as_bytes(), 7);
             }

@@ -21,6 +21,8 @@ pub(crate) mod pace;
 mod stop;
 /// Why a segment was not delivered.
 pub mod error;
+mod departures;
+mod sync;
 /// The accounts of one backend.
 pub mod accounts;
 /// The accounts of all backends.

@@ -4,10 +4,11 @@
 //! counted when the segment leaves the queue, so that a resend counts nothing twice. Every number
 //! grows only; what a reader sees of several may be one segment apart.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use floe_storage::Expired;
 
+use super::departures::Departures;
 use super::name_filter::{PointTally, Refusal};
 
 /// Numbers of one backend that only grow.
@@ -20,13 +21,9 @@ pub struct BackendAccounts {
     link: [AtomicU64; Link::COUNT],
     /// Rows that have left the queue and are being sent, by a backend that sends once at the most.
     rows_in_flight: AtomicU64,
-    /// Times that links began to leave the queue by the exporter's hand, and that this was counted.
-    settles_begun: AtomicU64,
-    settles_ended: AtomicU64,
+    /// Links that leave the queue by the exporter's hand.
+    departures: Departures,
 }
-
-/// Looks at a queue before the coordinator goes on without one that met no acknowledgement.
-const QUIET_LOOKS_MAX: u32 = 8;
 
 /// What is counted per backend. A closed list: it names points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,31 +281,13 @@ impl BackendAccounts {
 
     /// Lets a link leave the queue and counts it: `work` does both.
     pub(crate) fn settle<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.settles_begun.fetch_add(1, Ordering::Relaxed);
-        // Release: pairs with the fence in `look_quietly`. Whoever sees a count or a missing link of
-        // `work` sees that it had begun.
-        fence(Ordering::SeqCst);
-        let result = work();
-        // Release: pairs with the Acquire in `look_quietly`, which then sees all counts of `work`.
-        self.settles_ended.fetch_add(1, Ordering::Release);
-        result
+        self.departures.settle(work)
     }
 
     /// What `look` finds in queue and counts while no link is on its way out; `None` if one always
     /// was. Waits for nobody.
-    pub(crate) fn look_quietly<T>(&self, mut look: impl FnMut() -> T) -> Option<T> {
-        for _ in 0..QUIET_LOOKS_MAX {
-            // Acquire: pairs with the Release at the end of `settle`.
-            let ended = self.settles_ended.load(Ordering::Acquire);
-            let found = look();
-            // Acquire: pairs with the fence at the beginning of `settle`.
-            fence(Ordering::SeqCst);
-            if self.settles_begun.load(Ordering::Relaxed) == ended {
-                return Some(found);
-            }
-            std::thread::yield_now();
-        }
-        None
+    pub(crate) fn look_quietly<T>(&self, look: impl FnMut() -> T) -> Option<T> {
+        self.departures.look_quietly(look)
     }
 
     pub(crate) fn read(&self) -> Reading {
