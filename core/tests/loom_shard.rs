@@ -172,8 +172,11 @@ struct Pages([UnsafeCell<u64>; 2]);
 impl Pages {
     #[expect(unsafe_code, reason = "loom's cell, which checks the access")]
     fn change(&self, epoch: u32, change: impl FnOnce(u64) -> u64) {
-        // SAFETY: loom fails the test where another access is not ordered before or behind.
-        self.0[generation_index(epoch)].with_mut(|page| unsafe { *page = change(*page) });
+        self.0[generation_index(epoch)].with_mut(|page| {
+            // SAFETY: loom fails the test where another access is not ordered before or behind.
+            let page = unsafe { &mut *page };
+            *page = change(*page);
+        });
     }
 
     #[expect(unsafe_code, reason = "loom's cell, which checks the access")]

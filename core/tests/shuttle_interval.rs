@@ -104,7 +104,8 @@ impl Coordinator {
 
     fn add(&mut self, rows: &Rows) {
         let timers = &rows.timers;
-        let sets: Vec<f64> = rows.sets.iter().map(|count| f64::from(*count as u32)).collect();
+        let small = |count: &u64| f64::from(u32::try_from(*count).expect("a few members"));
+        let sets: Vec<f64> = rows.sets.iter().map(small).collect();
         let columns = [&rows.counters, &timers.sums, &rows.gauges, &sets];
         let values = columns.into_iter().flatten();
         let names = (0..rows.names.len()).map(|row| rows.names.name(row).expect("one per row"));
