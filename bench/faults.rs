@@ -149,6 +149,7 @@ fn absence(need: Need, isolation: Isolation) -> Option<&'static str> {
         Need::Mounts if !isolation.is_own() => {
             Some("no mounts of our own: neither root nor user namespaces, or no unshare or ip")
         }
+        Need::Compiler if !has("cc") => Some("no cc to build a wall clock with"),
         Need::Python if !has("python3") => Some("no python3 to filter system calls"),
         _ => None,
     }

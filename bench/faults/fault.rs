@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Mounts,
     /// Python, to filter system calls.
     Python,
+    /// A C compiler, for a wall clock of the daemon's own.
+    Compiler,
 }
 
 /// One way to go wrong.

@@ -33,7 +33,7 @@ const LINES: u32 = 30;
 const NOTHING: &str = "nothing of what the witness sent";
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 8] = [
+pub(super) const FAULTS: [Fault; 9] = [
     fault(
         "hostile_datagrams",
         "random bytes, mutated lines, names of JavaScript's own, 64 KiB, none",
@@ -45,6 +45,14 @@ pub(super) const FAULTS: [Fault; 8] = [
     fault("admin_flood", "rubbish and silence at the console's port", admin_flood),
     fault("timer_flood", "times of one name by the ten thousand", timer_flood),
     fault("set_flood", "members of one set by the ten thousand", set_flood),
+    Fault {
+        name: "cardinality_bomb",
+        what: "new names by the hundred thousand, far beyond series.max",
+        allows: "nothing of what the witness sent; names of the flood, but not their sum",
+        need: Need::None,
+        own_world: Some(with_small_budgets),
+        body: cardinality_bomb,
+    },
     Fault {
         name: "overload",
         what: "all that a sender can send into small sockets",
@@ -311,4 +319,34 @@ fn overload(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
     pause(scene.spell(1_000, 2_500));
     scene.world.sender.send_at(RATE);
     Ok(Outcome::new(Allowed::Dropped).b_is_on_time_from(begin_ms))
+}
+
+fn with_small_budgets(_random: &mut Random) -> Settings {
+    let tables = "[series]\nmax = 20000\n\
+        [memory]\ntimer_bytes_max = \"32MiB\"\nset_bytes_max = \"32MiB\"\n";
+    Settings { tables: tables.to_owned(), ..Settings::default() }
+}
+
+fn cardinality_bomb(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
+    scene.warm_up();
+    let (from_ms, before) = (wall_ms(), scene.world.carbons[1].ledger().flood());
+    let mut number = 0_u64;
+    let sent = flood(scene, 10, |_| {
+        let mut text = String::new();
+        for _ in 0..LINES {
+            number += 1;
+            text += &format!("flood.{number}:1|c\n");
+        }
+        text.into_bytes()
+    })?;
+    let told = scene.world.ceiling_bytes().is_some();
+    Ok(Outcome::new(Allowed::Nothing)
+        .ensure(told, "no memory ceiling was told")
+        .b_is_on_time_from(from_ms)
+        .later(move |world| {
+            let (found, lines) =
+                (world.carbons[1].ledger().flood() - before, sent * u64::from(LINES));
+            let is_all = found == lines as f64;
+            Ok(if is_all { vec![] } else { vec![format!("{found} counts of {lines} new names")] })
+        }))
 }

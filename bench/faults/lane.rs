@@ -12,6 +12,7 @@ use floe_io::clock::{duration_ns, monotonic_ns};
 
 use super::fault::{Fault, Scene};
 use super::judge::{Change, Injection};
+use super::kernel::memory_bytes;
 use super::world::{Settings, Site, World};
 use crate::compare::probe::pause;
 
@@ -136,6 +137,13 @@ fn once(fault: &Fault, place: (u32, u32), scene: &mut Scene<'_>) -> anyhow::Resu
     failures.extend(scene.world.wrongs());
     failures.extend(scene.world.bugs());
     failures.extend(after.books.broken.iter().map(|name| format!("books: {name} does not hold")));
+    // The kernel's own figure of the most it ever had.
+    let peak = memory_bytes(after.pid, "VmHWM")?;
+    if let Some(ceiling) = scene.world.ceiling_bytes()
+        && ceiling + ceiling / 10 < peak
+    {
+        failures.push(format!("{peak} bytes of memory, and floe's ceiling is {ceiling}"));
+    }
     let broken = after.books.count("accounting_broken");
     if 0 < broken {
         failures.push(format!("floe counts {broken} broken identities"));

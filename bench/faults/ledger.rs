@@ -13,8 +13,11 @@ const LINE_BYTES_MAX: usize = 16_384;
 /// Names of floe's own series hold it.
 const OWN: &str = "statsd.";
 
-/// Points of floe's own that are kept: those of a day.
-const OWN_MAX: usize = 10_000_000;
+/// Names of a flood of names, whose counts are added up, begin so.
+const FLOOD: &str = "stats_counts.flood.";
+
+/// Points of these two that are kept: those of a day.
+const KEPT_MAX: usize = 10_000_000;
 
 /// Examples of what was wrong that are kept.
 const EXAMPLES_MAX: usize = 5;
@@ -27,8 +30,10 @@ pub(crate) type Series = BTreeMap<u64, f64>;
 pub(crate) struct Ledger {
     /// The witness's series.
     series: HashMap<String, Series>,
-    /// Values of floe's own points by hash of name and timestamp.
-    own: HashMap<u64, u64>,
+    /// Values of floe's own points, and of floods, by hash of name and timestamp.
+    kept: HashMap<u64, u64>,
+    /// Sum of the counts of a flood of names.
+    flood: f64,
     hasher: RandomState,
     /// When the first point of each timestamp came, ms of the wall clock.
     arrivals: BTreeMap<u64, u64>,
@@ -53,9 +58,13 @@ impl Ledger {
         let before = if name.contains("witness.") {
             let series = self.series.entry(name.to_owned()).or_default();
             series.insert(time, value)
-        } else if name.contains(OWN) && self.own.len() < OWN_MAX {
+        } else if (name.contains(OWN) || name.starts_with(FLOOD)) && self.kept.len() < KEPT_MAX {
             let key = self.hasher.hash_one((name, time));
-            self.own.insert(key, value.to_bits()).map(f64::from_bits)
+            let before = self.kept.insert(key, value.to_bits()).map(f64::from_bits);
+            if before.is_none() && name.starts_with(FLOOD) {
+                self.flood += value;
+            }
+            before
         } else {
             None
         };
@@ -95,6 +104,11 @@ impl Ledger {
     /// Sum of the values of series `name`.
     pub(crate) fn sum(&self, name: &str) -> f64 {
         self.series.get(name).map_or(0.0, |series| series.values().sum())
+    }
+
+    /// Sum of the counts of all names below `flood.`.
+    pub(crate) fn flood(&self) -> f64 {
+        self.flood
     }
 
     /// Timestamps from `from_s` on, s, and when their first point came, ms.
@@ -144,6 +158,17 @@ mod tests {
         assert_eq!(ledger.take_wrongs(), (0, Vec::new()));
         assert_eq!(ledger.sum("stats.witness.hits"), 2.0);
         assert_eq!(ledger.arrivals_from(0), [(100, 7)]);
+    }
+
+    #[test]
+    fn counts_of_a_flood_are_added_up_once_each() {
+        let mut ledger = Ledger::default();
+        for line in
+            ["stats_counts.flood.1 2 9", "stats_counts.flood.2 3 9", "stats_counts.flood.1 2 9"]
+        {
+            ledger.take(line.as_bytes(), 0);
+        }
+        assert_eq!(ledger.flood(), 5.0);
     }
 
     #[test]

@@ -24,7 +24,7 @@ const CRASH: &str = "the open interval, what the sockets held, what came while n
 const NOTHING: &str = "nothing";
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 11] = [
+pub(super) const FAULTS: [Fault; 12] = [
     fault("kill_9", "kill -9 at any instant, then a start", CRASH, kill_9),
     fault("kill_9_thrice", "kill -9 three times before the first flush", CRASH, kill_9_thrice),
     fault("kill_9_backend_away", "kill -9 while a backend fails", CRASH, kill_9_backend_away),
@@ -47,6 +47,14 @@ pub(super) const FAULTS: [Fault; 11] = [
         need: Need::Python,
         own_world: Some(without_io_uring),
         body: io_uring_refused,
+    },
+    Fault {
+        name: "clock_steps",
+        what: "the wall clock is set on or back by up to an hour, and right again",
+        allows: NOTHING,
+        need: Need::Compiler,
+        own_world: Some(with_own_clock),
+        body: clock_steps,
     },
 ];
 
@@ -276,4 +284,27 @@ fn io_uring_refused(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
     scene.warm_up();
     pause(scene.spell(500, 2_000));
     Ok(Outcome::new(Allowed::Nothing).b_is_on_time_from(wall_ms()))
+}
+
+fn with_own_clock(_random: &mut Random) -> Settings {
+    Settings { has_clock: true, ..Settings::default() }
+}
+
+fn clock_steps(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
+    scene.warm_up();
+    let seconds = i64::from(scene.random.below(3_600) + 1);
+    let seconds = if scene.random.below(2) == 0 { seconds } else { -seconds };
+    scene.world.set_clock(seconds)?;
+    pause(scene.spell(1_000, 4_000));
+    scene.world.set_clock(0)?;
+    pause(Duration::from_millis(u64::from(scene.random.below(1_500))));
+    scene.world.sender.silence()?;
+    // A clock that was set back, the second one here or the first, is followed after two intervals.
+    let sent = scene.world.sender.sent();
+    wait_for("what was sent under another clock", || {
+        (scene.world.delivered() == [sent; 2]).then_some(())
+    })?;
+    let steps = scene.world.books()?.count("clock_steps");
+    Ok(Outcome::new(Allowed::Nothing)
+        .ensure(steps != 0 || seconds.abs() < 3, "no step was counted"))
 }

@@ -36,6 +36,9 @@ const QUIET: Duration = Duration::from_millis(1_500);
 /// Longest orderly stop: the drain's promise, and a busy machine.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
+/// A wall clock that is off by what stands in a file.
+const CLOCK_SHIM: &str = include_str!("../../tests/support/clock_shim.c");
+
 /// Names of its backends.
 pub(crate) const BACKENDS: [&str; 2] = ["a", "b"];
 
@@ -61,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) wrapper: Vec<String>,
     /// The receive path; by chance where none is given.
     pub(crate) ingest: Option<&'static str>,
+    /// Whether it has a wall clock of its own, which [`World::set_clock`] sets.
+    pub(crate) has_clock: bool,
 }
 
 /// Ports of a world.
@@ -148,6 +153,9 @@ impl World {
             has_mount: false,
         };
         fs::create_dir(world.spool())?;
+        if world.settings.has_clock {
+            world.make_clock()?;
+        }
         if let Some(mib) = world.settings.spool_mib {
             mount(
                 &["-t", "tmpfs", "-o", &format!("size={mib}m,mode=700"), "spool"],
@@ -158,6 +166,39 @@ impl World {
         world.write_configuration("")?;
         world.start_daemon(random)?;
         Ok(world)
+    }
+
+    /// Builds what stands between the daemon and the wall clock; it is right at first.
+    fn make_clock(&mut self) -> anyhow::Result<()> {
+        let (source, library) = (self.path("clock.c"), self.path("clock.so"));
+        fs::write(&source, CLOCK_SHIM)?;
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
+        let output = compile.output().context("cc")?;
+        ensure!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
+        self.set_clock(0)?;
+        let set = |name: &str, path: PathBuf| format!("{name}={}", path.display());
+        let offset = set("CLOCK_SHIM_FILE", self.path("clock"));
+        self.settings.wrapper = vec!["env".to_owned(), set("LD_PRELOAD", library), offset];
+        Ok(())
+    }
+
+    /// Sets the daemon's wall clock off by `seconds`, at once.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn set_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        fs::write(self.path("clock.new"), seconds.to_string())?;
+        Ok(fs::rename(self.path("clock.new"), self.path("clock"))?)
+    }
+
+    /// What the daemon says it will never need more memory than, bytes.
+    pub(crate) fn ceiling_bytes(&self) -> Option<u64> {
+        let log = fs::read(self.path("log")).ok()?;
+        let log = String::from_utf8_lossy(&log);
+        let line = log.lines().rfind(|line| line.contains("memory ceiling computed"))?;
+        let mib = line.split("ceiling=\"").nth(1)?.split(" MiB").next()?;
+        Some(mib.parse::<u64>().ok()? << 20)
     }
 
     /// Its spool.
@@ -336,7 +377,7 @@ impl World {
     }
 
     /// Hits that carbons have.
-    fn delivered(&self) -> [u64; 2] {
+    pub(crate) fn delivered(&self) -> [u64; 2] {
         [0, 1].map(|index| whole(self.carbons[index].ledger().sum("stats_counts.witness.hits")))
     }
 
