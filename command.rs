@@ -18,6 +18,7 @@ mod segment;
 mod reload;
 mod spool_place;
 mod title;
+mod top;
 mod watch;
 
 use std::io::{self, Write};
@@ -81,6 +82,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Export(daemon) => daemon::run(&daemon, Halves::Export),
         Command::Query(query) => to_stdout(|out| query::run(&query, out)),
         Command::Books(books) => to_stdout(|out| books::run(&books, out)),
+        Command::Top(top) => to_stdout(|out| top::run(&top, out)),
         Command::Check(check) => to_stdout(|out| check::run(&check, out)),
         Command::Config(config) => to_stdout(|out| config::run(&config, out)),
         Command::Segment { command: SegmentCommand::Show { files } } => {

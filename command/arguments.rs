@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Print the books: what came in, where it went, whether it adds up; exit 1 if it does not
     Books(BooksArguments),
+    /// Print who brings most: prefixes, names, senders by lines, new names and bad lines
+    Top(BooksArguments),
     /// Say what a configuration means; exit 0 or 2
     Check(CheckArguments),
     /// Print a configuration as TOML

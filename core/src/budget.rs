@@ -248,6 +248,18 @@ impl Ledger {
         name.extend_from_slice(OVERFLOW);
     }
 
+    /// The prefix that a name is counted under, else its first component; a name of one, itself.
+    #[must_use]
+    pub fn prefix_of<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        match self.prefixes.of(key) {
+            Some(prefix) => prefix.name,
+            None => {
+                let end = key.iter().position(|byte| matches!(byte, b'.' | b';'));
+                &key[..end.unwrap_or(key.len())]
+            }
+        }
+    }
+
     /// The coordinator meets a name that no catalogue has; whether it may have it.
     pub(crate) fn enter(&self, kind: Kind, hash: u32, key: &[u8]) -> bool {
         if self.known.is_none() {

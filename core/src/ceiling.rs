@@ -221,7 +221,12 @@ fn parts(settings: &Settings, fitted: Fitted, workers: u64) -> Vec<Part> {
     part("beside the road", "repeater, dumpMessages, keyFlush, console", {
         side_paths(settings, rows, workers)
     });
-    part("log and top", "", wide(LOG_QUEUE_LINES_MAX * 4 * LOG_VALUE_BYTES_MAX + TOP_BYTES_MAX));
+    let samples = workers * wide(2 * (TAP_BATCH_BYTES + (16 << 10)));
+    part(
+        "log and top",
+        "",
+        samples + wide(LOG_QUEUE_LINES_MAX * 4 * LOG_VALUE_BYTES_MAX + TOP_BYTES_MAX),
+    );
     let heap: u64 = parts
         .iter()
         .filter(|part| part.key != "ingest.receive_buffer")

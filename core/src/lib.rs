@@ -29,6 +29,8 @@ pub mod interval;
 pub mod statistics;
 /// How often each key occurred.
 pub mod key_tally;
+/// What occurs most, in a memory of a fixed size.
+pub mod heavy;
 /// Every datagram, line and value accounted for.
 pub mod books;
 /// The rows of one interval, as columns.

@@ -194,8 +194,22 @@ pub const TIMER_BYTES_DEFAULT: usize = 512 << 20;
 /// Memory of set members by default, likewise.
 pub const SET_BYTES_DEFAULT: usize = 256 << 20;
 
-/// What `floe top` holds, bytes: samples on their way and all of its sketches.
-pub const TOP_BYTES_MAX: usize = 8 << 20;
+/// Keys that each sketch of `floe top` answers for: a key of one line in 256 is always found.
+pub const TOP_KEYS: usize = 256;
+
+/// Bytes of a name or of an example of a bad line that `floe top` keeps.
+pub const TOP_TEXT_BYTES_MAX: usize = 200;
+
+/// New names that `floe top` counts once each, a minute.
+pub const TOP_NEW_NAMES_MAX: usize = 1 << 16;
+
+/// What `floe top` holds beside its samples, bytes: nine sketches of two minutes and of an answer, each
+/// with twice as many keys, names and examples; the hashes of new names.
+pub const TOP_BYTES_MAX: usize =
+    9 * 4 * 2 * TOP_KEYS * (2 * TOP_TEXT_BYTES_MAX + 128) + 3 * 32 * TOP_NEW_NAMES_MAX;
+
+/// Batches of datagrams of which one is sampled.
+pub const TOP_BATCHES_EACH: u32 = 64;
 
 /// Fewest series that a memory limit makes of the default before the start is refused.
 pub const SERIES_MAX_LEAST: usize = 1 << 14;

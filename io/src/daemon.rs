@@ -167,6 +167,7 @@ impl Daemon {
             daemon.addresses.udp = opened.addresses();
             daemon.addresses.streams = opened.stream_addresses();
             let receiving = opened.start_workers(settings)?;
+            let top = receiving.top();
             let requests = Requests::new();
             let face = Face::new(
                 start_s,
@@ -174,7 +175,8 @@ impl Daemon {
                 Description::new(settings, &loaded.listing),
                 Arc::clone(&accounts),
                 Arc::clone(&requests.has_flushed),
-            );
+            )
+            .showing(Arc::clone(&top));
             let console = Console::open(
                 settings.mgmt_address.as_deref(),
                 settings.mgmt_port,
@@ -184,7 +186,7 @@ impl Daemon {
             )?;
             daemon.addresses.mgmt = Some(console.local_address());
             daemon.console = Some(console);
-            daemon.control = Control::open(spool, requests.sender.clone())
+            daemon.control = Control::open(spool, requests.sender.clone(), Some(top))
                 .inspect_err(
                     |error| warn!(%error, "control socket refused: floe books reads the spool"),
                 )

@@ -6,6 +6,7 @@
 //! Nothing here looks into a datagram.
 
 use std::io;
+use std::net::IpAddr;
 
 use floe_core::limits::SAMPLE_BATCH_MAX;
 
@@ -77,6 +78,12 @@ pub trait DatagramSink {
     /// Whole lines of a stream: the first `len` bytes of `buffer`, slack as above. A line never goes
     /// on in the next call; how many reads there were is told by `receive_counts`.
     fn lines(&mut self, buffer: &[u8], len: usize);
+
+    /// A datagram of a window in which senders are looked at, before it is handed over as any other.
+    fn sampled(&mut self, _sender: Option<IpAddr>, _datagram: &[u8]) {}
+
+    /// The window is over.
+    fn samples_end(&mut self) {}
 
     /// What receiving has counted since the last call; not called when all counts are zero.
     fn receive_counts(&mut self, counts: &ReceiveCounts);

@@ -17,6 +17,8 @@ pub mod placement;
 pub mod sys;
 /// What the host lost before our sockets, or took from us.
 pub mod host;
+/// Who brings most.
+pub mod top;
 /// How much memory there may be, and what of it is planned.
 pub mod memory_limit;
 /// Threads that may be stuck when the daemon ends.

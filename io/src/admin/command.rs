@@ -38,6 +38,8 @@ pub enum Command {
     Health(Option<bool>),
     /// The configuration in force.
     Config,
+    /// Who brings most.
+    Top,
     /// The connection is to be closed.
     Quit,
     /// Anything else, blank input included.
@@ -119,6 +121,7 @@ fn command(line: &[u8]) -> Command {
         b"delgauges" => delete(Deletable::Gauges, words),
         b"health" => Command::Health(words.next().and_then(health)),
         b"config" => Command::Config,
+        b"top" => Command::Top,
         b"quit" => Command::Quit,
         _ => Command::Unknown,
     }

@@ -3,7 +3,7 @@
 //! A Unix socket in the spool (`control.sock`), whose directory is closed to everybody else; so
 //! whoever knows the spool finds its daemon, whatever its ports. One line asks, lines answer, and the
 //! last one is `end`: an answer without it was cut short. `books` answers the books of the spool as
-//! `NAME COUNT`, all else is `unknown`.
+//! `NAME COUNT`, `top` the lines of `top/report.rs`, all else is `unknown`.
 //!
 //! One thread, one connection at a time: a client has `PATIENCE` for its line and again for the
 //! answer. A spool on a file system without sockets has none, which costs `floe books` the open
@@ -28,6 +28,8 @@ use tracing::debug;
 use super::asking::Asking;
 use crate::coordinator::request::Request;
 use crate::sys::WakeUp;
+use crate::top::TopView;
+use crate::top::report::Report;
 
 /// Name of the socket within the spool.
 pub const CONTROL_SOCKET: &str = "control.sock";
@@ -63,7 +65,11 @@ impl Control {
     ///
     /// # Errors
     /// Those of the file system and of the kernel.
-    pub fn open(spool: &Path, requests: Sender<Request>) -> io::Result<Self> {
+    pub fn open(
+        spool: &Path,
+        requests: Sender<Request>,
+        top: Option<Arc<TopView>>,
+    ) -> io::Result<Self> {
         let path = spool.join(CONTROL_SOCKET);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -79,7 +85,7 @@ impl Control {
         let seen = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || serve(&listener, &seen, &asking))?;
+            .spawn(move || serve(&listener, &seen, &asking, top.as_deref()))?;
         Ok(Self { path, stop, open: Some(open), thread: Some(thread) })
     }
 }
@@ -96,7 +102,7 @@ impl Drop for Control {
     }
 }
 
-fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking) {
+fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking, top: Option<&TopView>) {
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
         // An interrupted wait is looked at like any other.
@@ -106,7 +112,7 @@ fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking) {
         }
         match listener.accept() {
             Ok((stream, _)) => {
-                if let Err(error) = answer(&stream, asking) {
+                if let Err(error) = answer(&stream, asking, top) {
                     debug!(%error, "control connection ended");
                 }
             }
@@ -117,7 +123,7 @@ fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking) {
     }
 }
 
-fn answer(stream: &UnixStream, asking: &Asking) -> io::Result<()> {
+fn answer(stream: &UnixStream, asking: &Asking, top: Option<&TopView>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
@@ -129,6 +135,8 @@ fn answer(stream: &UnixStream, asking: &Asking) -> io::Result<()> {
         for (name, count) in stats.books {
             reply.push_str(&format!("{name} {count}\n"));
         }
+    } else if let (Some(top), "top\n") = (top, line.as_str()) {
+        reply.push_str(&top.report().to_lines());
     } else {
         reply.push_str("unknown\n");
     }
@@ -154,6 +162,26 @@ pub fn ask_books(spool: &Path) -> io::Result<Option<BTreeMap<String, u64>>> {
         Err(error) if ended.contains(&error.kind()) => Ok(None),
         answered => answered.map(Some),
     }
+}
+
+/// Who brings most, as the daemon tells that runs on the spool at `spool`.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] or [`io::ErrorKind::ConnectionRefused`] where none runs; a daemon that
+/// does not answer as it should.
+pub fn ask_top(spool: &Path) -> io::Result<Report> {
+    let mut stream = at(&spool.join(CONTROL_SOCKET), |path| UnixStream::connect(path))?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    stream.write_all(b"top\n")?;
+    let mut report = Report::default();
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        if line == END {
+            return Ok(report);
+        }
+        report.take_line(&line).ok_or(io::ErrorKind::InvalidData)?;
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 fn answered_books(spool: &Path) -> io::Result<BTreeMap<String, u64>> {
@@ -211,7 +239,7 @@ mod tests {
                 }
             }
         });
-        let control = Control::open(spool, requests).unwrap();
+        let control = Control::open(spool, requests, None).unwrap();
         work(&control);
         drop(control);
         coordinator.join().unwrap();

@@ -10,6 +10,8 @@ use floe_core::config::settings::{Health, IdleSettings, Settings};
 
 use crate::export::accounts::LinkState;
 use crate::export::registry::AccountRegistry;
+use crate::top::TopView;
+use crate::top::report::Report;
 
 /// What the console says of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Face {
     has_flushed: Arc<AtomicBool>,
     accounts: Arc<AccountRegistry>,
     description: RwLock<Arc<Description>>,
+    /// Who brings most.
+    top: Option<Arc<TopView>>,
 }
 
 impl Description {
@@ -114,7 +118,19 @@ impl Face {
             has_flushed,
             accounts,
             description: RwLock::new(Arc::new(description)),
+            top: None,
         }
+    }
+
+    /// The same that shows who brings most.
+    #[must_use]
+    pub fn showing(self, top: Arc<TopView>) -> Self {
+        Self { top: Some(top), ..self }
+    }
+
+    /// What is shown of that.
+    pub(super) fn top(&self) -> Option<Report> {
+        self.top.as_ref().map(|top| top.report())
     }
 
     /// Goes on as healthy or not.

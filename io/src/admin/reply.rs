@@ -108,6 +108,12 @@ pub(super) fn answer(
                 reply.push(&format!("{key}: {value}\n"))?;
             }
         }
+        Command::Top => {
+            if let Some(report) = face.top() {
+                reply.push(&report.to_string())?;
+            }
+            reply.push(END)?;
+        }
         Command::Stats => stats(&mut reply, face, asking)?,
         Command::Show(kind) => show(&mut reply, kind, asking)?,
         Command::Delete { kind, names } => delete(&mut reply, kind, names, asking)?,

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_utils::sync::Parker;
 use floe_core::budget::{Budgets, Ledger};
 use floe_core::ceiling::mebibytes;
-use floe_core::config::settings::Settings;
+use floe_core::config::settings::{Senders, Settings};
 use floe_core::interval::Interval;
 use floe_core::limits::{DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES_DEFAULT};
 use floe_core::line::LineParser;
@@ -41,6 +41,7 @@ use crate::ingest::udp::{self, OpenListener};
 use crate::ingest::worker::{self, ReceiveOptions, Started, StreamPlan, WorkerPlan, WorkerSignals};
 use crate::memory_limit::MemoryPlan;
 use crate::placement::{BESIDE_NICE, Placement};
+use crate::top::{Top, TopView};
 
 /// Everything of the ingest half that can be refused, before anything runs.
 pub(super) struct OpenedIngest {
@@ -61,6 +62,7 @@ pub(super) struct Receiving {
     workers: Workers,
     acceptor: Option<Acceptor>,
     side: SidePaths,
+    top: Top,
     controls: Vec<WorkerControl>,
     threads: Vec<Pid>,
     readers: Vec<ShardReader>,
@@ -157,6 +159,8 @@ impl OpenedIngest {
         let plans = plans.collect::<Result<Vec<_>, _>>()?;
         let signals = plans.iter().map(|plan| Arc::clone(&plan.signals)).collect();
         let side = SidePaths::start(settings, signals).map_err(side_path_refused)?;
+        let top = Top::start(settings, self.cpus.len(), hasher.clone(), Arc::clone(&ledger))
+            .map_err(|source| StartError::Kernel { what: "top", source })?;
         for (index, plan) in plans.into_iter().enumerate() {
             let signals = Arc::clone(&plan.signals);
             stream_workers.extend(plan.streams.as_ref().map(|streams| StreamWorker {
@@ -168,7 +172,8 @@ impl OpenedIngest {
             let own = intake_settings(settings, side.taps(index));
             let (writer, reader) = shard_within(home(index), hasher.clone(), Arc::clone(&ledger));
             let inbox = control.inbox.clone();
-            let sink = Intake::new(own, inbox, writer, parker.unparker().clone());
+            let sink = Intake::new(own, inbox, writer, parker.unparker().clone())
+                .sampled_by(top.sampler());
             let thread = worker::spawn(plan, sink, reports.clone())
                 .map_err(|source| StartError::Kernel { what: "a worker", source })?;
             workers.0.push(WorkerHandle { signals, thread });
@@ -183,6 +188,7 @@ impl OpenedIngest {
             workers,
             acceptor,
             side,
+            top,
             controls,
             threads,
             readers,
@@ -221,6 +227,7 @@ impl OpenedIngest {
             options: ReceiveOptions {
                 mode: settings.ingest.mode,
                 has_trains: settings.ingest.udp_gro,
+                samples_all: settings.top.senders == Senders::All,
                 ..ReceiveOptions::default()
             },
             signals: Arc::new(signals),
@@ -233,6 +240,11 @@ impl OpenedIngest {
 }
 
 impl Receiving {
+    /// Who brings most, for whoever answers.
+    pub(super) fn top(&self) -> Arc<TopView> {
+        self.top.view()
+    }
+
     /// Starts the coordinator over the workers; it answers `requests`.
     pub(super) fn coordinate(
         mut self,
@@ -265,6 +277,7 @@ impl Receiving {
             requests: sender,
             acceptor: self.acceptor.take(),
             side: self.side,
+            _top: self.top,
             controls: self.controls,
             threads: self.threads,
             placement: self.opened.placement,
@@ -297,6 +310,8 @@ pub(super) struct IngestHalf {
     requests: Sender<Request>,
     acceptor: Option<Acceptor>,
     side: SidePaths,
+    /// Ends last, like every field.
+    _top: Top,
     controls: Vec<WorkerControl>,
     /// Those of the workers, by the kernel's ids.
     threads: Vec<Pid>,

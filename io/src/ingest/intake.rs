@@ -3,6 +3,7 @@
 //! Where a datagram leaves `io` for `core`. Nothing is decided here: the parser has the grammar, the
 //! shard the arithmetic.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
@@ -13,6 +14,7 @@ use floe_core::shard::ShardWriter;
 use super::key_flush::KeyCounter;
 use super::tap::Tap;
 use super::{Datagram, DatagramSink, ReceiveCounts};
+use crate::top::Sampler;
 
 /// What a running worker may be given anew, as a whole.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ pub struct Intake {
     inbox: IntakeInbox,
     shard: ShardWriter,
     coordinator: Unparker,
+    /// Who is given samples.
+    top: Option<Sampler>,
 }
 
 impl Intake {
@@ -104,7 +108,13 @@ impl Intake {
         shard: ShardWriter,
         coordinator: Unparker,
     ) -> Self {
-        Self { settings, inbox, shard, coordinator }
+        Self { settings, inbox, shard, coordinator, top: None }
+    }
+
+    /// The same that gives samples to `top`.
+    #[must_use]
+    pub fn sampled_by(self, top: Sampler) -> Self {
+        Self { top: Some(top), ..self }
     }
 }
 
@@ -148,6 +158,18 @@ impl DatagramSink for Intake {
         let mut batch = self.shard.batch();
         let tally = self.settings.parser.datagram(buffer, len, &mut batch);
         batch.finish_lines(len, tally);
+    }
+
+    fn sampled(&mut self, sender: Option<IpAddr>, datagram: &[u8]) {
+        if let Some(top) = &mut self.top {
+            top.push(sender, datagram);
+        }
+    }
+
+    fn samples_end(&mut self) {
+        if let Some(top) = &mut self.top {
+            top.hand_over();
+        }
     }
 
     fn receive_counts(&mut self, counts: &ReceiveCounts) {

@@ -10,13 +10,15 @@
 //! `ppoll` on all sockets and the wake-up, two seconds at the most, and then as after a short one.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
+use floe_core::limits::{
+    BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, TOP_BATCHES_EACH,
+};
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -39,6 +41,14 @@ const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// Bounds of the sleep after a short batch: as in the ring, for twice as many datagrams, since no
 /// buffers run out meanwhile.
 const PACE: PaceBounds = PaceBounds { shortest_us: 200, longest_us: 4_000, aim_datagrams: 256 };
+
+/// Longest look of a window.
+const WINDOW_LIMIT: Duration = Duration::from_millis(2);
+
+/// Bytes of an address with its family, port and scope: `sockaddr_in6`, the longer of the two.
+const NAME_BYTES: usize = 28;
+
+type Name = [u8; NAME_BYTES];
 
 const _: () = assert!(MESSAGES <= BATCH_DATAGRAMS_MAX);
 const _: () = assert!(train::CONTROL_BYTES <= BUFFER_HEAD_BYTES);
@@ -69,6 +79,10 @@ pub(crate) struct Recvmmsg<'s> {
     since_wait: usize,
     pace: Pace,
     counts: ReceiveCounts,
+    /// Whether every batch is a sample.
+    samples_all: bool,
+    /// Batches until the next that is one.
+    until_sample: u32,
 }
 
 impl<'s> Recvmmsg<'s> {
@@ -100,7 +114,42 @@ impl<'s> Recvmmsg<'s> {
             since_wait: 0,
             pace: Pace::new(PACE, receive_buffer_bytes),
             counts: ReceiveCounts::default(),
+            samples_all: false,
+            until_sample: TOP_BATCHES_EACH,
         })
+    }
+
+    /// The same that samples every batch.
+    pub(crate) fn sampling_all(self, samples_all: bool) -> Self {
+        Self { samples_all, ..self }
+    }
+
+    /// A window beside another receiver: takes what the sockets hold once, with the senders, after a
+    /// look of 2 ms at the most; returns how many datagrams there were.
+    ///
+    /// With a ring of deferred work nothing else takes them meanwhile; where the kernel has none, the
+    /// other receiver gets some of them, and the window is the poorer.
+    pub(crate) fn window(&mut self, sink: &mut impl DatagramSink) -> usize {
+        // A wake-up is left for the other receiver to see.
+        poll(&mut self.polled, Some(&timespec(WINDOW_LIMIT))).ok();
+        let mut datagrams = 0;
+        for socket in self.sockets {
+            if let Ok(count) = self.messages.receive(socket.as_raw_fd(), true) {
+                datagrams += self.messages.hand_over(count, &mut self.counts, true, sink);
+            }
+        }
+        sink.samples_end();
+        datagrams
+    }
+
+    /// Whether the batch that begins is a sample.
+    fn is_sample(&mut self) -> bool {
+        self.until_sample = self.until_sample.saturating_sub(1);
+        let is_sample = self.samples_all || self.until_sample == 0;
+        if is_sample {
+            self.until_sample = TOP_BATCHES_EACH;
+        }
+        is_sample
     }
 
     /// Sleeps until a socket has a datagram or the wake-up is set; true if it was the latter.
@@ -139,6 +188,7 @@ impl Receive for Recvmmsg<'_> {
     ) -> usize {
         let (mut datagrams, mut messages) = (0, 0);
         let (mut is_full, mut has_failed) = (false, false);
+        let is_sample = self.is_sample();
         for _ in 0..self.sockets.len() {
             if BATCH_DATAGRAMS_MAX < messages + MESSAGES {
                 is_full = true;
@@ -146,9 +196,9 @@ impl Receive for Recvmmsg<'_> {
             }
             let socket = &self.sockets[self.next];
             self.next = (self.next + 1) % self.sockets.len();
-            match self.messages.receive(socket.as_raw_fd()) {
+            match self.messages.receive(socket.as_raw_fd(), is_sample) {
                 Ok(count) => {
-                    datagrams += self.messages.hand_over(count, &mut self.counts, sink);
+                    datagrams += self.messages.hand_over(count, &mut self.counts, is_sample, sink);
                     messages += count;
                     is_full |= count == MESSAGES;
                 }
@@ -158,6 +208,9 @@ impl Receive for Recvmmsg<'_> {
                     has_failed = true;
                 }
             }
+        }
+        if is_sample {
+            sink.samples_end();
         }
         if let Some(streams) = &mut self.streams {
             let events = streams.read(now_ns, connections, sink);
@@ -235,6 +288,16 @@ impl<'s> StreamReader<'s> {
     }
 }
 
+/// The address in a name, if it is one of IP.
+fn sender_of(name: &Name) -> Option<IpAddr> {
+    let (family, rest) = name.split_first_chunk::<2>()?;
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => rest.get(2..6)?.try_into().ok().map(|octets: [u8; 4]| octets.into()),
+        libc::AF_INET6 => rest.get(6..22)?.try_into().ok().map(|octets: [u8; 16]| octets.into()),
+        _ => None,
+    }
+}
+
 /// A message header without anything.
 pub(crate) fn empty_header() -> libc::msghdr {
     #[expect(unsafe_code, reason = "the header has private padding on some targets")]
@@ -254,6 +317,10 @@ struct Messages {
     #[expect(dead_code, reason = "owned for the pointers in `headers`")]
     vectors: Vec<libc::iovec>,
     buffers: Mapping,
+    /// Addresses of senders, where they are asked for.
+    names: Vec<Name>,
+    /// Whether the headers point to them.
+    has_names: bool,
     /// Room for a control message per datagram, bytes; 0 where no trains come.
     control_bytes: usize,
 }
@@ -282,11 +349,26 @@ impl Messages {
             header
         };
         let headers = vectors.iter_mut().enumerate().map(header).collect();
-        Ok(Self { headers, vectors, buffers, control_bytes })
+        let names = vec![[0; NAME_BYTES]; MESSAGES];
+        Ok(Self { headers, vectors, buffers, names, has_names: false, control_bytes })
     }
 
-    /// Takes up to [`MESSAGES`] datagrams of the socket `fd`, without waiting.
-    fn receive(&mut self, fd: i32) -> Result<usize, Errno> {
+    /// Takes up to [`MESSAGES`] datagrams of the socket `fd`, without waiting; with their senders if
+    /// they are asked for.
+    fn receive(&mut self, fd: i32, with_senders: bool) -> Result<usize, Errno> {
+        if with_senders || self.has_names {
+            for (header, name) in self.headers.iter_mut().zip(&mut self.names) {
+                // The last call left its own length.
+                let (name, length) = if with_senders {
+                    (name.as_mut_ptr(), NAME_BYTES)
+                } else {
+                    (std::ptr::null_mut(), 0)
+                };
+                header.msg_hdr.msg_name = name.cast();
+                header.msg_hdr.msg_namelen = libc::socklen_t::try_from(length).unwrap_or(0);
+            }
+            self.has_names = with_senders;
+        }
         let count = libc::c_uint::try_from(self.headers.len()).expect("MESSAGES is small");
         if 0 < self.control_bytes {
             // The last call left what it wrote.
@@ -301,7 +383,8 @@ impl Messages {
         //   its own DATAGRAM_BYTES_MAX bytes of `buffers`, to which no slice exists during
         //   `&mut self`; so does its control data, CONTROL_BYTES in the head, or it is null with length
         //   zero;
-        // - names are null with length zero; the null timeout means none.
+        // - each name is null with length zero, or its own NAME_BYTES of `names`, to which nothing else
+        //   refers during `&mut self`; the null timeout means none.
         let result = unsafe {
             libc::recvmmsg(
                 fd,
@@ -315,11 +398,13 @@ impl Messages {
             .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
     }
 
-    /// Hands the datagrams of the first `count` messages to `sink`; returns how many there were.
+    /// Hands the datagrams of the first `count` messages to `sink`, samples with their senders; returns
+    /// how many there were.
     fn hand_over(
         &self,
         count: usize,
         counts: &mut ReceiveCounts,
+        is_sample: bool,
         sink: &mut impl DatagramSink,
     ) -> usize {
         let mut datagrams = 0;
@@ -336,6 +421,9 @@ impl Messages {
             let buffer =
                 unsafe { self.buffers.slice(index * BUFFER_STRIDE_BYTES, BUFFER_STRIDE_BYTES) };
             let (head, buffer) = buffer.split_at(BUFFER_HEAD_BYTES);
+            if is_sample && self.control_bytes == 0 {
+                sink.sampled(sender_of(&self.names[index]), &buffer[..len]);
+            }
             if 0 < self.control_bytes {
                 // Another type on other targets.
                 let control: usize = message.msg_hdr.msg_controllen as _;
@@ -406,6 +494,48 @@ mod tests {
         assert_eq!((total, kept.lengths.len()), (700, 700));
     }
 
+    #[derive(Default)]
+    struct Samples(Vec<(Option<IpAddr>, Vec<u8>)>, usize);
+
+    impl DatagramSink for Samples {
+        fn begin_batch(&mut self, _now_ns: u64) {}
+        fn datagram(&mut self, _buffer: &[u8], _len: usize) {
+            self.1 += 1;
+        }
+        fn lines(&mut self, _buffer: &[u8], _len: usize) {}
+        fn receive_counts(&mut self, _counts: &ReceiveCounts) {}
+        fn end_batch(&mut self) {}
+        fn sampled(&mut self, sender: Option<IpAddr>, datagram: &[u8]) {
+            self.0.push((sender, datagram.to_vec()));
+        }
+    }
+
+    #[test]
+    fn samples_have_their_senders_and_are_handed_over_like_others() {
+        let (sockets, wake_up) = (sockets(1), WakeUp::new().unwrap());
+        let receiver = Recvmmsg::new(&sockets, &wake_up, None, 1 << 20, false).unwrap();
+        let mut receiver = receiver.sampling_all(true);
+        let local = Some(IpAddr::from([127, 0, 0, 1]));
+        let mut samples = Samples::default();
+        send(&sockets[0], 2);
+        receiver.batch(0, &mut Connections::none(), &mut samples);
+        send(&sockets[0], 3);
+        assert_eq!(receiver.window(&mut samples), 3);
+        assert_eq!(samples.0, vec![(local, b"a:1|c".to_vec()); 5]);
+        assert_eq!(samples.1, 5);
+        // One batch in so many otherwise.
+        let mut receiver = receiver.sampling_all(false);
+        for _ in 0..TOP_BATCHES_EACH {
+            send(&sockets[0], 1);
+            receiver.batch(0, &mut Connections::none(), &mut samples);
+        }
+        assert_eq!((samples.0.len(), samples.1), (6, 5 + TOP_BATCHES_EACH as usize));
+        let six = [[10, 0, 0, 0, 0, 0, 0, 0].as_slice(), &[0; 15], &[1], &[0; 4]].concat();
+        let name: Name = six.try_into().unwrap();
+        assert_eq!(sender_of(&name), Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])));
+        assert_eq!(sender_of(&[0; NAME_BYTES]), None);
+    }
+
     #[test]
     fn cut_datagrams_are_counted() {
         let mut messages = Messages::new(false).unwrap();
@@ -414,7 +544,7 @@ mod tests {
         messages.headers[1].msg_hdr.msg_flags = libc::MSG_TRUNC;
         messages.headers[2].msg_len = 65_535;
         let (mut counts, mut kept) = (ReceiveCounts::default(), Kept::default());
-        messages.hand_over(3, &mut counts, &mut kept);
+        messages.hand_over(3, &mut counts, false, &mut kept);
         assert_eq!(counts, ReceiveCounts { datagrams_truncated: 2, ..Default::default() });
         assert_eq!(kept.lengths, [65_536, 10, 65_535]);
     }
@@ -431,8 +561,8 @@ mod tests {
         for _ in 0..2 {
             let target = sockets[0].local_addr().unwrap();
             sender.send_to(&[b'a'; 66], target).unwrap();
-            assert_eq!(messages.receive(sockets[0].as_raw_fd()), Ok(1));
-            assert_eq!(messages.hand_over(1, &mut counts, &mut kept), 10);
+            assert_eq!(messages.receive(sockets[0].as_raw_fd(), false), Ok(1));
+            assert_eq!(messages.hand_over(1, &mut counts, false, &mut kept), 10);
         }
         assert_eq!(kept.lengths, [[7; 9].as_slice(), &[3]].concat().repeat(2));
         assert_eq!(counts, ReceiveCounts::default());
@@ -442,6 +572,6 @@ mod tests {
     fn failing_descriptor_is_an_error_with_its_number() {
         let wake_up = WakeUp::new().unwrap();
         let mut messages = Messages::new(false).unwrap();
-        assert_eq!(messages.receive(wake_up.as_fd().as_raw_fd()), Err(Errno::NOTSOCK));
+        assert_eq!(messages.receive(wake_up.as_fd().as_raw_fd(), false), Err(Errno::NOTSOCK));
     }
 }

@@ -66,9 +66,17 @@ pub struct Tap {
 /// # Errors
 /// The kernel's, when the process is out of file descriptors.
 pub(crate) fn tap() -> std::io::Result<TapReader> {
-    let free = ArrayQueue::new(TAP_BATCHES);
+    tap_of(TAP_BATCHES)
+}
+
+/// The same of so many batches.
+///
+/// # Errors
+/// As [`tap`].
+pub(crate) fn tap_of(batches: usize) -> std::io::Result<TapReader> {
+    let free = ArrayQueue::new(batches);
     while free.push(TapBatch::new()).is_ok() {}
-    let full = ArrayQueue::new(TAP_BATCHES);
+    let full = ArrayQueue::new(batches);
     let (filled, left_out) = (WakeUp::new()?, Arc::default());
     Ok(TapReader(Arc::new(Shared { free, full, filled, left_out })))
 }
@@ -116,7 +124,13 @@ impl TapReader {
 impl Tap {
     /// Copies one datagram.
     pub(crate) fn push(&mut self, datagram: &[u8]) {
-        if self.current.as_ref().is_some_and(|batch| !batch.has_room(datagram.len())) {
+        self.push_parts(&[], datagram);
+    }
+
+    /// Copies one datagram behind a head of a few bytes.
+    pub(crate) fn push_parts(&mut self, head: &[u8], datagram: &[u8]) {
+        let bytes = head.len() + datagram.len();
+        if self.current.as_ref().is_some_and(|batch| !batch.has_room(bytes)) {
             self.hand_over();
         }
         if self.current.is_none() {
@@ -124,6 +138,7 @@ impl Tap {
         }
         match &mut self.current {
             Some(batch) => {
+                batch.bytes.extend_from_slice(head);
                 batch.bytes.extend_from_slice(datagram);
                 batch.ends.push(batch.bytes.len());
             }

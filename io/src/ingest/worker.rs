@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use floe_core::config::settings::{IngestMode, StreamLimits};
+use floe_core::limits::TOP_BATCHES_EACH;
 use rustix::event::epoll;
 use rustix::process::Pid;
 use rustix::thread::gettid;
@@ -86,6 +87,8 @@ pub struct ReceiveOptions {
     pub has_trains: bool,
     /// Wait as on a kernel without `min_wait` (before 6.12).
     pub forgo_min_wait: bool,
+    /// Whether every datagram is a sample for `floe top`: then they are received by `recvmmsg`.
+    pub samples_all: bool,
     /// Pretend that the kernel refuses the ring with this error number: for tests.
     pub refuse_ring_with: Option<i32>,
 }
@@ -205,7 +208,7 @@ fn work(
     let has_trains = plan.options.has_trains;
     let mut direct = match Recvmmsg::new(&plan.sockets, wake_up, epoll.as_ref(), bytes, has_trains)
     {
-        Ok(direct) => direct,
+        Ok(direct) => direct.sampling_all(plan.options.samples_all),
         Err(error) => return report(Err(StartError::Buffers(error))),
     };
     let path = ReceivePath::Recvmmsg;
@@ -224,21 +227,22 @@ fn work(
         }
         Some(Ok(mut ring)) => {
             report(Ok(Started { path: ReceivePath::IoUring, ..started }));
-            let is_served = serve(plan, &mut ring, &mut connections, sink);
+            let window = Some(&mut direct);
+            let is_served = serve(plan, &mut ring, window, &mut connections, sink);
             empty_ring(&mut ring, &mut connections, sink);
             connections.set_all_pending();
             is_served
         }
     };
     if !is_served {
-        serve(plan, &mut direct, &mut connections, sink);
+        serve(plan, &mut direct, None, &mut connections, sink);
     }
     empty_sockets(&mut direct, &mut connections, sink, DRAIN_NS_MAX);
 }
 
 /// The ring of this worker; `None` where the settings do not want one.
 fn build_ring(plan: &WorkerPlan) -> Option<Result<RingReceive<'_>, Refusal>> {
-    if plan.options.mode == IngestMode::Recvmmsg {
+    if plan.options.mode == IngestMode::Recvmmsg || plan.options.samples_all {
         return None;
     }
     let signals = &plan.signals;
@@ -267,16 +271,19 @@ fn build_ring(plan: &WorkerPlan) -> Option<Result<RingReceive<'_>, Refusal>> {
 }
 
 /// The loop; true when it ends because of a stop, false when the receiver fails.
+///
+/// `window`: what looks at senders now and then, beside a receiver that does not.
 fn serve(
     plan: &WorkerPlan,
     receiver: &mut impl Receive,
+    mut window: Option<&mut Recvmmsg<'_>>,
     connections: &mut Connections,
     sink: &mut impl DatagramSink,
 ) -> bool {
     // The first batch comes at once, so that a wake-up before the start is answered.
     let mut now_ns = monotonic_ns();
     take_batch(receiver, connections, sink, now_ns);
-    let mut failures = 0;
+    let (mut failures, mut until_window) = (0, TOP_BATCHES_EACH);
     while !plan.signals.is_stopping() {
         match receiver.wait(now_ns, connections) {
             Ok(()) => failures = 0,
@@ -291,7 +298,19 @@ fn serve(
             }
         }
         now_ns = monotonic_ns();
-        take_batch(receiver, connections, sink, now_ns);
+        let datagrams = take_batch(receiver, connections, sink, now_ns);
+        if let Some(window) = &mut window
+            && datagrams != 0
+        {
+            until_window -= 1;
+            if until_window == 0 {
+                until_window = TOP_BATCHES_EACH;
+                sink.begin_batch(monotonic_ns());
+                window.window(sink);
+                sink.receive_counts(&window.take_counts());
+                sink.end_batch();
+            }
+        }
     }
     true
 }
@@ -424,7 +443,7 @@ mod tests {
         };
         let mut tally = Tally::default();
         let mut receiver = Failing { signals, waits: 0, succeeds_at };
-        (serve(&plan, &mut receiver, &mut Connections::none(), &mut tally), tally)
+        (serve(&plan, &mut receiver, None, &mut Connections::none(), &mut tally), tally)
     }
 
     #[test]
