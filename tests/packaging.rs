@@ -52,6 +52,25 @@ fn units_of_systemd_match_what_the_daemon_tells_and_does() {
     }
 }
 
+/// A unit whose limit were below the ceiling of default budgets would cut them down on every machine.
+#[test]
+fn the_memory_limit_of_units_has_room_for_the_default_budgets() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let path = folder.path().join("floe.toml");
+    let text = "[ingest]\nworkers = 8\n[memory]\nlimit = \"1TiB\"\n";
+    std::fs::write(&path, text).expect("the test's folder is writable");
+    let checked = text_of(&floe().arg("check").arg(&path).output().expect("floe runs"));
+    let ceiling = checked.lines().find_map(|line| line.strip_prefix("memory ceiling"));
+    let ceiling = ceiling.and_then(|rest| rest.trim().strip_suffix(" MiB")?.parse::<u64>().ok());
+    let ceiling = ceiling.unwrap_or_else(|| panic!("no ceiling in\n{checked}"));
+    for name in UNITS {
+        let unit = read(name);
+        let [limit] = values(&unit, "MemoryMax")[..] else { panic!("{name} sets MemoryMax once") };
+        let limit = limit.strip_suffix('G').and_then(|limit| limit.parse::<u64>().ok());
+        assert!(ceiling <= limit.expect("whole GiB") * 1_024, "{name}: {ceiling} MiB");
+    }
+}
+
 /// `systemd-analyze verify` knows every key and reads every value; it is asked where it is installed.
 #[test]
 #[expect(clippy::print_stderr, reason = "what could not be done is said")]

@@ -22,9 +22,11 @@ impl MemoryPlan {
     /// The plan of so many workers under these settings and the limits in force.
     #[must_use]
     pub fn of(settings: &Settings, workers: usize) -> Self {
-        let limit_bytes = settings.budgets.limit_bytes.or_else(memory_limit_bytes);
-        // What is left open fits the machine in any case.
-        let fitting = limit_bytes.into_iter().chain(memory_total_bytes()).min();
+        let configured = settings.budgets.limit_bytes;
+        let limit_bytes = configured.or_else(memory_limit_bytes);
+        // What is left open fits the machine, unless somebody says what it should fit.
+        let machine = || limit_bytes.into_iter().chain(memory_total_bytes()).min();
+        let fitting = configured.or_else(machine);
         Self { ceiling: Ceiling::of(settings, workers, fitting), limit_bytes }
     }
 
