@@ -50,8 +50,14 @@ fn spool(path: PathBuf) -> Spool {
         backlog_age_ms: u64::MAX,
         backlog_bytes: 1,
     }];
-    let options =
-        SpoolOptions { path, backends, archive_age_ms: u64::MAX, archive_bytes: 0, run_id: 1 };
+    let options = SpoolOptions {
+        path,
+        backends,
+        archive_age_ms: u64::MAX,
+        archive_bytes: 0,
+        reserve_bytes: Some(0),
+        run_id: 1,
+    };
     Spool::open(options).expect("a fresh spool opens").0
 }
 

@@ -46,6 +46,7 @@ impl Disk {
             backends,
             archive_age_ms: u64::MAX,
             archive_bytes: 0,
+            reserve_bytes: Some(0),
             run_id: 1,
         };
         let (spool, _) = Spool::open(options).expect("a fresh spool opens");

@@ -69,6 +69,7 @@ impl Daemon {
             backends: vec![backend],
             archive_age_ms: 0,
             archive_bytes: 0,
+            reserve_bytes: Some(0),
             run_id: 1,
         };
         let spool = Spool::open(options).expect("a fresh spool opens").0;

@@ -55,6 +55,7 @@ fn spool(directory: &tempfile::TempDir) -> Spool {
         backends: vec![backend],
         archive_age_ms: 0,
         archive_bytes: 0,
+        reserve_bytes: Some(0),
         run_id: 1,
     };
     Spool::open(options).expect("a fresh spool opens").0

@@ -34,6 +34,21 @@ pub enum SpoolError {
         /// Why not.
         source: io::Error,
     },
+    /// The file system has room, but not beside the reserve that is to stay free.
+    #[error(
+        "no room in {}: {available} bytes are free, {needed} are needed beside a reserve of {reserve}",
+        path.display()
+    )]
+    Reserve {
+        /// The spool.
+        path: PathBuf,
+        /// Bytes free.
+        available: u64,
+        /// Bytes of the commit.
+        needed: u64,
+        /// Bytes to be left free.
+        reserve: u64,
+    },
     /// The rows cannot become a segment; trying again yields the same.
     #[error("cannot make a segment of part {part_index}: {source}")]
     Encode {
@@ -49,7 +64,7 @@ impl SpoolError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Locked { .. } => true,
+            Self::Locked { .. } | Self::Reserve { .. } => true,
             Self::Encode { .. } => false,
             Self::Io { source, .. } => !matches!(
                 source.kind(),
@@ -61,9 +76,12 @@ impl SpoolError {
         }
     }
 
-    /// Whether the file system has no room, or the user's share of it.
+    /// Whether the file system has no room, or the user's share of it, or none beside the reserve.
     #[must_use]
     pub fn is_full(&self) -> bool {
+        if matches!(self, Self::Reserve { .. }) {
+            return true;
+        }
         self.kind().is_some_and(|kind| {
             matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
         })
@@ -82,9 +100,16 @@ impl SpoolError {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Locked { path, .. } | Self::Io { path, .. } => Some(path),
+            Self::Locked { path, .. } | Self::Reserve { path, .. } | Self::Io { path, .. } => {
+                Some(path)
+            }
             Self::Encode { .. } => None,
         }
+    }
+
+    /// Whether the disk could not say that it has the bytes: the same file is never asked again.
+    pub(crate) fn is_sync_failure(&self) -> bool {
+        matches!(self, Self::Io { operation: "sync", .. })
     }
 
     fn kind(&self) -> Option<io::ErrorKind> {

@@ -9,11 +9,12 @@
 //! ```
 //! Directories are made with mode 0700 and files with 0600: names of series may be confidential.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::error::SpoolError;
 use crate::segment::SegmentName;
 
@@ -83,7 +84,7 @@ pub(crate) fn create_directory(path: &Path) -> Result<(), SpoolError> {
 
 /// Waits until the names in `path` are on the disk: without it they are lost at power-off.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), SpoolError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(SpoolError::io("sync", path))
+    disk::sync_directory(path).map_err(SpoolError::io("sync", path))
 }
 
 /// Appends the segments in `directory` to `out`, in no particular order; returns the number of
@@ -106,11 +107,7 @@ pub(crate) fn list_segments(directory: &Path, out: &mut Vec<SegmentName>) -> io:
 
 /// Removes a link; `false` if it was gone already.
 pub(crate) fn unlink(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    disk::unlink(path)
 }
 
 /// Moves `from` into the directory `quarantine`, keeping its name where that is free.
@@ -126,7 +123,7 @@ pub(crate) fn move_to_quarantine(from: &Path, quarantine: &Path) -> io::Result<P
             free_name.push(format!(".{attempt}"));
         }
         let target = quarantine.join(free_name);
-        match fs::hard_link(from, &target) {
+        match disk::link(from, &target) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if FileId::of(&fs::symlink_metadata(&target)?) != id {
                     continue;
@@ -135,7 +132,7 @@ pub(crate) fn move_to_quarantine(from: &Path, quarantine: &Path) -> io::Result<P
             Err(error) => return Err(error),
             Ok(()) => {}
         }
-        fs::remove_file(from)?;
+        disk::unlink(from)?;
         return Ok(target);
     }
     Err(io::ErrorKind::AlreadyExists.into())

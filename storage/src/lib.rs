@@ -15,6 +15,12 @@ pub mod error;
 mod columns;
 mod version_1;
 mod layout;
+mod disk;
+/// Who stands in the door of the disk: debug builds only.
+#[cfg(debug_assertions)]
+pub mod faults;
+/// Places at which a test lets the process abort: debug builds only.
+pub mod crash_point;
 /// One ingest half and one export half per spool.
 pub mod lock;
 /// Rows into bytes into a published file.
@@ -35,6 +41,8 @@ pub mod recovery;
 pub mod retention;
 
 pub use archive::Archive;
+pub use crash_point::CrashPoint;
+pub use disk::Space;
 pub use error::{ColumnsError, EncodeError, SegmentError, SpoolError};
 pub use format::Header;
 pub use lock::ExportLock;

@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::crash_point::CrashPoint;
 use crate::error::SpoolError;
 use crate::layout::{self, Layout};
 use crate::reader;
@@ -68,7 +69,9 @@ impl Queue {
     /// # Errors
     /// Those of unlinking; the segment stays in the queue and will be sent again.
     pub fn acknowledge(&self, name: &SegmentName) -> io::Result<bool> {
-        layout::unlink(&self.path(name))
+        let was_there = layout::unlink(&self.path(name))?;
+        CrashPoint::AckedUnlinked.reach();
+        Ok(was_there)
     }
 
     /// Puts a damaged segment away; only this queue's link moves.

@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::error::{SegmentError, SpoolError};
 use crate::layout::{self, FileId, Layout};
 use crate::reader::{self, Reader};
@@ -316,7 +317,9 @@ pub(crate) fn index_of(directory: &Path) -> Result<Index, SpoolError> {
 
 /// Finishes a commit that was cut short; `path` may never have been synced.
 fn publish(path: &Path, directories: &[PathBuf], name: SegmentName) -> Result<(), SpoolError> {
-    File::open(path).and_then(|file| file.sync_data()).map_err(SpoolError::io("sync", path))?;
+    File::open(path)
+        .and_then(|file| disk::sync_data(&file, path))
+        .map_err(SpoolError::io("sync", path))?;
     for directory in directories {
         writer::link_into(path, directory, name)?;
     }

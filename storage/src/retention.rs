@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use crate::crash_point::CrashPoint;
 use crate::error::SpoolError;
 use crate::layout;
 use crate::segment::SegmentName;
@@ -178,6 +179,18 @@ impl Index {
         Ok(())
     }
 
+    /// Removes a link that nobody needs any more; `false` if it had left by itself.
+    pub(crate) fn withdraw(&mut self, name: SegmentName) -> Result<bool, SpoolError> {
+        let path = self.path(name);
+        let was_there = layout::unlink(&path).map_err(SpoolError::io("unlink", &path))?;
+        if let Some(entry) = self.remove(name)
+            && !was_there
+        {
+            self.rows_left += entry.rows;
+        }
+        Ok(was_there)
+    }
+
     pub(crate) fn path(&self, name: SegmentName) -> PathBuf {
         self.directory.join(name.to_string())
     }
@@ -204,6 +217,7 @@ impl Index {
     ) -> Result<(), SpoolError> {
         let path = self.path(name);
         let was_there = layout::unlink(&path).map_err(SpoolError::io("unlink", &path))?;
+        CrashPoint::ExpireUnlinked.reach();
         match self.remove(name) {
             Some(entry) if was_there => expired.add(&entry),
             Some(entry) => self.rows_left += entry.rows,

@@ -10,21 +10,17 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use floe_core::row::Rows;
-
-use crate::error::{EncodeError, SpoolError};
+use crate::error::SpoolError;
 use crate::layout::{self, FileId, Layout};
 use crate::lock::Lock;
 use crate::recovery::{self, Abandoned, Commit, RecoveryReport};
-use crate::retention::{Caps, Entry, Expired, Index, Retired};
-use crate::segment::{NameParts, RUN_ID_MAX, SegmentName};
-use crate::writer::{self, Writer};
+use crate::retention::{Caps, Expired, Index, Retired};
+use crate::segment::{RUN_ID_MAX, SegmentName};
+use crate::writer::Writer;
 
-/// Further tries of one commit on a full disk; each frees more of the archive.
-const FULL_RETRIES_MAX: u32 = 4;
+mod commit;
 
-/// Freed beyond what a commit needs: names, blocks, rounding, bytes.
-const RELIEF_SLACK_BYTES: u64 = 64 << 10;
+pub use self::commit::Committed;
 
 /// What a spool is and may use.
 #[derive(Clone, Debug)]
@@ -37,6 +33,8 @@ pub struct SpoolOptions {
     pub archive_age_ms: u64,
     /// Most bytes in the archive; 0 keeps only the newest segment.
     pub archive_bytes: u64,
+    /// Bytes of the file system to be left free; `None` = 5 % of it, at most 256 MiB.
+    pub reserve_bytes: Option<u64>,
     /// Start of this run, ms since the epoch.
     pub run_id: u64,
 }
@@ -59,6 +57,7 @@ pub struct Spool {
     backends: Vec<BackendLimits>,
     archive_caps: Caps,
     archive: Index,
+    reserve_bytes: Option<u64>,
     /// One per backend, same order.
     queues: Vec<Index>,
     run_id: u64,
@@ -67,27 +66,6 @@ pub struct Spool {
     last_timestamp_s: Option<u64>,
     writer: Writer,
     lock: Lock,
-}
-
-/// A commit that is on the disk.
-#[derive(Debug, Default)]
-pub struct Committed {
-    /// Length of all files.
-    pub bytes: u64,
-    /// Files, one per part; each backend's queue got as many links.
-    pub files: u64,
-    /// Rows in them, books not counted.
-    pub rows: u64,
-    /// What had to leave the archive because the disk was full.
-    pub relieved: Retired,
-}
-
-/// What a commit that is under way has made.
-#[derive(Debug, Default)]
-struct Traces {
-    entries: Vec<Entry>,
-    /// Links into queues and archive, in the order in which they are made.
-    links: usize,
 }
 
 /// What the spool occupies.
@@ -118,7 +96,8 @@ impl Spool {
     /// [`SpoolError::Locked`] while another ingest half runs, [`SpoolError::Io`] where directories
     /// cannot be made or listed. Damaged files are no errors: see the report.
     pub fn open(options: SpoolOptions) -> Result<(Self, RecoveryReport), SpoolError> {
-        let SpoolOptions { path, backends, archive_age_ms, archive_bytes, run_id } = options;
+        let SpoolOptions { path, backends, archive_age_ms, archive_bytes, reserve_bytes, run_id } =
+            options;
         let layout = Layout::new(&path);
         layout::create_directory(&path)?;
         let lock = Lock::acquire(&layout.ingest_lock())?;
@@ -131,6 +110,7 @@ impl Spool {
             backends,
             archive_caps: Caps { age_ms: archive_age_ms, bytes: archive_bytes },
             archive: recovered.archive,
+            reserve_bytes,
             queues: recovered.queues,
             run_id: first.run_id,
             next_sequence: first.sequence,
@@ -169,6 +149,7 @@ impl Spool {
             }
         }
         self.archive_caps = Caps { age_ms: options.archive_age_ms, bytes: options.archive_bytes };
+        self.reserve_bytes = options.reserve_bytes;
         let left = known.into_iter().filter_map(|(backend, mut index)| {
             index.refresh().ok()?;
             let segments = index.len() as u64;
@@ -220,44 +201,6 @@ impl Spool {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.layout.root
-    }
-
-    /// Puts all parts of one interval on the disk and into every queue.
-    ///
-    /// On a full disk, segments that only the archive holds give way, oldest first.
-    ///
-    /// # Errors
-    /// [`SpoolError::Io`] (see [`SpoolError::is_retryable`]) and [`SpoolError::Encode`]; nothing
-    /// of the interval is left then.
-    /// # Panics
-    /// If the parts are not numbered from 0 or do not bear one timestamp.
-    /// # Cost
-    /// One fdatasync per part, one fsync per directory.
-    pub fn commit(&mut self, parts: &[Rows]) -> Result<Committed, SpoolError> {
-        for (index, part) in parts.iter().enumerate() {
-            assert_eq!(part.part_index as usize, index, "parts are numbered in order");
-            assert_eq!(part.timestamp_s, parts[0].timestamp_s, "an interval has one timestamp");
-        }
-        let mut relieved = Retired::default();
-        let mut retry_count = 0;
-        loop {
-            let mut traces = Traces::default();
-            let error = match self.publish(parts, &mut traces) {
-                Ok(()) => return Ok(self.committed(&traces.entries, relieved)),
-                Err(error) => error,
-            };
-            self.roll_back(&traces);
-            let entries = traces.entries;
-            if !error.is_full() || retry_count == FULL_RETRIES_MAX {
-                return Err(error);
-            }
-            retry_count += 1;
-            let needed = entries.iter().map(|entry| entry.bytes).sum::<u64>() + RELIEF_SLACK_BYTES;
-            let freed = self.archive.relieve_archive(needed, &mut relieved.archive);
-            if !freed.is_ok_and(|bytes| 0 < bytes) {
-                return Err(error);
-            }
-        }
     }
 
     /// Applies the caps on archive and queues.
@@ -342,41 +285,6 @@ impl Spool {
         Ok(usage)
     }
 
-    /// Writes all parts, then links all parts: a reader that sees one soon sees all. `traces` says
-    /// what may exist, also after an error.
-    fn publish(&mut self, parts: &[Rows], traces: &mut Traces) -> Result<(), SpoolError> {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let part_count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-        let tmp = self.layout.tmp();
-        if !tmp.is_dir() {
-            self.restore()?;
-        }
-        for part in parts {
-            let encode_error = |source| SpoolError::Encode { part_index: part.part_index, source };
-            let name = self.name(part, sequence).map_err(encode_error)?;
-            let bytes = self.writer.encode(part, part_count).map_err(encode_error)?;
-            let entry = Entry { name, bytes: bytes.len() as u64, rows: part.row_count() as u64 };
-            traces.entries.push(entry);
-            writer::write_file(&tmp.join(name.to_string()), bytes)?;
-        }
-        for entry in &traces.entries {
-            let source = tmp.join(entry.name.to_string());
-            for directory in self.queues.iter().chain([&self.archive]) {
-                writer::link_into(&source, &directory.directory, entry.name)?;
-                traces.links += 1;
-            }
-        }
-        for entry in &traces.entries {
-            let source = tmp.join(entry.name.to_string());
-            layout::unlink(&source).map_err(SpoolError::io("unlink", &source))?;
-        }
-        for directory in self.queues.iter().chain([&self.archive]) {
-            layout::sync_directory(&directory.directory)?;
-        }
-        layout::sync_directory(&tmp)
-    }
-
     /// Makes the directories again that somebody removed under a running daemon, so that only what
     /// lay in them is lost. A lock whose file went with them holds nothing: it is taken anew.
     fn restore(&mut self) -> Result<(), SpoolError> {
@@ -392,58 +300,6 @@ impl Spool {
         }
         tracing::warn!(spool = %self.layout.root.display(), "removed directories made again");
         Ok(())
-    }
-
-    fn name(&self, part: &Rows, sequence: u64) -> Result<SegmentName, EncodeError> {
-        let parts = NameParts {
-            timestamp_s: part.timestamp_s,
-            run_id: self.run_id,
-            sequence,
-            part: part.part_index,
-        };
-        SegmentName::new(parts)
-            .ok_or(EncodeError::OutOfRange { field: "timestamp", value: part.timestamp_s })
-    }
-
-    fn committed(&mut self, entries: &[Entry], relieved: Retired) -> Committed {
-        let mut committed = Committed { relieved, ..Committed::default() };
-        for entry in entries {
-            committed.files += 1;
-            committed.bytes += entry.bytes;
-            committed.rows += entry.rows;
-            self.newest_timestamp_s = self.newest_timestamp_s.max(Some(entry.name.timestamp_s()));
-            self.last_timestamp_s = Some(entry.name.timestamp_s());
-            for index in self.queues.iter_mut().chain([&mut self.archive]) {
-                index.insert(*entry);
-            }
-        }
-        committed
-    }
-
-    /// Removes every trace of a failed commit. What resists is found at the next start; until then
-    /// it can only be sent twice, with the same timestamps.
-    fn roll_back(&mut self, traces: &Traces) {
-        let tell = |error: std::io::Error, path: PathBuf| {
-            tracing::debug!(%error, path = %path.display(), "trace of a commit left");
-        };
-        let tmp = self.layout.tmp();
-        let mut links = traces.links;
-        for entry in &traces.entries {
-            for index in self.queues.iter_mut().chain([&mut self.archive]) {
-                let was_linked = links != 0;
-                links = links.saturating_sub(1);
-                let path = index.path(entry.name);
-                let result = if was_linked {
-                    index.take_back(entry)
-                } else {
-                    // It may have been made though the call said otherwise.
-                    layout::unlink(&path).map(drop)
-                };
-                result.unwrap_or_else(|error| tell(error, path));
-            }
-            let path = tmp.join(entry.name.to_string());
-            layout::unlink(&path).map_or_else(|error| tell(error, path), drop);
-        }
     }
 
     /// Removes all links of a segment; whether its space is free now.

@@ -9,9 +9,8 @@
 //! Limits: a body of `SEGMENT_PART_BYTES_MAX`. Never writes to a file twice: a failed fsync says
 //! nothing about the next one, so a retry is a new file (`crate::spool`).
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use floe_core::limits::SEGMENT_PART_BYTES_MAX;
@@ -20,9 +19,12 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 use crate::columns;
+use crate::crash_point::CrashPoint;
+use crate::disk;
 use crate::error::{EncodeError, SpoolError};
 use crate::format::{self, BODY_ALIGNMENT, FORMAT_VERSION, HEADER_BYTES, Header};
 use crate::layout::{self, FileId};
+use crate::reader::Segment;
 use crate::segment::SegmentName;
 
 /// Bytes of a segment beside its columns: header, structure, books. More is no error, only slower.
@@ -46,6 +48,22 @@ impl Writer {
     /// [`EncodeError::Columns`] if the columns do not fit together, [`EncodeError::TooLarge`]
     /// above the limit of a part.
     pub fn encode(&mut self, rows: &Rows, part_count: u32) -> Result<&[u8], EncodeError> {
+        self.write(rows, part_count)?;
+        Ok(&self.buffer)
+    }
+
+    /// The segment that `rows`, one part of `part_count`, would be: for whoever sends it from memory.
+    ///
+    /// # Errors
+    /// As [`Writer::encode`].
+    pub fn segment(&mut self, rows: &Rows, part_count: u32) -> Result<Segment<'_>, EncodeError> {
+        let header = self.write(rows, part_count)?;
+        let rows = rkyv::access::<ArchivedRows, rancor::Error>(&self.buffer[HEADER_BYTES..])?;
+        Ok(Segment { header, rows })
+    }
+
+    /// Fills the buffer: header and body.
+    fn write(&mut self, rows: &Rows, part_count: u32) -> Result<Header, EncodeError> {
         self.buffer.clear();
         // All at once: doubling would copy tens of megabytes in the first flush of a large interval.
         self.buffer.reserve_exact(rows.column_bytes() + BESIDE_COLUMNS_BYTES);
@@ -67,7 +85,7 @@ impl Writer {
             body_crc: format::crc(body),
         };
         self.buffer[..HEADER_BYTES].copy_from_slice(&header.encode());
-        Ok(&self.buffer)
+        Ok(header)
     }
 }
 
@@ -85,14 +103,13 @@ impl std::fmt::Debug for Writer {
 
 /// Writes a new file `path` and waits until its bytes are on the disk.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SpoolError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(SpoolError::io("create", path))?;
-    file.write_all(bytes).map_err(SpoolError::io("write", path))?;
-    file.sync_data().map_err(SpoolError::io("sync", path))
+    let mut file = disk::create(path).map_err(SpoolError::io("create", path))?;
+    CrashPoint::TmpCreated.reach();
+    disk::write(&mut file, path, bytes).map_err(SpoolError::io("write", path))?;
+    CrashPoint::TmpWritten.reach();
+    disk::sync_data(&file, path).map_err(SpoolError::io("sync", path))?;
+    CrashPoint::TmpSynced.reach();
+    Ok(())
 }
 
 /// Links `source` into `directory` as `name`; a directory that vanished is made again.
@@ -104,13 +121,13 @@ pub(crate) fn link_into(
     name: SegmentName,
 ) -> Result<(), SpoolError> {
     let target = directory.join(name.to_string());
-    let mut result = fs::hard_link(source, &target);
+    let mut result = disk::link(source, &target);
     if is(&result, io::ErrorKind::NotFound) && !directory.exists() {
         layout::create_directory(directory)?;
         if let Some(parent) = directory.parent() {
             layout::sync_directory(parent)?;
         }
-        result = fs::hard_link(source, &target);
+        result = disk::link(source, &target);
     }
     if is(&result, io::ErrorKind::AlreadyExists) && is_same_file(source, &target) {
         return Ok(());

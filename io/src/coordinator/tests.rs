@@ -30,6 +30,7 @@ fn options(path: &Path) -> SpoolOptions {
         backends: Vec::new(),
         archive_age_ms: u64::MAX,
         archive_bytes: u64::MAX,
+        reserve_bytes: Some(0),
         run_id: 1,
     }
 }

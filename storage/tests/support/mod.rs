@@ -89,6 +89,7 @@ pub(crate) fn options(path: &Path, backends: &[&str]) -> SpoolOptions {
             .collect(),
         archive_age_ms: 6 * HOUR_MS,
         archive_bytes: 1 << 30,
+        reserve_bytes: Some(0),
         run_id: 1_700_000_000_123,
     }
 }

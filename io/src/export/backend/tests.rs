@@ -125,6 +125,7 @@ impl Store {
             backends: backends.iter().map(limits).collect(),
             archive_age_ms: u64::MAX,
             archive_bytes: u64::MAX,
+            reserve_bytes: Some(0),
             run_id: 1,
         })
         .unwrap();
