@@ -93,7 +93,9 @@ struct Fitted {
 
 impl Fitted {
     /// As configured; what is left open is the default halved so often.
-    fn new(budgets: &BudgetSettings, halvings: u32) -> Self {
+    fn new(settings: &Settings, halvings: u32) -> Self {
+        let budgets = &settings.budgets;
+        let memory_bytes = settings.spool.memory_bytes.and_then(|bytes| bytes.try_into().ok());
         let of = |configured: Option<usize>, default: usize| {
             wide(configured.unwrap_or(default >> halvings))
         };
@@ -101,7 +103,7 @@ impl Fitted {
             series: of(budgets.series_max, SERIES_MAX_DEFAULT),
             timer_bytes: of(budgets.timer_bytes_max, TIMER_BYTES_DEFAULT),
             set_bytes: of(budgets.set_bytes_max, SET_BYTES_DEFAULT),
-            waiting_bytes: of(None, INTERVALS_WAITING_BYTES_MAX),
+            waiting_bytes: of(memory_bytes, INTERVALS_WAITING_BYTES_MAX),
         }
     }
 
@@ -146,7 +148,7 @@ impl Ceiling {
     }
 
     fn halved(settings: &Settings, workers: usize, halvings: u32) -> Self {
-        let fitted = Fitted::new(&settings.budgets, halvings);
+        let fitted = Fitted::new(settings, halvings);
         let parts = parts(settings, fitted, wide(workers.max(1)));
         Self { parts, budgets: fitted.budgets(&settings.budgets) }
     }
@@ -201,7 +203,7 @@ fn parts(settings: &Settings, fitted: Fitted, workers: u64) -> Vec<Part> {
     part("rows of an interval", "series.max", rows);
     // The newest waits whatever its size.
     let waiting = fitted.waiting_bytes.min(wide(INTERVALS_WAITING_MAX) * rows);
-    part("rows that the disk refuses", "series.max", rows.max(waiting * 3 / 2));
+    part("rows that the disk refuses", "spool.memory_bytes", rows.max(waiting * 3 / 2));
     part("segments on their way", "backends", segments(settings, rows));
     part("answers of the console", "series.max", views(fitted));
     let streams = &settings.stream_limits;
@@ -282,7 +284,8 @@ fn rows(settings: &Settings, fitted: Fitted) -> u64 {
 /// The coordinator's buffer, and one of each exporter.
 fn segments(settings: &Settings, rows: u64) -> u64 {
     let part = wide(SEGMENT_PART_CUT_BYTES + (4 << 20)).min(rows) + (1 << 20);
-    part * (3 + wide(settings.backends.len()) * 2)
+    // One of an exporter is for what is sent from memory.
+    part * (3 + wide(settings.backends.len()) * 3)
 }
 
 /// Answers that are held at once: those of the console, and one of series taken out.

@@ -255,10 +255,11 @@ const _: () =
 const _: () = assert!(SLOT_IDLE_FLIPS_CROWDED <= SLOT_IDLE_FLIPS_MAX);
 const _: () = assert!(SERIES_MAX_DEFAULT < SERIES_PER_SHARD_MAX);
 
-/// Closed intervals that wait in memory while the disk refuses them.
-pub const INTERVALS_WAITING_MAX: usize = 64;
+/// Closed intervals that wait in memory while the disk refuses them: an hour and a half of 10 s.
+pub const INTERVALS_WAITING_MAX: usize = 512;
 
-/// Bytes they may hold together; the newest waits whatever its size.
+/// Bytes they may hold together by default (`spool.memory_bytes`); the newest waits whatever its
+/// size.
 pub const INTERVALS_WAITING_BYTES_MAX: usize = 256 << 20;
 
 /// Lines of the log that wait for its thread: at most 16 MiB, and more than any start writes.

@@ -21,7 +21,7 @@ mod socket_books;
 mod totals;
 mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -43,7 +43,8 @@ use self::request::{REQUESTS_MAX, Request};
 pub use self::side_books::{ReplacedBooks, SideBooks};
 pub use self::socket_books::SocketBook;
 use self::totals::Carried;
-use self::waiting::Waiting;
+use self::waiting::Retry;
+use crate::backlog::Backlog;
 use crate::clock::{self, monotonic_ns, wall_ms};
 use crate::export::console::Flush;
 use crate::export::registry::AccountRegistry;
@@ -117,6 +118,8 @@ pub struct Parts {
     pub interval: Interval,
     /// Where segments go.
     pub spool: Spool,
+    /// Where closed intervals wait for it, and exporters find them meanwhile.
+    pub backlog: Arc<Backlog>,
     /// The sockets whose drops are entered into the books.
     pub sockets: Vec<SocketBook>,
     /// Woken by a worker that has flipped.
@@ -140,8 +143,8 @@ pub struct Coordinator {
     workers: Vec<Worker>,
     grid: Grid,
     clock_steps: ClockSteps,
-    /// Intervals the disk has not taken yet, oldest first.
-    waiting: VecDeque<Waiting>,
+    /// When the disk that refuses is tried again.
+    retry: Retry,
     counts: Counts,
     /// What each backend's queue has got, of all backends that there were.
     spooled: BTreeMap<String, Spooled>,
@@ -177,7 +180,7 @@ impl Coordinator {
             workers: workers.into_iter().map(Worker::new).collect(),
             grid,
             clock_steps: ClockSteps::new(now),
-            waiting: VecDeque::new(),
+            retry: Retry::new(),
             counts: Counts::default(),
             spooled: BTreeMap::new(),
             host: HostBooks::new(monotonic_ns()),
@@ -203,8 +206,8 @@ impl Coordinator {
     /// their sockets and end, the open interval is closed and spooled.
     pub fn run(mut self, requests: &Receiver<Request>) {
         loop {
-            let wait_ms =
-                self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX).min(self.watchdog.wait_ms());
+            let wait_ms = self.grid.wait_ms(wall_ms()).min(SLEEP_MS_MAX);
+            let wait_ms = wait_ms.min(self.watchdog.wait_ms()).min(self.retry.wait_ms());
             let first = match requests.recv_timeout(Duration::from_millis(wait_ms)) {
                 Err(RecvTimeoutError::Disconnected) => return self.drain(),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -236,7 +239,9 @@ impl Coordinator {
         }
         if let Some(tick) = self.grid.take_due(now.wall_ms) {
             self.flip();
-            self.close(tick);
+            self.close(tick, false);
+        } else if self.retry.is_due() {
+            self.spool_waiting(false);
         }
     }
 
@@ -276,7 +281,8 @@ impl Coordinator {
         }
     }
 
-    fn close(&mut self, tick: Tick) {
+    /// Closes the interval and spools it; `is_last`: nothing comes behind it.
+    fn close(&mut self, tick: Tick, is_last: bool) {
         let started_ns = monotonic_ns();
         self.counts.ticks_merged += tick.merged;
         self.tell_rejects();
@@ -302,10 +308,10 @@ impl Coordinator {
             error!(pages = unbalanced, "books not balanced: this is a bug");
         }
         self.parts.has_flushed.store(true, Ordering::Relaxed);
-        let waiting = Waiting { parts, values };
-        self.counts.rows_snapshotted += waiting.rows();
-        self.waiting.push_back(waiting);
-        self.spool_waiting();
+        self.counts.rows_snapshotted +=
+            parts.iter().map(|part| part.row_count() as u64).sum::<u64>();
+        self.parts.backlog.push(parts, values);
+        self.spool_waiting(is_last);
         self.retain();
     }
 
@@ -335,10 +341,11 @@ impl Coordinator {
             self.counts.datagrams_unread += socket.close();
         }
         let tick = self.grid.take_partial(wall_ms());
-        self.close(tick);
-        match self.waiting.len() {
+        self.close(tick, true);
+        match self.parts.backlog.len() {
             0 => info!(timestamp_s = tick.timestamp_s, "open interval spooled"),
-            intervals => error!(intervals, "intervals lost: the spool refused them until the end"),
+            // What becomes of them is known when the exporters have ended.
+            intervals => warn!(intervals, "open interval not spooled: delivered from memory"),
         }
     }
 }

@@ -15,13 +15,14 @@ use std::time::Duration;
 use floe_core::config::Loaded;
 use floe_core::config::settings::Settings;
 use floe_storage::SpoolError;
-use tracing::warn;
+use tracing::{error, warn};
 
 use self::ingest_half::{IngestHalf, OpenedIngest, Requests};
 use self::reload::{REFUSED_BEFORE, ReloadReport, merge};
 use crate::admin::console::{Console, ConsoleError, ConsoleLimits};
 use crate::admin::control::Control;
 use crate::admin::face::{Description, Face};
+use crate::backlog::Backlog;
 use crate::clock::wall_ms;
 use crate::cpu::PlanError;
 use crate::export::accounts::Told;
@@ -119,6 +120,7 @@ pub struct Daemon {
     /// Whether the last reload was refused a part: the next one tries it again.
     has_refusals: bool,
     accounts: Arc<AccountRegistry>,
+    backlog: Arc<Backlog>,
     addresses: Addresses,
     console: Option<Console>,
     control: Option<Control>,
@@ -145,6 +147,7 @@ impl Daemon {
             settings: settings.clone(),
             has_refusals: false,
             accounts: Arc::clone(&accounts),
+            backlog: Arc::default(),
             addresses: Addresses::default(),
             console: None,
             control: None,
@@ -161,7 +164,8 @@ impl Daemon {
                 Halves::Export => OwnBooks::ByExporter,
                 Halves::Both | Halves::Ingest => OwnBooks::InSegments,
             };
-            daemon.exporter = Some(Exporter::start(spool, backends, &accounts, books)?);
+            let backlog = &daemon.backlog;
+            daemon.exporter = Some(Exporter::start(spool, backends, &accounts, backlog, books)?);
         }
         if let Some(opened) = opened {
             daemon.addresses.udp = opened.addresses();
@@ -191,7 +195,8 @@ impl Daemon {
                     |error| warn!(%error, "control socket refused: floe books reads the spool"),
                 )
                 .ok();
-            daemon.ingest = Some(receiving.coordinate(settings, accounts, requests)?);
+            let backlog = Arc::clone(&daemon.backlog);
+            daemon.ingest = Some(receiving.coordinate(settings, accounts, backlog, requests)?);
         }
         Ok(daemon)
     }
@@ -268,6 +273,11 @@ impl Daemon {
         }
         if let Some(exporter) = self.exporter.take() {
             exporter.stop(EXPORT_DRAIN);
+        }
+        let backends = self.settings.backends.iter().map(|backend| backend.name.clone());
+        let (intervals, rows) = self.backlog.at_stake(&backends.collect::<Vec<_>>());
+        if intervals != 0 {
+            error!(intervals, rows, "intervals lost: the spool refused them until the end");
         }
     }
 }

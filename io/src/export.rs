@@ -7,6 +7,7 @@
 pub mod exporter;
 mod backend;
 mod delivery;
+mod source;
 /// What Carbon may see of a name.
 pub mod name_filter;
 /// Carbon's plaintext protocol.

@@ -29,6 +29,8 @@ pub mod ring;
 pub mod ingest;
 /// Flips the shards, closes intervals, spools them.
 pub mod coordinator;
+/// Closed intervals in memory, on their way to the disk.
+pub mod backlog;
 /// Segments of the spool become points at a Carbon.
 pub mod export;
 /// What the service manager is told.

@@ -84,17 +84,23 @@ pub fn identities(counts: &BTreeMap<String, u64>) -> Vec<Identity> {
         books.equal("values", &["values_accepted"], &["values_recorded", "values_dropped.*"]),
     ];
     if counts.contains_key("values_open") {
-        let right = ["values_spooled", "values_waiting", "values_open", "values_unspooled.*"];
+        let right = [
+            "values_spooled",
+            "values_waiting",
+            "values_open",
+            "values_shipped",
+            "values_unspooled.*",
+        ];
         all.push(books.equal("values_in_segments", &["values_recorded"], &right));
     }
     if counts.contains_key("rows_waiting") {
-        let right = ["rows_spooled", "rows_waiting", "rows_dropped.*"];
+        let right = ["rows_spooled", "rows_waiting", "rows_shipped", "rows_dropped.*"];
         all.push(books.equal("rows", &["rows_snapshotted"], &right));
     }
     for backend in books.backends_with_queue() {
         let prefix = format!("backend.{backend}.");
         let named = |words: &[&str]| words.iter().map(|word| format!("{prefix}{word}")).collect();
-        let left: Vec<String> = named(&["rows_spooled", "rows_found"]);
+        let left: Vec<String> = named(&["rows_spooled", "rows_found", "rows_from_memory"]);
         let right: Vec<String> = named(&[
             "rows_acknowledged",
             "rows_pending",
@@ -122,7 +128,8 @@ pub fn settle_queue(counts: &mut BTreeMap<String, u64>, backend: &str, rows_pend
     let of = |counts: &BTreeMap<String, u64>, word: &str| {
         counts.get(&format!("backend.{backend}.{word}")).copied().unwrap_or(0)
     };
-    let owed = of(counts, "rows_spooled") + of(counts, "rows_found");
+    let owed = ["rows_spooled", "rows_found", "rows_from_memory"];
+    let owed: u64 = owed.iter().map(|word| of(counts, word)).sum();
     let gone = [
         "rows_acknowledged",
         "rows_in_flight",
@@ -145,7 +152,15 @@ pub fn settle_queue(counts: &mut BTreeMap<String, u64>, backend: &str, rows_pend
 #[must_use]
 pub fn is_of_the_moment(name: &str) -> bool {
     let word = name.rsplit('.').next().unwrap_or_default();
-    let words = ["values_open", "values_waiting", "rows_waiting", "rows_pending", "rows_in_flight"];
+    let words = [
+        "values_open",
+        "values_waiting",
+        "rows_waiting",
+        "rows_pending",
+        "rows_in_flight",
+        "waiting_bytes",
+        "spool_degraded",
+    ];
     words.contains(&word)
 }
 
@@ -208,23 +223,26 @@ mod tests {
 
     fn balanced() -> BTreeMap<String, u64> {
         counts(&[
-            ("lines_received", 11),
-            ("values_accepted", 10),
+            ("lines_received", 14),
+            ("values_accepted", 13),
             ("values_rejected.syntax", 1),
             ("values_rejected.rate", 1),
-            ("values_recorded", 8),
+            ("values_recorded", 11),
             ("values_dropped.series_limit", 2),
             ("values_spooled", 4),
             ("values_waiting", 2),
             ("values_open", 1),
+            ("values_shipped", 3),
             ("values_unspooled.disk_full", 1),
-            ("rows_snapshotted", 9),
+            ("rows_snapshotted", 13),
             ("rows_spooled", 6),
             ("rows_waiting", 2),
+            ("rows_shipped", 4),
             ("rows_dropped.io_error", 1),
             ("backend.a.rows_spooled", 9),
             ("backend.a.rows_found", 1),
-            ("backend.a.rows_acknowledged", 3),
+            ("backend.a.rows_from_memory", 2),
+            ("backend.a.rows_acknowledged", 5),
             ("backend.a.rows_pending", 1),
             ("backend.a.rows_in_flight", 1),
             ("backend.a.rows_expired", 1),
@@ -244,7 +262,7 @@ mod tests {
             assert_eq!(broken(&off).is_empty(), is_rejected, "{name}");
         }
         let mut off = balanced();
-        off.insert("lines_received".to_owned(), 13);
+        off.insert("lines_received".to_owned(), 16);
         assert_eq!(broken(&off), ["lines"]);
     }
 
@@ -253,9 +271,9 @@ mod tests {
         let identity = &identities(&balanced())[1];
         assert_eq!(
             identity.to_string(),
-            "values_accepted 10 = values_recorded 8 + values_dropped 2"
+            "values_accepted 13 = values_recorded 11 + values_dropped 2"
         );
-        assert_eq!((identity.left_sum(), identity.right_sum()), (10, 10));
+        assert_eq!((identity.left_sum(), identity.right_sum()), (13, 13));
     }
 
     #[test]

@@ -262,13 +262,21 @@ fn write_backend(out: &mut String, backend: &BackendSettings) -> fmt::Result {
 }
 
 fn write_spool(out: &mut String, spool: &SpoolSettings) -> fmt::Result {
-    let SpoolSettings { path, archive_age_ms, archive_bytes } = spool;
+    let SpoolSettings { path, archive_age_ms, archive_bytes, reserve_bytes, memory_bytes } = spool;
     match path {
         Some(path) => row(out, "spool", path.display())?,
         None => row(out, "spool", "chosen at start")?,
     }
     let (age, bytes) = (duration_text(*archive_age_ms), size_text(*archive_bytes));
-    row(out, "  archive", format_args!("{age}, {bytes}"))
+    row(out, "  archive", format_args!("{age}, {bytes}"))?;
+    match reserve_bytes {
+        Some(bytes) => row(out, "  reserve", size_text(*bytes))?,
+        None => row(out, "  reserve", "5 % of the disk, at most 256MiB")?,
+    }
+    match memory_bytes {
+        Some(bytes) => row(out, "  memory", size_text(*bytes)),
+        None => row(out, "  memory", "256MiB, or what the memory limit leaves"),
+    }
 }
 
 fn write_ingest(out: &mut String, ingest: &IngestSettings) -> fmt::Result {

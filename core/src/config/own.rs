@@ -16,6 +16,9 @@ const ARCHIVE_BYTES: u64 = 1 << 30;
 /// 1 PiB: beyond any disk, and far from an overflow.
 const ARCHIVE_BYTES_MAX: u64 = 1 << 50;
 
+/// Most that `memory_bytes` may be: no machine we know would notice more.
+const MEMORY_BYTES_MAX: u64 = 64 << 30;
+
 /// Least and most receive buffer, bytes: a page, and what the kernel's `int` holds when doubled.
 const RECEIVE_BUFFER_BYTES: std::ops::RangeInclusive<u64> = 4_096..=(1 << 30) - 4_096;
 
@@ -33,7 +36,13 @@ const STEERINGS: [(&str, Steering); 3] =
 
 /// The spool of no configuration.
 pub(super) fn default_spool() -> SpoolSettings {
-    SpoolSettings { path: None, archive_age_ms: ARCHIVE_AGE_MS, archive_bytes: ARCHIVE_BYTES }
+    SpoolSettings {
+        path: None,
+        archive_age_ms: ARCHIVE_AGE_MS,
+        archive_bytes: ARCHIVE_BYTES,
+        reserve_bytes: None,
+        memory_bytes: None,
+    }
 }
 
 /// `spool`.
@@ -58,6 +67,12 @@ pub(super) fn spool(
     }
     if let Some(field) = block.take("archive_bytes") {
         spool.archive_bytes = field.size_bytes(0..=ARCHIVE_BYTES_MAX)?;
+    }
+    if let Some(field) = block.take("reserve_bytes") {
+        spool.reserve_bytes = Some(field.size_bytes(0..=ARCHIVE_BYTES_MAX)?);
+    }
+    if let Some(field) = block.take("memory_bytes") {
+        spool.memory_bytes = Some(field.size_bytes(0..=MEMORY_BYTES_MAX)?);
     }
     block.finish(notes)?;
     Ok(spool)

@@ -261,6 +261,11 @@ pub struct SpoolSettings {
     pub archive_age_ms: u64,
     /// Most bytes kept in the archive (default 1 GiB).
     pub archive_bytes: u64,
+    /// Bytes of the file system left free; `None` = 5 % of it, at most 256 MiB.
+    pub reserve_bytes: Option<u64>,
+    /// Most bytes of closed intervals in memory while the disk refuses them; `None` = 256 MiB, or what
+    /// the memory limit leaves.
+    pub memory_bytes: Option<u64>,
 }
 
 /// How much the daemon may hold (`series`, `memory`). What is `None` is fitted to the memory limit.

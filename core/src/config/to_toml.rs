@@ -299,11 +299,13 @@ fn key_flush_keys(key_flush: &KeyFlushSettings) -> Keys {
 }
 
 fn spool_keys(spool: &SpoolSettings) -> Keys {
-    let SpoolSettings { path, archive_age_ms, archive_bytes } = spool;
+    let SpoolSettings { path, archive_age_ms, archive_bytes, reserve_bytes, memory_bytes } = spool;
     let mut keys = Keys::new();
     keys.extend(path.as_ref().map(|path| ("path", quoted(&path.to_string_lossy()))));
     keys.push(("archive_age", quoted(&duration_text(*archive_age_ms))));
     keys.push(("archive_bytes", quoted(&size_text(*archive_bytes))));
+    keys.extend(reserve_bytes.map(|bytes| ("reserve_bytes", quoted(&size_text(bytes)))));
+    keys.extend(memory_bytes.map(|bytes| ("memory_bytes", quoted(&size_text(bytes)))));
     keys
 }
 

@@ -19,8 +19,12 @@ pub(super) const KERNEL_DROPS: &str = "kernel_drops.";
 /// Why an interval that was closed never became a segment. A closed list: it labels counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum SpoolCause {
-    /// The disk is full, or our share of it.
+    /// The disk is full, or our share of it, or only the reserve is left.
     DiskFull,
+    /// The file system is read-only.
+    ReadOnly,
+    /// No descriptor is left, to the process or to the system.
+    Descriptors,
     /// Any other failure of the disk.
     #[default]
     IoError,
@@ -29,19 +33,26 @@ pub(super) enum SpoolCause {
 }
 
 impl SpoolCause {
-    const ALL: [Self; 3] = [Self::DiskFull, Self::IoError, Self::Oversize];
+    const ALL: [Self; 5] =
+        [Self::DiskFull, Self::ReadOnly, Self::Descriptors, Self::IoError, Self::Oversize];
 
     pub(super) fn of(error: &SpoolError) -> Self {
         match error {
             SpoolError::Encode { .. } => Self::Oversize,
             error if error.is_full() => Self::DiskFull,
-            _ => Self::IoError,
+            error => match error.errno() {
+                Some(libc::EROFS) => Self::ReadOnly,
+                Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors,
+                _ => Self::IoError,
+            },
         }
     }
 
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::DiskFull => "disk_full",
+            Self::ReadOnly => "read_only",
+            Self::Descriptors => "descriptors",
             Self::IoError => "io_error",
             Self::Oversize => "oversize",
         }
@@ -49,10 +60,12 @@ impl SpoolCause {
 }
 
 /// What each backend's queue got.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spooled {
     pub(super) segments: u64,
     pub(super) rows: u64,
+    /// Rows it never got: dropped from memory.
+    pub(super) rows_dropped: u64,
 }
 
 /// What the coordinator itself counts.
@@ -61,10 +74,14 @@ pub(super) struct Counts {
     /// Rows of intervals closed.
     pub(super) rows_snapshotted: u64,
     pub(super) rows_spooled: u64,
+    /// Rows that every backend had from memory, and the disk never took.
+    pub(super) rows_shipped: u64,
     /// By [`SpoolCause`].
     pub(super) rows_dropped: [u64; SpoolCause::ALL.len()],
     /// Values recorded in intervals that were spooled.
     pub(super) values_spooled: u64,
+    /// Values recorded in intervals that every backend had from memory, and the disk never took.
+    pub(super) values_shipped: u64,
     /// Values recorded in intervals that were dropped, by [`SpoolCause`].
     pub(super) values_unspooled: [u64; SpoolCause::ALL.len()],
     /// Datagrams that lay in the sockets when the workers had ended.
@@ -99,8 +116,11 @@ impl Coordinator {
     /// The entries of a tick: what happened since the last one.
     pub(super) fn books(&mut self) -> BookEntries {
         let mut told = std::mem::take(&mut self.told);
-        let entries = self.entries_since(&mut told);
+        let mut entries = self.entries_since(&mut told);
         self.told = told;
+        let (_, _, bytes) = self.parts.backlog.amounts();
+        entries.push(("waiting_bytes".to_owned(), bytes));
+        entries.push(("spool_degraded".to_owned(), u64::from(self.is_refused)));
         #[expect(clippy::cast_precision_loss, reason = "points are doubles; exact to 2^53")]
         BookEntries(entries.into_iter().map(|(name, count)| (name, count as f64)).collect())
     }
@@ -130,10 +150,16 @@ impl Coordinator {
         }
         for (name, now) in &self.spooled {
             let base = told.spooled.insert(name.clone(), *now).unwrap_or_default();
-            let segments = now.segments - base.segments;
-            if segments != 0 || is_configured(name) {
+            // A link that was taken back may have been told of before.
+            let since = |now: u64, base: u64| now.saturating_sub(base);
+            if *now != base || is_configured(name) {
+                let segments = since(now.segments, base.segments);
                 enter(format!("backend.{name}.segments_spooled"), segments);
-                enter(format!("backend.{name}.rows_spooled"), now.rows - base.rows);
+                enter(format!("backend.{name}.rows_spooled"), since(now.rows, base.rows));
+                enter(
+                    format!("backend.{name}.rows_dropped"),
+                    since(now.rows_dropped, base.rows_dropped),
+                );
             }
         }
         for (name, count) in self.parts.side.read() {
@@ -159,7 +185,9 @@ impl Counts {
             ("datagrams_dropped.unread", self.datagrams_unread, base.datagrams_unread),
             ("values_spooled", self.values_spooled, base.values_spooled),
             ("rows_snapshotted", self.rows_snapshotted, base.rows_snapshotted),
+            ("values_shipped", self.values_shipped, base.values_shipped),
             ("rows_spooled", self.rows_spooled, base.rows_spooled),
+            ("rows_shipped", self.rows_shipped, base.rows_shipped),
             ("spool_failures", self.spool_failures, base.spool_failures),
             ("ticks_merged", self.ticks_merged, base.ticks_merged),
             ("clock_steps", self.clock_steps, base.clock_steps),

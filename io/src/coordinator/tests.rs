@@ -23,6 +23,9 @@ use crate::ingest::intake::{IntakeInbox, IntakeSettings};
 
 mod books;
 mod clock;
+// Whoever stands in the door of the disk exists in debug builds alone.
+#[cfg(debug_assertions)]
+mod disk;
 
 fn options(path: &Path) -> SpoolOptions {
     SpoolOptions {
@@ -66,6 +69,7 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         readers,
         interval,
         spool: Spool::open(options(path)).unwrap().0,
+        backlog: Arc::default(),
         sockets: Vec::new(),
         parker,
         acceptor: None,
@@ -108,7 +112,7 @@ impl Coordinator {
 
     fn tick(&mut self, timestamp_s: u64) {
         self.flip();
-        self.close(Tick { timestamp_s, merged: 0 });
+        self.close(Tick { timestamp_s, merged: 0 }, false);
     }
 }
 
@@ -190,12 +194,12 @@ fn refused_intervals_wait_in_memory_and_are_spooled_in_order() {
         coordinator.receive(0, &format!("c:{number}|c"));
         coordinator.tick(1_000 + 10 * number);
     }
-    assert_eq!((coordinator.waiting.len(), coordinator.is_refused), (3, true));
+    assert_eq!((coordinator.parts.backlog.len(), coordinator.is_refused), (3, true));
     assert!(spooled(directory.path()).is_empty());
     refusing.end();
     coordinator.receive(0, "c:4|c");
     coordinator.tick(1_040);
-    assert_eq!((coordinator.waiting.len(), coordinator.is_refused), (0, false));
+    assert_eq!((coordinator.parts.backlog.len(), coordinator.is_refused), (0, false));
     let all = [(1_010, 1.0), (1_020, 2.0), (1_030, 3.0), (1_040, 4.0)];
     assert_eq!(spooled(directory.path()), all);
     let failures: Vec<_> =
@@ -213,7 +217,7 @@ fn beyond_the_bound_the_oldest_interval_is_dropped_and_counted() {
         coordinator.receive(0, &format!("c:{number}|c"));
         coordinator.tick(10 * number);
     }
-    assert_eq!(coordinator.waiting.len(), INTERVALS_WAITING_MAX);
+    assert_eq!(coordinator.parts.backlog.len(), INTERVALS_WAITING_MAX);
     refusing.end();
     coordinator.tick(10 * (intervals + 1));
     let kept = spooled(directory.path());
@@ -229,18 +233,16 @@ fn beyond_the_bound_the_oldest_interval_is_dropped_and_counted() {
 #[test]
 fn waiting_intervals_are_bounded_by_bytes_too_but_the_newest_stays() {
     let directory = TempDir::new().unwrap();
-    let mut coordinator = coordinator(directory.path(), 1);
+    let coordinator = coordinator(directory.path(), 1);
     // Zeroed and never touched: the pages cost nothing.
-    let interval = |bytes: usize| {
-        let parts = vec![Rows { counters: vec![0.0; bytes / 8], ..Rows::default() }];
-        Waiting { parts, values: 0 }
-    };
-    coordinator.waiting.push_back(interval(INTERVALS_WAITING_BYTES_MAX + 8));
+    let interval = |bytes: usize| vec![Rows { counters: vec![0.0; bytes / 8], ..Rows::default() }];
+    let bytes_max = INTERVALS_WAITING_BYTES_MAX;
+    coordinator.parts.backlog.push(interval(bytes_max + 8), 0);
     assert!(!coordinator.is_memory_used_up(), "alone it waits whatever its size");
-    coordinator.waiting.push_back(interval(8));
+    coordinator.parts.backlog.push(interval(8), 0);
     assert!(coordinator.is_memory_used_up());
-    coordinator.drop_oldest();
-    coordinator.waiting.push_back(interval(INTERVALS_WAITING_BYTES_MAX - 8));
+    coordinator.parts.backlog.give_up_one(&[]);
+    coordinator.parts.backlog.push(interval(bytes_max - 8), 0);
     assert!(!coordinator.is_memory_used_up());
 }
 
@@ -250,11 +252,11 @@ fn an_interval_that_cannot_be_encoded_keeps_nothing_back() {
     let mut coordinator = coordinator(directory.path(), 1);
     let timers = TimerColumns { counts: vec![1.0], ..TimerColumns::default() };
     let broken = Rows { timestamp_s: 1_000, timers, ..Rows::default() };
-    coordinator.waiting.push_back(Waiting { parts: vec![broken], values: 0 });
+    coordinator.parts.backlog.push(vec![broken], 0);
     coordinator.receive(0, "c:2|c");
     coordinator.tick(1_010);
     assert_eq!(spooled(directory.path()), [(1_010, 2.0)]);
-    assert_eq!((coordinator.waiting.len(), coordinator.counts.spool_failures), (0, 1));
+    assert_eq!((coordinator.parts.backlog.len(), coordinator.counts.spool_failures), (0, 1));
 }
 
 #[test]

@@ -11,14 +11,16 @@
 //! for the next time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use floe_core::books::identity::{Identity, identities, is_of_the_moment, settle_queue};
-use floe_core::row::TotalColumns;
+use floe_core::row::{Rows, TotalColumns};
 use floe_storage::{QueueState, history};
 use tracing::{error, info, warn};
 
 use super::own_books::{KERNEL_DROPS, Spooled, Told};
 use super::{Coordinator, SocketBook};
+use crate::backlog::Oldest;
 use crate::export::accounts::{Count, Told as Tellers};
 
 /// Counts by name.
@@ -91,9 +93,13 @@ impl Coordinator {
             *totals.entry(name).or_default() += count;
         }
         totals.insert("values_open".to_owned(), self.parts.interval.page().values_recorded);
-        let waiting = |of: fn(&super::Waiting) -> u64| self.waiting.iter().map(of).sum();
-        totals.insert("values_waiting".to_owned(), waiting(|waiting| waiting.values));
-        totals.insert("rows_waiting".to_owned(), waiting(super::Waiting::rows));
+        let (rows, values, bytes) = self.parts.backlog.amounts();
+        for (name, amount) in
+            [("values_waiting", values), ("rows_waiting", rows), ("waiting_bytes", bytes)]
+        {
+            totals.insert(name.to_owned(), amount);
+        }
+        totals.insert("spool_degraded".to_owned(), u64::from(self.is_refused));
         let configured = self.parts.settings.backends.iter();
         let names: Vec<String> = configured.map(|backend| backend.name.clone()).collect();
         for name in &names {
@@ -145,19 +151,18 @@ impl Coordinator {
 
     /// Checks the books and writes them into the interval that is committed next, as they stand when
     /// it is.
-    pub(super) fn stamp_oldest(&mut self) {
+    pub(super) fn stamp_oldest(&mut self, oldest: &Oldest) -> Vec<Arc<Rows>> {
         let mut totals = self.totals();
-        let Some(oldest) = self.waiting.front() else { return };
-        let (rows, values, segments) = (oldest.rows(), oldest.values, oldest.parts.len() as u64);
         let mut move_on = |from: &str, to: &str, count: u64| {
             if let Some(before) = totals.get_mut(from) {
                 *before = before.saturating_sub(count);
             }
             *totals.entry(to.to_owned()).or_default() += count;
         };
-        move_on("values_waiting", "values_spooled", values);
-        move_on("rows_waiting", "rows_spooled", rows);
+        move_on("values_waiting", "values_spooled", oldest.values);
+        move_on("rows_waiting", "rows_spooled", oldest.rows);
         for backend in self.parts.spool.backends() {
+            let (segments, rows) = oldest.wanted_by(&backend.name);
             let named = |word: &str| format!("backend.{}.{word}", backend.name);
             for (word, count) in [("segments_spooled", segments), ("rows_spooled", rows)] {
                 *totals.entry(named(word)).or_default() += count;
@@ -168,20 +173,28 @@ impl Coordinator {
         }
         let broken = self.check(&totals);
         *totals.entry("accounting_broken".to_owned()).or_default() += broken;
-        if let Some(last) = self.waiting.front_mut().and_then(|oldest| oldest.parts.last_mut()) {
-            last.totals = TotalColumns::of(&totals);
-        }
+        // With this commit made it takes segments.
+        totals.insert("spool_degraded".to_owned(), 0);
+        self.parts.backlog.stamp_oldest(TotalColumns::of(&totals))
     }
 
     /// Enters that the oldest interval is on the disk.
-    pub(super) fn enter_spooled(&mut self, segments: u64, rows: u64, values: u64) {
+    pub(super) fn enter_spooled(&mut self, oldest: &Oldest) {
         for backend in self.parts.spool.backends() {
+            let (segments, rows) = oldest.wanted_by(&backend.name);
             let spooled: &mut Spooled = self.spooled.entry(backend.name.clone()).or_default();
             spooled.segments += segments;
             spooled.rows += rows;
         }
-        self.counts.rows_spooled += rows;
-        self.counts.values_spooled += values;
+        self.counts.rows_spooled += oldest.rows;
+        self.counts.values_spooled += oldest.values;
+    }
+
+    /// Enters that a link of a commit was taken back: its backend had had the rows from memory.
+    pub(super) fn enter_withdrawn(&mut self, backend: &str, rows: u64) {
+        let spooled = self.spooled.entry(backend.to_owned()).or_default();
+        spooled.segments -= 1;
+        spooled.rows -= rows;
     }
 
     /// Counts what does not hold, once as long as it is off by the same; says so once per identity.

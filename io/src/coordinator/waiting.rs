@@ -1,72 +1,88 @@
 //! Closed intervals on their way to the disk.
 //!
-//! Intervals that the disk refuses wait in memory (`INTERVALS_WAITING_MAX`) and are committed in
-//! order when it takes them again; what does not fit is dropped, oldest first, and counted. What
-//! the spool gives up by age or size is entered into the accounts of the backends.
+//! They go through the backlog in memory (`crate::backlog`), oldest first. The disk is tried at each
+//! tick, and between ticks with a back-off; what it refuses is offered to the exporters meanwhile.
+//! When memory is used up and the disk full, the oldest segments on the disk give way; else what is in
+//! memory does. Every row is counted, by cause. What the spool gives up by age or size is entered
+//! into the accounts of the backends.
 
-use floe_core::limits::INTERVALS_WAITING_MAX;
+use std::sync::Arc;
+
 use floe_core::row::Rows;
-use floe_storage::{Retired, SpoolError};
+use floe_storage::{Committed, Retired, SpoolError};
 use tracing::{debug, error, info, warn};
 
 use super::Coordinator;
 use super::own_books::SpoolCause;
-use crate::clock::wall_ms;
+use crate::backlog::{Dropped, Oldest};
+use crate::clock::{monotonic_ns, wall_ms};
 use crate::export::accounts::ExpiryCause;
+use crate::export::pace::Backoff;
 
-/// A closed interval that the disk has not taken yet.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    pub(super) parts: Vec<Rows>,
-    /// Values recorded in it.
-    pub(super) values: u64,
+/// The first try after a refusal, ns.
+const RETRY_NS_FIRST: u64 = 100_000_000;
+
+/// Longest time between two tries, ns: with less than two intervals the disk that is back is used.
+const RETRY_NS_LAST: u64 = 5_000_000_000;
+
+/// When the disk is tried again.
+#[derive(Debug)]
+pub(super) struct Retry {
+    backoff: Backoff,
+    /// Monotonic time, ns; `None` = it refuses nothing.
+    at_ns: Option<u64>,
 }
 
-impl Waiting {
-    /// Rows of all parts.
-    pub(super) fn rows(&self) -> u64 {
-        self.parts.iter().map(|part| part.row_count() as u64).sum()
+impl Retry {
+    pub(super) fn new() -> Self {
+        Self { backoff: Backoff::new(RETRY_NS_FIRST, RETRY_NS_LAST, monotonic_ns()), at_ns: None }
     }
 
-    fn bytes(&self) -> usize {
-        self.parts.iter().map(Rows::column_bytes).sum()
+    fn postpone(&mut self) {
+        self.at_ns = Some(monotonic_ns() + self.backoff.delay_ns());
+    }
+
+    fn reset(&mut self) {
+        self.backoff.reset();
+        self.at_ns = None;
+    }
+
+    /// Until the next try, ms, rounded up.
+    pub(super) fn wait_ms(&self) -> u64 {
+        let left_ns = self.at_ns.map(|at_ns| at_ns.saturating_sub(monotonic_ns()));
+        left_ns.map_or(u64::MAX, |left_ns| left_ns.div_ceil(1_000_000))
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.at_ns.is_some_and(|at_ns| at_ns <= monotonic_ns())
     }
 }
 
 impl Coordinator {
-    /// Commits what waits, oldest first, as far as the disk takes it.
-    pub(super) fn spool_waiting(&mut self) {
-        while !self.waiting.is_empty() {
-            self.stamp_oldest();
-            let Some(waiting) = self.waiting.front() else { break };
-            let values = waiting.values;
-            match self.parts.spool.commit(&waiting.parts) {
-                Ok(committed) => {
-                    debug!(
-                        timestamp_s = waiting.parts.first().map_or(0, |part| part.timestamp_s),
-                        rows = committed.rows,
-                        bytes = committed.bytes,
-                        "interval spooled"
-                    );
-                    self.enter_spooled(committed.files, committed.rows, values);
-                    let spooled = self.waiting.pop_front().unwrap_or_default();
-                    self.parts.interval.reuse(spooled.parts);
-                    if std::mem::take(&mut self.is_refused) {
-                        info!("spool writable again");
-                    }
-                }
+    /// Commits what waits, oldest first, as far as the disk takes it. `is_last`: memory ends with
+    /// this process, so that the oldest on a full disk give way at once.
+    pub(super) fn spool_waiting(&mut self, is_last: bool) {
+        while let Some(oldest) = self.parts.backlog.begin_commit() {
+            let parts = self.stamp_oldest(&oldest);
+            let is_wanted = |part: usize, backend: &str| oldest.is_wanted(part, backend);
+            match self.parts.spool.commit_to(&parts, is_wanted) {
+                Ok(committed) => self.take_leave(parts, &oldest, &committed),
                 Err(error) => {
                     self.counts.spool_failures += 1;
                     self.refusal = SpoolCause::of(&error);
-                    if error.is_full() && self.make_room() {
+                    let has_to = is_last || self.is_memory_used_up();
+                    if error.is_full() && has_to && self.make_room(&parts) {
                         continue;
                     }
                     if matches!(error, SpoolError::Encode { .. }) {
                         // It would be refused for ever, and all that comes behind it with it.
                         error!(%error, "interval refused for good: this is a bug");
-                        self.drop_oldest();
+                        let dropped = self.parts.backlog.give_up_oldest(&self.backend_names());
+                        self.enter_dropped(&dropped);
                         continue;
                     }
+                    self.parts.backlog.offer_all();
+                    self.retry.postpone();
                     if !std::mem::replace(&mut self.is_refused, true) {
                         error!(%error, "segment refused: intervals wait in memory");
                     }
@@ -75,32 +91,72 @@ impl Coordinator {
             }
         }
         while self.is_memory_used_up() {
-            self.drop_oldest();
+            let dropped = self.parts.backlog.give_up_one(&self.backend_names());
+            self.enter_dropped(&dropped);
+        }
+    }
+
+    /// The oldest interval is on the disk.
+    fn take_leave(&mut self, parts: Vec<Arc<Rows>>, oldest: &Oldest, committed: &Committed) {
+        debug!(
+            timestamp_s = parts.first().map_or(0, |part| part.timestamp_s),
+            rows = committed.rows,
+            bytes = committed.bytes,
+            "interval spooled"
+        );
+        // Ours go first, so that the memory can be used again.
+        drop(parts);
+        self.enter_spooled(oldest);
+        let left = self.parts.backlog.committed(oldest, &committed.names);
+        for (backend, name, rows) in left.had_meanwhile {
+            match self.parts.spool.withdraw(&backend, name) {
+                Ok(true) => self.enter_withdrawn(&backend, rows),
+                // It has been delivered a second time, from the disk.
+                Ok(false) => {}
+                Err(error) => debug!(%error, backend, "delivered from memory, sent again"),
+            }
+        }
+        self.parts.interval.reuse(left.parts);
+        self.retry.reset();
+        if std::mem::take(&mut self.is_refused) {
+            info!("spool writable again");
         }
     }
 
     /// On a full disk the oldest segments give way with all their links: what a backend has not had
     /// for hours is worth less than what it has not had for seconds. `false` if nothing went.
-    fn make_room(&mut self) -> bool {
-        let bytes = self.waiting.front().map_or(0, Waiting::bytes);
+    fn make_room(&mut self, parts: &[Arc<Rows>]) -> bool {
+        let bytes: usize = parts.iter().map(|part| part.column_bytes()).sum();
         let retired = self.parts.spool.relieve(bytes as u64);
         self.enter_retired(&retired, ExpiryCause::DiskFull);
         0 < retired.segment_count()
     }
 
-    /// Whether more waits than may: by number, or by bytes unless the newest is alone.
     pub(super) fn is_memory_used_up(&self) -> bool {
-        let bytes: usize = self.waiting.iter().map(Waiting::bytes).sum();
-        let bytes_max = self.parts.interval.ledger().waiting_bytes_max();
-        INTERVALS_WAITING_MAX < self.waiting.len() || (1 < self.waiting.len() && bytes_max < bytes)
+        let configured = self.parts.settings.spool.memory_bytes;
+        let fitted = self.parts.interval.ledger().waiting_bytes_max() as u64;
+        self.parts.backlog.is_over(configured.unwrap_or(fitted))
     }
 
-    pub(super) fn drop_oldest(&mut self) {
-        let dropped = self.waiting.pop_front().unwrap_or_default();
-        let (rows, cause) = (dropped.rows(), self.refusal);
-        self.counts.rows_dropped[cause as usize] += rows;
+    /// Whose queues get links.
+    pub(super) fn backend_names(&self) -> Vec<String> {
+        self.parts.spool.backends().iter().map(|backend| backend.name.clone()).collect()
+    }
+
+    pub(super) fn enter_dropped(&mut self, dropped: &Dropped) {
+        let cause = self.refusal;
+        self.counts.rows_shipped += dropped.rows_shipped;
+        if dropped.rows_lost == 0 {
+            self.counts.values_shipped += dropped.values;
+            debug!(rows = dropped.rows_shipped, "interval given up: every backend has had it");
+            return;
+        }
+        self.counts.rows_dropped[cause as usize] += dropped.rows_lost;
         self.counts.values_unspooled[cause as usize] += dropped.values;
-        let cause = cause.word();
+        for (backend, rows) in &dropped.lost_by {
+            self.spooled.entry(backend.clone()).or_default().rows_dropped += rows;
+        }
+        let (rows, cause) = (dropped.rows_lost, cause.word());
         error!(rows, cause, "interval dropped: the spool refuses it and memory is bounded");
     }
 

@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use super::StartError;
 use super::side_paths::SidePaths;
+use crate::backlog::Backlog;
 use crate::clock::wall_ms;
 use crate::coordinator::reload::Reload;
 use crate::coordinator::request::{REQUESTS_MAX, Request};
@@ -250,6 +251,7 @@ impl Receiving {
         mut self,
         settings: &Settings,
         accounts: Arc<AccountRegistry>,
+        backlog: Arc<Backlog>,
         requests: Requests,
     ) -> Result<IngestHalf, StartError> {
         let spool_path = self.opened.spool.path().to_owned();
@@ -261,6 +263,7 @@ impl Receiving {
             spool: self.opened.spool,
             quarantined: self.opened.quarantined,
             parker: self.parker,
+            backlog,
             accounts,
             acceptor: self.acceptor.as_ref().map(Acceptor::counts),
             side: self.side.books(),
@@ -431,6 +434,7 @@ fn spool_options(settings: &Settings, path: &Path) -> SpoolOptions {
         backends: limits.collect(),
         archive_age_ms: settings.spool.archive_age_ms,
         archive_bytes: settings.spool.archive_bytes,
+        reserve_bytes: settings.spool.reserve_bytes,
         run_id: wall_ms(),
     }
 }

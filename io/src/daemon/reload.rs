@@ -55,7 +55,13 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         health,
         automatic_config_reload,
     } = asked;
-    let SpoolSettings { path: spool_path, archive_age_ms, archive_bytes } = spool;
+    let SpoolSettings {
+        path: spool_path,
+        archive_age_ms,
+        archive_bytes,
+        reserve_bytes,
+        memory_bytes,
+    } = spool;
     let changes = [
         ("flushInterval", *flush_interval_ms != current.flush_interval_ms),
         ("percentThreshold", *thresholds != current.thresholds),
@@ -71,6 +77,8 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("keyFlush", *key_flush != current.key_flush),
         ("spool.archive_age", *archive_age_ms != current.spool.archive_age_ms),
         ("spool.archive_bytes", *archive_bytes != current.spool.archive_bytes),
+        ("spool.reserve_bytes", *reserve_bytes != current.spool.reserve_bytes),
+        ("spool.memory_bytes", *memory_bytes != current.spool.memory_bytes),
         ("books", *books != current.books),
         ("debug", *debug != current.debug),
         ("dumpMessages", *dump_messages != current.dump_messages),

@@ -10,6 +10,7 @@ use floe_storage::Expired;
 
 use super::departures::Departures;
 use super::name_filter::{PointTally, Refusal};
+use super::source::{Delivered, Leave};
 
 /// Numbers of one backend that only grow.
 #[derive(Debug, Default)]
@@ -67,6 +68,9 @@ pub enum Count {
     RowsExpiredBytes = 17,
     /// Of the rows expired: given up for the newest interval on a full disk.
     RowsExpiredDiskFull = 18,
+    /// Rows acknowledged that were never in the queue: sent from memory. Part of the acknowledged, or
+    /// of the unconfirmed.
+    RowsFromMemory = 19,
 }
 
 /// Why segments left a queue undelivered.
@@ -80,7 +84,7 @@ pub enum ExpiryCause {
 
 impl Count {
     /// All counts, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SegmentsAcknowledged,
         Self::PointsAcknowledged,
         Self::BytesAcknowledged,
@@ -100,6 +104,7 @@ impl Count {
         Self::RowsExpiredAge,
         Self::RowsExpiredBytes,
         Self::RowsExpiredDiskFull,
+        Self::RowsFromMemory,
     ];
 
     /// The word used in points and docs.
@@ -125,6 +130,7 @@ impl Count {
             Self::RowsExpiredAge => "rows_expired_age",
             Self::RowsExpiredBytes => "rows_expired_bytes",
             Self::RowsExpiredDiskFull => "rows_expired_disk_full",
+            Self::RowsFromMemory => "rows_from_memory",
         }
     }
 }
@@ -258,6 +264,20 @@ impl BackendAccounts {
 
     pub(crate) fn add(&self, count: Count, number: u64) {
         self.counts[count as usize].fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// Counts a delivered segment as it leaves; one that is gone is in the books already.
+    pub(crate) fn add_left(&self, left: Leave, delivered: &Delivered) {
+        if left == Leave::Gone {
+            return;
+        }
+        let Delivered { rows, bytes, tally, is_weak } = delivered;
+        self.add(Count::SegmentsAcknowledged, 1);
+        self.add(Count::RowsAcknowledged, *rows);
+        self.add(Count::RowsFromMemory, if left == Leave::FromMemory { *rows } else { 0 });
+        self.add(Count::BytesAcknowledged, *bytes);
+        self.add(Count::SegmentsWeak, u64::from(*is_weak));
+        self.add_tally(tally);
     }
 
     pub(crate) fn add_tally(&self, tally: &PointTally) {

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use floe_core::config::settings::{Acknowledgement, BackendSettings, BacklogOrder, Redelivery};
-use floe_storage::{Queue, Reader, SegmentName, SpoolError};
+use floe_storage::{SegmentError, SegmentName};
 use rustix::event::PollFlags;
 use rustix::fs::inotify;
 
@@ -36,7 +36,9 @@ use super::error::ExportError;
 use super::exporter::OwnBooks;
 use super::pace::{Backoff, Pace};
 use super::resolver::Resolver;
+use super::source::{Buffers, Delivered, Leave, ReadError, Source};
 use super::stop::{Stop, Waited};
+use crate::backlog::is_held;
 use crate::clock::{duration_ns, monotonic_ns, wall_ms};
 
 /// Attempts that must end with a silent peer before a segment counts as weakly acknowledged.
@@ -51,7 +53,7 @@ const _: () = assert!(SILENT_ATTEMPTS_MAX < ATTEMPTS_PER_TURN);
 /// One backend and what its thread knows.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    queue: Queue,
+    source: Source,
     notifications: Option<OwnedFd>,
     format: Format,
     acknowledgement: Acknowledgement,
@@ -67,6 +69,8 @@ pub(crate) struct Backend {
     retry_ns: u64,
     /// The newest commit ever listed: its segments are live, whatever the clock did meanwhile.
     newest_commit: Commit,
+    /// The newest interval in memory, which is newer than all on the disk.
+    newest_held: Option<Commit>,
     /// Payload bytes of the live interval so far.
     live_bytes: u64,
     attempts: BTreeMap<SegmentName, Attempts>,
@@ -81,6 +85,8 @@ pub(crate) struct Backend {
     has_closed: bool,
     is_weakness_told: bool,
     is_failing: bool,
+    /// Whether the disk keeps what was delivered.
+    is_removal_failing: bool,
     is_stop_seen: bool,
     /// The accounts as they were when points were last made of them.
     told: Reading,
@@ -112,15 +118,14 @@ enum Step {
 
 impl Backend {
     pub(crate) fn new(
-        spool: &Path,
+        source: Source,
         settings: &BackendSettings,
         own_books: OwnBooks,
         accounts: Arc<BackendAccounts>,
         stop: Arc<Stop>,
         patience: Patience,
-    ) -> Result<Self, SpoolError> {
-        let queue = Queue::open(spool, &settings.name)?;
-        let notifications = watch(queue.directory())
+    ) -> Self {
+        let notifications = watch(source.queue().directory())
             .inspect_err(|error| {
                 tracing::warn!(backend = settings.name, %error, "inotify refused, scanning only");
             })
@@ -132,9 +137,9 @@ impl Backend {
         let told = accounts.read();
         let mut found = Vec::new();
         // A queue that cannot be listed now is listed again, and said, by the thread.
-        queue.list(&mut found).ok();
-        Ok(Self {
-            queue,
+        source.queue().list(&mut found).ok();
+        Self {
+            source,
             notifications,
             format: Format::new(settings, own_books),
             acknowledgement: settings.acknowledgement,
@@ -152,6 +157,7 @@ impl Backend {
             pace: Pace::new(),
             retry_ns: 0,
             newest_commit: Commit::default(),
+            newest_held: None,
             live_bytes: 0,
             attempts: BTreeMap::new(),
             found: found.into_iter().collect(),
@@ -161,20 +167,23 @@ impl Backend {
             has_closed: false,
             is_weakness_told: false,
             is_failing: false,
+            is_removal_failing: false,
             is_stop_seen: false,
             told,
-        })
+        }
     }
 
     /// Works until the stop: then until the queue is empty or the stop's deadline has come.
     pub(crate) fn run(mut self) {
-        let mut reader = Reader::new();
+        let mut buffers = Buffers::default();
         let mut names = Vec::new();
         loop {
-            let step = match self.queue.list(&mut names) {
+            self.remove_delivered();
+            let step = match self.source.list(&mut buffers, &mut names) {
                 Ok(()) => self.next_step(&names),
                 Err(source) => {
-                    self.fail(&self.spool_error("list", self.queue.directory(), source));
+                    let directory = self.source.queue().directory();
+                    self.fail(&self.spool_error("list", directory, source));
                     Step::WaitUntil(self.retry_ns)
                 }
             };
@@ -183,7 +192,10 @@ impl Backend {
                 return;
             }
             match step {
-                Step::Send(name) => self.send(&mut reader, name),
+                Step::Send(name) => {
+                    self.send(&mut buffers, name);
+                    self.source.let_go();
+                }
                 Step::Idle if is_stopping => return,
                 Step::Idle => self.wait(u64::MAX),
                 Step::WaitUntil(until_ns) => self.wait(until_ns),
@@ -200,12 +212,18 @@ impl Backend {
             self.retry_ns = 0;
         }
         self.passed_over.retain(|name| names.binary_search(name).is_ok());
+        self.follow_to_disk(names);
         self.attempts.retain(|name, _| names.binary_search(name).is_ok());
         self.found.retain(|name| names.binary_search(name).is_ok());
         let sendable = || names.iter().filter(|name| !self.passed_over.contains(name));
-        let Some(newest) = sendable().map(commit_of).max() else { return Step::Idle };
-        if self.newest_commit < newest {
-            self.newest_commit = newest;
+        if sendable().next().is_none() {
+            return Step::Idle;
+        }
+        let newest = sendable().filter(|name| !is_held(name)).map(commit_of).max();
+        let held = sendable().filter(|name| is_held(name)).map(commit_of).max();
+        if Some(self.newest_commit) < newest || self.newest_held != held {
+            self.newest_commit = self.newest_commit.max(newest.unwrap_or_default());
+            self.newest_held = held;
             self.live_bytes = 0;
         }
         let now_ns = monotonic_ns();
@@ -233,23 +251,33 @@ impl Backend {
     }
 
     fn is_live(&self, name: &SegmentName) -> bool {
-        commit_of(name) == self.newest_commit
+        commit_of(name) == self.newest_held.unwrap_or(self.newest_commit)
+    }
+
+    /// What was tried from memory and has reached the disk since is the same segment by another name.
+    fn follow_to_disk(&mut self, names: &[SegmentName]) {
+        let left = self.attempts.keys().filter(|name| is_held(name));
+        let left: Vec<SegmentName> =
+            left.filter(|name| names.binary_search(name).is_err()).copied().collect();
+        for held in left {
+            if let (Some(attempts), Some(name)) =
+                (self.attempts.remove(&held), self.source.name_on_disk(held))
+            {
+                self.attempts.insert(name, attempts);
+            }
+        }
     }
 
     /// One attempt at `name`, with all consequences.
-    fn send(&mut self, reader: &mut Reader, name: SegmentName) {
-        let segment = match reader.read(&self.queue.path(&name)) {
+    fn send(&mut self, buffers: &mut Buffers, name: SegmentName) {
+        let segment = match self.source.read(buffers, name) {
             Ok(segment) => segment,
-            Err(error) if error.is_vanished() => return,
-            Err(error) if error.is_unknown() => {
-                tracing::warn!(segment = %name, %error, "segment of another version passed over");
+            Err(ReadError::Memory(error)) => {
+                tracing::debug!(segment = %name, %error, "interval in memory passed over");
                 self.passed_over.insert(name);
                 return;
             }
-            Err(error) if error.is_damage() => return self.quarantine(name, &error),
-            Err(source) => {
-                return self.fail(&ExportError::Read { segment: name.to_string(), source });
-            }
+            Err(ReadError::File(error)) => return self.pass_over(name, error),
         };
         let stop = Arc::clone(&self.stop);
         let start_ns = monotonic_ns();
@@ -285,6 +313,21 @@ impl Backend {
         }
     }
 
+    /// What to do about a file that yields no rows.
+    fn pass_over(&mut self, name: SegmentName, error: SegmentError) {
+        if error.is_vanished() {
+            return;
+        }
+        if error.is_unknown() {
+            tracing::warn!(segment = %name, %error, "segment of another version passed over");
+            self.passed_over.insert(name);
+        } else if error.is_damage() {
+            self.quarantine(name, &error);
+        } else {
+            self.fail(&ExportError::Read { segment: name.to_string(), source: error });
+        }
+    }
+
     fn connect<'s>(&mut self, stop: &'s Stop) -> Result<Connection<'s>, ExportError> {
         let addresses = self.resolver.addresses(self.patience.connect, stop)?;
         Connection::open(addresses, self.patience, stop)
@@ -293,11 +336,15 @@ impl Backend {
     /// Takes a segment that is sent once at the most out of the queue; whether it was still there.
     fn let_go(&self, name: SegmentName, rows: u64) -> Result<bool, ExportError> {
         let result = self.accounts.settle(|| {
-            let was_there = self.queue.acknowledge(&name)?;
-            self.accounts.begin_flight(if was_there { rows } else { 0 });
-            Ok(was_there)
+            let left = self.source.acknowledge(name)?;
+            self.accounts.begin_flight(if left == Leave::Gone { 0 } else { rows });
+            let from_memory = if left == Leave::FromMemory { rows } else { 0 };
+            self.accounts.add(Count::RowsFromMemory, from_memory);
+            Ok(left != Leave::Gone)
         });
-        result.map_err(|source| self.spool_error("remove", &self.queue.path(&name), source))
+        result.map_err(|(name, source)| {
+            self.spool_error("remove", &self.source.queue().path(&name), source)
+        })
     }
 
     /// Takes note of an attempt that is about to send its first byte, and says what it waits for.
@@ -351,32 +398,48 @@ impl Backend {
                 return Err(error);
             }
         };
-        let was_there = self.accounts.settle(|| {
-            let was_there = if self.redelivery == Redelivery::Never {
+        let delivered = Delivered { rows, bytes, tally, is_weak };
+        let left = self.accounts.settle(|| {
+            let left = if self.redelivery == Redelivery::Never {
                 self.accounts.end_flight(rows);
-                true
+                Leave::Removed
             } else {
-                // If it expired meanwhile, whoever removed it has it in the books as that.
-                self.queue.acknowledge(&name)?
+                self.source.acknowledge(name)?
             };
-            if was_there {
-                self.accounts.add(Count::SegmentsAcknowledged, 1);
-                self.accounts.add(Count::RowsAcknowledged, rows);
-                self.accounts.add(Count::BytesAcknowledged, bytes);
-                self.accounts.add(Count::SegmentsWeak, u64::from(is_weak));
-                self.accounts.add_tally(&tally);
-            }
-            Ok(was_there)
+            self.accounts.add_left(left, &delivered);
+            Ok(left)
         });
-        match was_there {
-            Ok(was_there) => {
-                if was_there && is_weak {
-                    self.tell_weakness();
-                }
-                Ok(())
-            }
-            Err(source) => Err(self.spool_error("remove", &self.queue.path(&name), source)),
+        match left {
+            // If it expired meanwhile, whoever removed it has it in the books as that.
+            Ok(Leave::Gone) => {}
+            Ok(_) if is_weak => self.tell_weakness(),
+            Ok(_) => {}
+            Err((name, error)) => self.keep_delivered(name, delivered, &error),
         }
+        Ok(())
+    }
+
+    /// What was delivered stays where it is: the disk takes no change. It is not sent again.
+    fn keep_delivered(&mut self, name: SegmentName, delivered: Delivered, error: &io::Error) {
+        self.source.keep_delivered(name, delivered);
+        if !std::mem::replace(&mut self.is_removal_failing, true) {
+            let backend = self.accounts.name();
+            tracing::warn!(backend, segment = %name, %error, "delivered, but cannot be removed");
+        }
+    }
+
+    /// Removes what was delivered while the disk took no change.
+    fn remove_delivered(&mut self) {
+        if !self.is_removal_failing {
+            return;
+        }
+        let mut remove = || {
+            let (left, delivered) = self.source.remove_delivered()?;
+            self.accounts.add_left(left, &delivered);
+            Some(())
+        };
+        while self.accounts.settle(&mut remove).is_some() {}
+        self.is_removal_failing = self.source.has_delivered();
     }
 
     /// Counts an attempt that ended in silence, and says whether it was one too many. Where there is
@@ -400,10 +463,10 @@ impl Backend {
         }
     }
 
-    fn quarantine(&mut self, name: SegmentName, error: &floe_storage::SegmentError) {
+    fn quarantine(&mut self, name: SegmentName, error: &SegmentError) {
         let backend = self.accounts.name();
         let result = self.accounts.settle(|| {
-            let put_away = self.queue.quarantine(&name)?;
+            let put_away = self.source.quarantine(name)?;
             self.accounts.add(Count::SegmentsQuarantined, 1);
             self.accounts.add(Count::RowsQuarantined, put_away.rows.unwrap_or(0));
             self.accounts.add(Count::SegmentsUnreadable, u64::from(put_away.rows.is_none()));

@@ -12,7 +12,9 @@ use floe_storage::{ExportLock, SpoolError};
 use super::backend::Backend;
 use super::connection::Patience;
 use super::registry::AccountRegistry;
+use super::source::Source;
 use super::stop::Stop;
+use crate::backlog::Backlog;
 use crate::clock::{duration_ns, monotonic_ns, wall_ms};
 
 /// The exporters could not be started.
@@ -47,6 +49,7 @@ pub enum OwnBooks {
 pub struct Exporter {
     spool: PathBuf,
     registry: Arc<AccountRegistry>,
+    backlog: Arc<Backlog>,
     own_books: OwnBooks,
     /// `None` = as each backend's settings say.
     patience: Option<Patience>,
@@ -64,7 +67,7 @@ struct Running {
 
 impl Exporter {
     /// Starts a thread for each of `backends` on the spool at `spool`; their accounts are
-    /// registered with `registry`.
+    /// registered with `registry`. What `backlog` offers is sent beside what lies in the queues.
     ///
     /// # Errors
     /// [`StartError::Spool`] while another exporter has the spool; no thread runs then.
@@ -72,15 +75,17 @@ impl Exporter {
         spool: &Path,
         backends: &[BackendSettings],
         registry: &Arc<AccountRegistry>,
+        backlog: &Arc<Backlog>,
         own_books: OwnBooks,
     ) -> Result<Self, StartError> {
-        Self::start_with(spool, backends, registry, own_books, None)
+        Self::start_with(spool, backends, registry, backlog, own_books, None)
     }
 
     pub(crate) fn start_with(
         spool: &Path,
         backends: &[BackendSettings],
         registry: &Arc<AccountRegistry>,
+        backlog: &Arc<Backlog>,
         own_books: OwnBooks,
         patience: Option<Patience>,
     ) -> Result<Self, StartError> {
@@ -88,6 +93,7 @@ impl Exporter {
         let mut exporter = Self {
             spool: spool.to_owned(),
             registry: Arc::clone(registry),
+            backlog: Arc::clone(backlog),
             own_books,
             patience,
             running: Vec::with_capacity(backends.len()),
@@ -129,9 +135,10 @@ impl Exporter {
         let thread_error = |source| StartError::Thread { backend: settings.name.clone(), source };
         let accounts = self.registry.account(&settings.name, wall_ms() / 1_000);
         let stop = Arc::new(Stop::new().map_err(thread_error)?);
-        let (spool, seen) = (&self.spool, Arc::clone(&stop));
+        let source = Source::open(&self.spool, &settings.name, Arc::clone(&self.backlog))?;
+        let (books, seen) = (self.own_books, Arc::clone(&stop));
         let patience = self.patience.unwrap_or_else(|| Patience::of(settings));
-        let backend = Backend::new(spool, settings, self.own_books, accounts, seen, patience)?;
+        let backend = Backend::new(source, settings, books, accounts, seen, patience);
         let thread = std::thread::Builder::new()
             .name(format!("export-{}", settings.name))
             .spawn(move || backend.run())

@@ -139,6 +139,22 @@ pub(super) const SPOOL: Chapter = Chapter {
             change: "who has less disk, or queries further back",
             reload: AtOnce,
         },
+        Key {
+            path: "spool.reserve_bytes",
+            absent: "5 % of the disk, at most `256MiB`",
+            example: "\"64MiB\"",
+            effect: "bytes of the spool's file system that are left free, to 1 PiB; 0 = none. When they are reached the archive gives way first, then intervals wait in memory",
+            change: "who shares the disk with others",
+            reload: AtOnce,
+        },
+        Key {
+            path: "spool.memory_bytes",
+            absent: "`256MiB`, or what the memory limit leaves",
+            example: "\"64MiB\"",
+            effect: "most bytes of closed intervals in memory while the disk refuses them, to 64 GiB; they are delivered from there. The newest one waits whatever its size",
+            change: "who has little memory, or wants to outlast a longer fault of the disk",
+            reload: Restart,
+        },
     ],
 };
 

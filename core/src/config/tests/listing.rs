@@ -23,6 +23,8 @@ backends                  none, intervals are kept in the archive only
 keyFlush                  off
 spool                     chosen at start
   archive                 6h, 1GiB
+  reserve                 5 % of the disk, at most 256MiB
+  memory                  256MiB, or what the memory limit leaves
 ingest                    auto
   workers                 one per CPU, at most 8
   cpus                    those inherited

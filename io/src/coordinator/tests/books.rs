@@ -8,10 +8,10 @@ use floe_storage::history;
 use super::*;
 use crate::export::accounts::{BackendAccounts, Count, Told};
 
-type Totals = BTreeMap<String, u64>;
+pub(super) type Totals = BTreeMap<String, u64>;
 
 /// The totals of the newest commit; every identity of them holds.
-fn totals(path: &Path) -> Totals {
+pub(super) fn totals(path: &Path) -> Totals {
     let totals = history::newest_totals(path).unwrap().unwrap().counts;
     let broken: Vec<String> = identities(&totals)
         .into_iter()
@@ -22,7 +22,7 @@ fn totals(path: &Path) -> Totals {
     totals
 }
 
-fn of(totals: &Totals, backend: &str, words: &[&str]) -> Vec<u64> {
+pub(super) fn of(totals: &Totals, backend: &str, words: &[&str]) -> Vec<u64> {
     let count = |word: &&str| totals.get(&format!("backend.{backend}.{word}")).copied();
     words.iter().map(|word| count(word).unwrap_or(0)).collect()
 }
@@ -47,7 +47,7 @@ fn deliver(path: &Path, accounts: &BackendAccounts) -> u64 {
 }
 
 /// A coordinator over one worker that knows the backend `a`.
-fn with_backend(path: &Path, told: Told) -> Coordinator {
+pub(super) fn with_backend(path: &Path, told: Told) -> Coordinator {
     let mut coordinator = coordinator(path, 1);
     coordinator.parts.accounts = Arc::new(AccountRegistry::telling(told));
     coordinator.go_on_with(path, &["a"], "statsd");
@@ -204,7 +204,7 @@ fn intervals_that_waited_when_the_run_was_cut_short_are_dropped_by_that_cause() 
     first.receive(0, "c:1|c\nd:1|c");
     first.tick(1_020);
     refusing.end();
-    first.spool_waiting();
+    first.spool_waiting(false);
     assert_eq!(totals(path)["rows_waiting"], 0);
     drop(first);
     // As if it had been killed between the two commits.

@@ -9,15 +9,17 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use floe_core::config::settings::{NamespaceSettings, Protocol};
 use floe_core::row::Rows;
-use floe_storage::{BackendLimits, Spool, SpoolOptions};
+use floe_storage::{BackendLimits, Queue, Spool, SpoolOptions};
 use tempfile::TempDir;
 
 use super::*;
+use crate::backlog::Backlog;
 use crate::export::exporter::{Exporter, OwnBooks};
 use crate::export::name_filter::Refusal;
 use crate::export::registry::AccountRegistry;
 
 mod choices;
+mod memory;
 
 /// Bound of every wait: far beyond what a loaded machine needs.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -110,6 +112,7 @@ fn serve(listener: &TcpListener, script: Vec<Script>, payloads: &Sender<Vec<u8>>
 struct Store {
     directory: TempDir,
     spool: Spool,
+    backlog: Arc<Backlog>,
 }
 
 impl Store {
@@ -129,7 +132,7 @@ impl Store {
             run_id: 1,
         })
         .unwrap();
-        Self { directory, spool }
+        Self { directory, spool, backlog: Arc::default() }
     }
 
     fn commit(&mut self, timestamp_s: u64) {
@@ -150,8 +153,10 @@ impl Store {
         let registry = Arc::new(AccountRegistry::default());
         let spool = self.directory.path();
         let books = OwnBooks::ByExporter;
+        let backlog = Arc::clone(&self.backlog);
         let exporter =
-            Exporter::start_with(spool, backends, &registry, books, Some(patience)).unwrap();
+            Exporter::start_with(spool, backends, &registry, &backlog, books, Some(patience))
+                .unwrap();
         let accounts = backends.iter().map(|backend| registry.account(&backend.name, 0)).collect();
         Exporting { exporter, accounts }
     }
@@ -528,12 +533,24 @@ fn second_exporter_on_one_spool_is_refused() {
     let backends = [backend("main", carbon.address)];
     let first = store.export(&backends);
     assert!(
-        Exporter::start(store.directory.path(), &backends, &Arc::default(), OwnBooks::ByExporter)
-            .is_err()
+        Exporter::start(
+            store.directory.path(),
+            &backends,
+            &Arc::default(),
+            &Arc::default(),
+            OwnBooks::ByExporter
+        )
+        .is_err()
     );
     drop(first);
     assert!(
-        Exporter::start(store.directory.path(), &backends, &Arc::default(), OwnBooks::ByExporter)
-            .is_ok()
+        Exporter::start(
+            store.directory.path(),
+            &backends,
+            &Arc::default(),
+            &Arc::default(),
+            OwnBooks::ByExporter
+        )
+        .is_ok()
     );
 }

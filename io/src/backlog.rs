@@ -1,0 +1,363 @@
+//! Closed intervals in memory: on their way to the disk, and what the exporters send while the disk
+//! takes nothing.
+//!
+//! The coordinator puts every interval in and takes it out when it is committed. One that the disk
+//! has refused is *offered*: each exporter sees its parts as further entries of its queue, with rows
+//! in place of a file, and says which it has delivered. What a backend has had gets no link in its
+//! queue when the disk is back. A part that is being sent while its interval reaches the disk is
+//! acknowledged there, by the name it has got.
+//!
+//! One lock, held for moments: neither the disk nor a connection is waited for under it. Bounded by
+//! whoever puts in: `Backlog::is_over`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use floe_core::limits::INTERVALS_WAITING_MAX;
+use floe_core::row::{Rows, TotalColumns};
+use floe_storage::SegmentName;
+use floe_storage::segment::{NameParts, PART_MAX, SEQUENCE_MAX, TIMESTAMP_S_MAX};
+
+/// In place of a run in names of what is held here: the run of no daemon, so that no file is called so.
+const HELD_RUN_ID: u64 = 0;
+
+/// All intervals that are not on the disk yet, oldest first.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    intervals: VecDeque<Held>,
+    next_sequence: u64,
+    /// What each exporter sends from here at this moment.
+    sending: Vec<Sending>,
+    /// Names here, and those on the disk that they have become; the last ones.
+    moved: VecDeque<(SegmentName, SegmentName)>,
+}
+
+/// One interval.
+#[derive(Debug)]
+struct Held {
+    parts: Vec<HeldPart>,
+    /// Values recorded in it.
+    values: u64,
+    /// Whether exporters may take it: not while it is being committed.
+    is_offered: bool,
+}
+
+#[derive(Debug)]
+struct HeldPart {
+    name: SegmentName,
+    rows: Arc<Rows>,
+    /// Backends that have had it.
+    had_by: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Sending {
+    backend: String,
+    name: SegmentName,
+    fate: Fate,
+}
+
+/// Whether a name is one of the backlog's.
+pub(crate) fn is_held(name: &SegmentName) -> bool {
+    name.run_id() == HELD_RUN_ID
+}
+
+/// What has become of a part while it was being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is here, and counts as delivered from now on.
+    Held,
+    /// It is on the disk by this name, with a link in the backend's queue.
+    Committed(SegmentName),
+    /// It was dropped, and is in the books as that.
+    Dropped,
+}
+
+/// A part that an exporter is to send.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) rows: Arc<Rows>,
+    pub(crate) part_count: u32,
+}
+
+/// The oldest interval, as its commit begins.
+#[derive(Debug, Default)]
+pub(crate) struct Oldest {
+    pub(crate) rows: u64,
+    pub(crate) values: u64,
+    /// Rows of each part, and the backends that have had it.
+    pub(crate) parts: Vec<(u64, Vec<String>)>,
+}
+
+impl Oldest {
+    /// Whether `backend` still needs the part.
+    pub(crate) fn is_wanted(&self, part: usize, backend: &str) -> bool {
+        self.parts.get(part).is_none_or(|(_, had_by)| !had_by.iter().any(|had| had == backend))
+    }
+
+    /// Parts and rows that `backend` still needs.
+    pub(crate) fn wanted_by(&self, backend: &str) -> (u64, u64) {
+        let wanted = (0..self.parts.len()).filter(|part| self.is_wanted(*part, backend));
+        wanted.fold((0, 0), |(parts, rows), part| (parts + 1, rows + self.parts[part].0))
+    }
+}
+
+/// An interval that has left for the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Its rows, for their memory.
+    pub(crate) parts: Vec<Rows>,
+    /// Links that are not needed: backends that had a part while it was being committed.
+    pub(crate) had_meanwhile: Vec<(String, SegmentName, u64)>,
+}
+
+/// An interval that was given up.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Rows that not every backend has had.
+    pub(crate) rows_lost: u64,
+    /// Rows that every backend has had: only the archive misses them.
+    pub(crate) rows_shipped: u64,
+    pub(crate) values: u64,
+    /// Rows that each backend misses.
+    pub(crate) lost_by: Vec<(String, u64)>,
+}
+
+impl Held {
+    fn rows(&self) -> u64 {
+        self.parts.iter().map(|part| part.rows.row_count() as u64).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.rows.column_bytes()).sum()
+    }
+
+    fn is_had_by_all(&self, backends: &[String]) -> bool {
+        self.parts.iter().all(|part| part.is_had_by_all(backends))
+    }
+
+    fn is_being_sent(&self, sending: &[Sending]) -> bool {
+        self.parts.iter().any(|part| sending.iter().any(|sending| sending.name == part.name))
+    }
+}
+
+impl HeldPart {
+    fn is_had_by(&self, backend: &str) -> bool {
+        self.had_by.iter().any(|had| had == backend)
+    }
+
+    /// Where there is no backend, nobody has had anything.
+    fn is_had_by_all(&self, backends: &[String]) -> bool {
+        !backends.is_empty() && backends.iter().all(|backend| self.is_had_by(backend))
+    }
+}
+
+/// The coordinator's side.
+impl Backlog {
+    /// Adds a closed interval, behind the others.
+    pub(crate) fn push(&self, parts: Vec<Rows>, values: u64) {
+        let mut state = self.lock();
+        let sequence = state.next_sequence;
+        state.next_sequence += 1;
+        let named = |rows: Rows| {
+            let parts = NameParts {
+                timestamp_s: rows.timestamp_s.min(TIMESTAMP_S_MAX),
+                run_id: HELD_RUN_ID,
+                sequence: sequence.min(SEQUENCE_MAX),
+                part: rows.part_index.min(PART_MAX),
+            };
+            let name = SegmentName::new(parts).expect("each number has its width");
+            HeldPart { name, rows: Arc::new(rows), had_by: Vec::new() }
+        };
+        let parts = parts.into_iter().map(named).collect();
+        state.intervals.push_back(Held { parts, values, is_offered: false });
+    }
+
+    /// Number of intervals.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().intervals.len()
+    }
+
+    /// Rows, values and bytes of all.
+    pub(crate) fn amounts(&self) -> (u64, u64, u64) {
+        let state = self.lock();
+        let add = |sums: (u64, u64, u64), held: &Held| {
+            (sums.0 + held.rows(), sums.1 + held.values, sums.2 + held.bytes() as u64)
+        };
+        state.intervals.iter().fold((0, 0, 0), add)
+    }
+
+    /// Whether more waits than may: by number, or by bytes unless the newest is alone.
+    pub(crate) fn is_over(&self, bytes_max: u64) -> bool {
+        let state = self.lock();
+        let bytes: usize = state.intervals.iter().map(Held::bytes).sum();
+        INTERVALS_WAITING_MAX < state.intervals.len()
+            || (1 < state.intervals.len() && bytes_max < bytes as u64)
+    }
+
+    /// Takes the oldest interval back from the exporters, for a commit of it.
+    pub(crate) fn begin_commit(&self) -> Option<Oldest> {
+        let mut state = self.lock();
+        let oldest = state.intervals.front_mut()?;
+        oldest.is_offered = false;
+        let part = |part: &HeldPart| (part.rows.row_count() as u64, part.had_by.clone());
+        let parts = oldest.parts.iter().map(part).collect();
+        Some(Oldest { rows: oldest.rows(), values: oldest.values, parts })
+    }
+
+    /// Writes `totals` into the oldest interval; returns its parts.
+    pub(crate) fn stamp_oldest(&self, totals: TotalColumns) -> Vec<Arc<Rows>> {
+        let mut state = self.lock();
+        let Some(oldest) = state.intervals.front_mut() else { return Vec::new() };
+        if let Some(last) = oldest.parts.last_mut() {
+            // Copies them where an exporter is sending them.
+            Arc::make_mut(&mut last.rows).totals = totals;
+        }
+        oldest.parts.iter().map(|part| Arc::clone(&part.rows)).collect()
+    }
+
+    /// The oldest interval is on the disk by these names: `begun` is what [`Backlog::begin_commit`]
+    /// said.
+    pub(crate) fn committed(&self, begun: &Oldest, names: &[SegmentName]) -> Left {
+        let mut state = self.lock();
+        let Some(oldest) = state.intervals.pop_front() else { return Left::default() };
+        let mut left = Left::default();
+        for (place, (part, name)) in oldest.parts.into_iter().zip(names).enumerate() {
+            if INTERVALS_WAITING_MAX <= state.moved.len() {
+                state.moved.pop_front();
+            }
+            state.moved.push_back((part.name, *name));
+            for sending in state.sending.iter_mut().filter(|sending| sending.name == part.name) {
+                sending.fate = Fate::Committed(*name);
+            }
+            let meanwhile = part.had_by.into_iter().filter(|had| begun.is_wanted(place, had));
+            let rows = part.rows.row_count() as u64;
+            left.had_meanwhile.extend(meanwhile.map(|backend| (backend, *name, rows)));
+            left.parts.extend(Arc::try_unwrap(part.rows).ok());
+        }
+        left
+    }
+
+    /// The disk refuses: exporters may take everything.
+    pub(crate) fn offer_all(&self) {
+        self.lock().intervals.iter_mut().for_each(|held| held.is_offered = true);
+    }
+
+    /// Gives up one interval: the oldest that every one of `backends` has had; or else the oldest
+    /// that nobody is sending.
+    pub(crate) fn give_up_one(&self, backends: &[String]) -> Dropped {
+        let mut state = self.lock();
+        let State { intervals, sending, .. } = &*state;
+        let shipped = intervals.iter().position(|held| held.is_had_by_all(backends));
+        let idle = || intervals.iter().position(|held| !held.is_being_sent(sending));
+        let place = shipped.or_else(idle).unwrap_or(0);
+        state.drop_at(place, backends)
+    }
+
+    /// Gives up the oldest interval, which never can be a segment.
+    pub(crate) fn give_up_oldest(&self, backends: &[String]) -> Dropped {
+        self.lock().drop_at(0, backends)
+    }
+
+    /// Intervals and rows that are lost if the process ends now.
+    #[must_use]
+    pub fn at_stake(&self, backends: &[String]) -> (u64, u64) {
+        let state = self.lock();
+        let lost = state.intervals.iter().filter(|held| !held.is_had_by_all(backends));
+        lost.fold((0, 0), |(intervals, rows), held| (intervals + 1, rows + held.rows()))
+    }
+}
+
+/// The exporters' side.
+impl Backlog {
+    /// Appends what is offered to `backend`, oldest first.
+    pub(crate) fn list(&self, backend: &str, out: &mut Vec<SegmentName>) {
+        let state = self.lock();
+        let offered = state.intervals.iter().filter(|held| held.is_offered);
+        let wanted = offered.flat_map(|held| &held.parts).filter(|part| !part.is_had_by(backend));
+        out.extend(wanted.map(|part| part.name));
+    }
+
+    /// Takes the part `name` for sending; `None` if it is not here, or not any more.
+    pub(crate) fn take(&self, backend: &str, name: SegmentName) -> Option<Offer> {
+        let mut state = self.lock();
+        let held = state
+            .intervals
+            .iter()
+            .find(|held| held.is_offered && held.parts.iter().any(|part| part.name == name))?;
+        let part = held.parts.iter().find(|part| part.name == name)?;
+        let part_count = u32::try_from(held.parts.len()).unwrap_or(u32::MAX);
+        let offer = Offer { rows: Arc::clone(&part.rows), part_count };
+        state.forget(backend);
+        state.sending.push(Sending { backend: backend.to_owned(), name, fate: Fate::Held });
+        Some(offer)
+    }
+
+    /// `backend` has had `name`: what that means; `None` if it did not take it from here.
+    pub(crate) fn settle(&self, backend: &str, name: SegmentName) -> Option<Fate> {
+        let mut state = self.lock();
+        let sending = state.forget(backend).filter(|sending| sending.name == name)?;
+        if sending.fate == Fate::Held {
+            let parts = state.intervals.iter_mut().flat_map(|held| &mut held.parts);
+            for part in parts.filter(|part| part.name == sending.name) {
+                part.had_by.push(backend.to_owned());
+            }
+        }
+        Some(sending.fate)
+    }
+
+    /// The name on the disk of what was called `held` here, if it has got one.
+    pub(crate) fn name_on_disk(&self, held: SegmentName) -> Option<SegmentName> {
+        let state = self.lock();
+        state.moved.iter().find(|(from, _)| *from == held).map(|(_, to)| *to)
+    }
+
+    /// `backend` has not had what it took.
+    pub(crate) fn let_go(&self, backend: &str) {
+        self.lock().forget(backend);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic aborts the process; in tests what it left behind is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget(&mut self, backend: &str) -> Option<Sending> {
+        let place = self.sending.iter().position(|sending| sending.backend == backend)?;
+        Some(self.sending.swap_remove(place))
+    }
+
+    fn drop_at(&mut self, place: usize, backends: &[String]) -> Dropped {
+        let Some(held) = self.intervals.remove(place) else { return Dropped::default() };
+        let mut dropped = Dropped { values: held.values, ..Dropped::default() };
+        for part in &held.parts {
+            let rows = part.rows.row_count() as u64;
+            if part.is_had_by_all(backends) {
+                dropped.rows_shipped += rows;
+            } else {
+                dropped.rows_lost += rows;
+            }
+            for sending in self.sending.iter_mut().filter(|sending| sending.name == part.name) {
+                sending.fate = Fate::Dropped;
+            }
+        }
+        for backend in backends {
+            let missed = held.parts.iter().filter(|part| !part.is_had_by(backend));
+            let rows = missed.map(|part| part.rows.row_count() as u64).sum();
+            if rows != 0 {
+                dropped.lost_by.push((backend.clone(), rows));
+            }
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests;
