@@ -4,7 +4,7 @@
 //! Only in builds with debug assertions, and only where `FLOE_CRASH_AT` names a point
 //! (`linked-first`, or `linked-first:3` for the third time it is reached); in a release build
 //! `reach` is empty and the variable is never read
-//! (docs/decisions/019-faults-in-debug-builds.md).
+//! (docs/decisions/020-faults-in-debug-builds.md).
 
 /// One place; the word is what `FLOE_CRASH_AT` names it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

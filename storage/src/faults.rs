@@ -2,7 +2,7 @@
 //!
 //! `with` lets a test see every change of the disk that its thread makes, before it is made, and
 //! refuse it. Nothing of this exists in a build without debug assertions
-//! (docs/decisions/019-faults-in-debug-builds.md).
+//! (docs/decisions/020-faults-in-debug-builds.md).
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -55,13 +55,6 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         health,
         automatic_config_reload,
     } = asked;
-    let SpoolSettings {
-        path: spool_path,
-        archive_age_ms,
-        archive_bytes,
-        reserve_bytes,
-        memory_bytes,
-    } = spool;
     let changes = [
         ("flushInterval", *flush_interval_ms != current.flush_interval_ms),
         ("percentThreshold", *thresholds != current.thresholds),
@@ -75,10 +68,6 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("console", *console_backend != current.console_backend),
         ("repeater", *repeater != current.repeater),
         ("keyFlush", *key_flush != current.key_flush),
-        ("spool.archive_age", *archive_age_ms != current.spool.archive_age_ms),
-        ("spool.archive_bytes", *archive_bytes != current.spool.archive_bytes),
-        ("spool.reserve_bytes", *reserve_bytes != current.spool.reserve_bytes),
-        ("spool.memory_bytes", *memory_bytes != current.spool.memory_bytes),
         ("books", *books != current.books),
         ("debug", *debug != current.debug),
         ("dumpMessages", *dump_messages != current.dump_messages),
@@ -92,14 +81,29 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("streams", *stream_limits != current.stream_limits),
         ("mgmt_address", *mgmt_address != current.mgmt_address),
         ("mgmt_port", *mgmt_port != current.mgmt_port),
-        ("spool.path", *spool_path != current.spool.path),
+        ("spool.path", spool.path != current.spool.path),
+        ("spool.memory_bytes", spool.memory_bytes != current.spool.memory_bytes),
         ("series and memory", *budgets != current.budgets),
         ("top", *top != current.top),
     ];
     let needs_restart = [named(&fixed), named(&ingest_changes(&current.ingest, ingest))].concat();
-    let report =
-        ReloadReport { applied: named(&changes), needs_restart, ..ReloadReport::default() };
+    let report = ReloadReport {
+        applied: [named(&changes), named(&spool_changes(&current.spool, spool))].concat(),
+        needs_restart,
+        ..ReloadReport::default()
+    };
     (effective(current, asked), report)
+}
+
+/// Keys of the spool that can change at once, and whether they differ.
+fn spool_changes(current: &SpoolSettings, asked: &SpoolSettings) -> [(&'static str, bool); 3] {
+    let SpoolSettings { path: _, archive_age_ms, archive_bytes, reserve_bytes, memory_bytes: _ } =
+        asked;
+    [
+        ("spool.archive_age", *archive_age_ms != current.archive_age_ms),
+        ("spool.archive_bytes", *archive_bytes != current.archive_bytes),
+        ("spool.reserve_bytes", *reserve_bytes != current.reserve_bytes),
+    ]
 }
 
 /// Keys of the workers, and whether they differ; none can change while they run.
@@ -129,6 +133,7 @@ fn effective(current: &Settings, asked: &Settings) -> Settings {
     effective.mgmt_address.clone_from(&current.mgmt_address);
     effective.mgmt_port = current.mgmt_port;
     effective.spool.path.clone_from(&current.spool.path);
+    effective.spool.memory_bytes = current.spool.memory_bytes;
     effective.ingest.clone_from(&current.ingest);
     effective.budgets.clone_from(&current.budgets);
     effective.top = current.top;
@@ -155,7 +160,7 @@ mod tests {
         asked.health = Health::Down;
         asked.spool.archive_bytes = 7;
         let (effective, report) = merge(&current, &asked);
-        assert_eq!(report.applied, ["flushInterval", "spool.archive_bytes", "healthStatus"]);
+        assert_eq!(report.applied, ["flushInterval", "healthStatus", "spool.archive_bytes"]);
         assert_eq!(
             report.needs_restart,
             ["servers", "mgmt_port", "workers", "steering", "udp_gro"]

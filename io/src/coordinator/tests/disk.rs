@@ -38,6 +38,18 @@ fn deliver_all(coordinator: &Coordinator, backend: &str) -> u64 {
     delivered
 }
 
+/// Whether a file goes with this name: the archive's is removed last.
+fn is_last_link(path: &Path) -> bool {
+    path.exists() && path.to_string_lossy().contains("/archive/")
+}
+
+/// Goes on with these backends and the reserve of the default.
+fn keep_reserve(coordinator: &mut Coordinator, path: &Path) {
+    let backends = coordinator.parts.spool.backends().to_vec();
+    let options = SpoolOptions { backends, reserve_bytes: None, ..options(path) };
+    coordinator.parts.spool.apply(options).unwrap();
+}
+
 fn queued(path: &Path, backend: &str) -> usize {
     fs::read_dir(path.join("backends").join(backend)).unwrap().count()
 }
@@ -48,6 +60,7 @@ fn on_a_full_disk_backends_are_served_from_memory_and_get_no_link_later() {
     let path = directory.path();
     let mut coordinator = with_backend(path, Told::All);
     coordinator.go_on_with(path, &["a", "b"], "statsd");
+    keep_reserve(&mut coordinator, path);
     free(1 << 20);
     coordinator.receive(0, "c:1|c");
     coordinator.tick(1_010);
@@ -81,6 +94,7 @@ fn the_archive_gives_way_to_the_reserve_before_anything_waits() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
     let mut coordinator = coordinator(path, 1);
+    keep_reserve(&mut coordinator, path);
     for number in 1..=3 {
         coordinator.receive(0, &format!("c:{number}|c"));
         coordinator.tick(1_000 + 10 * number);
@@ -109,10 +123,8 @@ fn only_when_memory_is_used_up_does_a_full_disk_cost_the_oldest_segments() {
     let seen = Rc::clone(&is_full);
     let disk = move |operation: &Operation<'_>| match operation {
         // Room for one more segment comes by unlinking alone.
-        Operation::Unlink(path) if path.starts_with(path.parent().unwrap()) => {
-            if path.to_string_lossy().contains("/archive/") {
-                seen.set(false);
-            }
+        Operation::Unlink(path) if is_last_link(path) => {
+            seen.set(false);
             Ok(())
         }
         Operation::Write(..) if seen.replace(true) => Err(io::Error::from_raw_os_error(28)),
@@ -229,7 +241,7 @@ fn a_stop_on_a_full_disk_lets_the_oldest_give_way_to_the_newest() {
     }
     let room = Rc::new(Cell::new(0));
     let disk = move |operation: &Operation<'_>| match operation {
-        Operation::Unlink(path) if path.to_string_lossy().contains("/archive/") => {
+        Operation::Unlink(path) if is_last_link(path) => {
             room.set(room.get() + 1);
             Ok(())
         }
