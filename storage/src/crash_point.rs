@@ -15,7 +15,7 @@ pub enum CrashPoint {
     TmpWritten,
     /// They are on the disk.
     TmpSynced,
-    /// The first directory has its link.
+    /// One more directory has its link: passed once for each.
     LinkedFirst,
     /// All directories have theirs.
     LinkedAll,

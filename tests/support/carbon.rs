@@ -133,6 +133,17 @@ impl RecordingCarbon {
         points
     }
 
+    /// As [`RecordingCarbon::take_points`] in text, where a sender may have died in the midst of a
+    /// line: carbon ignores what no newline ends, and so does this.
+    pub(crate) fn take_whole_lines(&self) -> Vec<Point> {
+        let buffers = std::mem::take(&mut self.state.lock().buffers);
+        let whole = buffers.values().flat_map(|bytes| {
+            let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            parse_text(&bytes[..end]).0
+        });
+        whole.collect()
+    }
+
     /// Waits until points have come of which `is_enough` says yes; gives all of them, in order.
     pub(crate) fn wait_points(
         &self,
@@ -280,6 +291,20 @@ pub(crate) fn series(points: &[Point], name: &str) -> BTreeMap<u64, f64> {
     for point in points.iter().filter(|point| point.name == name) {
         let time = point.time.parse().expect("timestamps are whole seconds");
         *series.entry(time).or_default() += point.number();
+    }
+    series
+}
+
+/// The values of `name` by timestamp, however often each has come.
+///
+/// # Panics
+/// If a timestamp came with two values: whisper would keep one of them.
+pub(crate) fn settled(points: &[Point], name: &str) -> BTreeMap<u64, f64> {
+    let mut series = BTreeMap::new();
+    for point in points.iter().filter(|point| point.name == name) {
+        let time: u64 = point.time.parse().expect("timestamps are whole seconds");
+        let before = series.insert(time, point.number());
+        assert!(before.is_none_or(|before| before == point.number()), "{name} at {time}");
     }
     series
 }

@@ -28,6 +28,8 @@ pub(crate) mod faulty_carbon;
 pub(crate) mod clock_shim;
 /// A client of the admin console.
 pub(crate) mod console;
+/// File systems of a test's own.
+pub(crate) mod mount;
 /// The Python environment under `target/`.
 pub(crate) mod venv;
 /// carbon-cache and graphite-web, and their read side.

@@ -69,8 +69,10 @@ pub(crate) struct Backend {
     retry_ns: u64,
     /// The newest commit ever listed: its segments are live, whatever the clock did meanwhile.
     newest_commit: Commit,
-    /// The newest interval in memory, which is newer than all on the disk.
-    newest_held: Option<Commit>,
+    /// The same of intervals in memory, which are newer than all on the disk.
+    newest_held: Commit,
+    /// Whether there are any.
+    has_held: bool,
     /// Payload bytes of the live interval so far.
     live_bytes: u64,
     attempts: BTreeMap<SegmentName, Attempts>,
@@ -157,7 +159,8 @@ impl Backend {
             pace: Pace::new(),
             retry_ns: 0,
             newest_commit: Commit::default(),
-            newest_held: None,
+            newest_held: Commit::default(),
+            has_held: false,
             live_bytes: 0,
             attempts: BTreeMap::new(),
             found: found.into_iter().collect(),
@@ -221,9 +224,10 @@ impl Backend {
         }
         let newest = sendable().filter(|name| !is_held(name)).map(commit_of).max();
         let held = sendable().filter(|name| is_held(name)).map(commit_of).max();
-        if Some(self.newest_commit) < newest || self.newest_held != held {
+        self.has_held = held.is_some();
+        if Some(self.newest_commit) < newest || Some(self.newest_held) < held {
             self.newest_commit = self.newest_commit.max(newest.unwrap_or_default());
-            self.newest_held = held;
+            self.newest_held = self.newest_held.max(held.unwrap_or_default());
             self.live_bytes = 0;
         }
         let now_ns = monotonic_ns();
@@ -251,7 +255,11 @@ impl Backend {
     }
 
     fn is_live(&self, name: &SegmentName) -> bool {
-        commit_of(name) == self.newest_held.unwrap_or(self.newest_commit)
+        if is_held(name) {
+            commit_of(name) == self.newest_held
+        } else {
+            commit_of(name) == self.newest_commit && !self.has_held
+        }
     }
 
     /// What was tried from memory and has reached the disk since is the same segment by another name.

@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use floe_core::config::settings::BackendSettings;
+use floe_storage::CrashPoint;
 use rustix::event::PollFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -174,9 +175,11 @@ impl<'s> Connection<'s> {
             return Err(self.closed_early());
         }
         self.socket.shutdown(std::net::Shutdown::Write).map_err(|error| self.broken(error))?;
+        CrashPoint::SentAll.reach();
         self.progress.at_ns = monotonic_ns();
         loop {
             if self.read_close()? {
+                CrashPoint::FinReceived.reach();
                 return if self.unacknowledged_bytes()? == 0 && self.take_error()?.is_none() {
                     Ok(Delivery::Closed)
                 } else {

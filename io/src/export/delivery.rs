@@ -7,6 +7,7 @@ use floe_core::config::settings::{BackendSettings, Protocol};
 use floe_core::namespace::Namespace;
 use floe_core::point::for_each_point;
 use floe_core::row::ArchivedRows;
+use floe_storage::CrashPoint;
 
 use super::accounts::{LinkState, Reading, Told};
 use super::carbon_line::LineBuffer;
@@ -48,6 +49,16 @@ pub(crate) struct Attempt {
     pub(crate) result: Result<Delivery, ExportError>,
     pub(crate) tally: PointTally,
     pub(crate) bytes: u64,
+}
+
+/// The last chunk, which of most segments is the only one; in debug builds by halves, so that a crash
+/// can come in between.
+fn write_last(connection: &mut Connection<'_>, bytes: &[u8]) -> Result<(), ExportError> {
+    let half = if cfg!(debug_assertions) { bytes.len() / 2 } else { 0 };
+    let (first, second) = bytes.split_at(half);
+    connection.write_all(first)?;
+    CrashPoint::SentHalf.reach();
+    connection.write_all(second)
 }
 
 /// Either output buffer.
@@ -146,7 +157,7 @@ impl Format {
             self.push_own(rows, own, formatting_ms, &mut payload);
         }
         payload.close();
-        let result = result.and_then(|()| connection.write_all(payload.as_bytes()));
+        let result = result.and_then(|()| write_last(&mut connection, payload.as_bytes()));
         let (tally, bytes) = (payload.tally(), connection.sent_bytes());
         Attempt { result: result.and_then(|()| connection.finish(awaited)), tally, bytes }
     }
