@@ -96,7 +96,7 @@ pub(crate) fn run(arguments: &FaultsArguments) -> anyhow::Result<()> {
         return lane::run(&plan);
     }
     say(&format!("seed {seed}, {} lanes, {} faults", arguments.lanes, faults.len()));
-    let (started_ms, load) = (wall_ms(), machine::load());
+    let (started_ms, load, commit) = (wall_ms(), machine::load(), machine::commit());
     let injections = lanes(arguments, &floe, seed, isolation)?;
     let lines = chosen.iter().map(|fault| {
         let is_absent = absent.iter().any(|each| each.name == fault.name);
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &FaultsArguments) -> anyhow::Result<()> {
         seconds: wall_ms().saturating_sub(started_ms) / 1_000,
         seed,
         lanes: arguments.lanes,
-        commit: machine::commit(),
+        commit,
         build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         is_isolated: isolation.is_own(),
         load: [load, machine::load()],

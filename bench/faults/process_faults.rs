@@ -24,7 +24,7 @@ const CRASH: &str = "the open interval, what the sockets held, what came while n
 const NOTHING: &str = "nothing";
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 12] = [
+pub(super) const FAULTS: [Fault; 14] = [
     fault("kill_9", "kill -9 at any instant, then a start", CRASH, kill_9),
     fault("kill_9_thrice", "kill -9 three times before the first flush", CRASH, kill_9_thrice),
     fault("kill_9_backend_away", "kill -9 while a backend fails", CRASH, kill_9_backend_away),
@@ -40,6 +40,13 @@ pub(super) const FAULTS: [Fault; 12] = [
     fault("broken_config", "a broken configuration and SIGHUP", NOTHING, broken_configuration),
     fault("reload_storm", "configurations that change, SIGHUP by SIGHUP", NOTHING, reload_storm),
     fault("no_descriptors", "no file descriptor left for a while", NOTHING, no_descriptors),
+    fault("take_over", "a successor takes over under load", NOTHING, take_over),
+    fault(
+        "take_over_killed",
+        "a successor is killed with kill -9 while it takes over",
+        "nothing while the first one goes on; else as with kill -9",
+        take_over_killed,
+    ),
     Fault {
         name: "io_uring_refused",
         what: "the kernel refuses io_uring: EPERM, ENOSYS or ENOMEM",
@@ -119,6 +126,36 @@ fn sigterm(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
     Ok(Outcome::new(Allowed::Drain { from_ms, to_ms })
         .ensure(status.success(), format!("it ended with {status}"))
         .ensure(took <= DRAIN_LIMIT, format!("it ended {took:?} after the signal")))
+}
+
+fn take_over(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
+    scene.warm_up();
+    let begin_ms = wall_ms();
+    let mut successor = scene.world.spawn_successor(scene.random)?;
+    successor.wait_ready(&scene.world.path("ready.json"))?;
+    let mut first = scene.world.succeed(successor)?;
+    let status = first.wait_exit(2 * DRAIN_LIMIT)?;
+    pause(Duration::from_millis(u64::from(scene.random.below(1_200))));
+    let is_clean = status.is_some_and(|status| status.success());
+    Ok(Outcome::new(Allowed::Nothing)
+        .ensure(is_clean, format!("the first ended with {status:?}"))
+        .b_is_on_time_from(begin_ms))
+}
+
+fn take_over_killed(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
+    scene.warm_up();
+    let mut successor = scene.world.spawn_successor(scene.random)?;
+    pause(Duration::from_millis(u64::from(scene.random.below(150))));
+    let killed_ms = wall_ms();
+    successor.kill()?;
+    // Does the first one still go on, or has it handed over already?
+    let status = scene.world.daemon()?.wait_exit(DRAIN_LIMIT)?;
+    let allowed = match status {
+        None => Allowed::Nothing,
+        Some(_) => Allowed::crash(killed_ms, scene.world.start_daemon(scene.random)?),
+    };
+    pause(Duration::from_millis(u64::from(scene.random.below(700))));
+    Ok(Outcome::new(allowed))
 }
 
 fn sigstop(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {

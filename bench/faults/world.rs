@@ -247,17 +247,38 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub(crate) fn start_daemon(&mut self, random: &mut Random) -> anyhow::Result<u64> {
+        let mut daemon = self.spawn(random, &[])?;
+        let ready_ms = daemon.wait_ready(&self.path("ready.json"))?;
+        self.daemon = Some(daemon);
+        Ok(ready_ms)
+    }
+
+    /// Starts floe with `words` beside the usual ones, and does not wait.
+    fn spawn(&self, random: &mut Random, words: &[&str]) -> anyhow::Result<Daemon> {
         let ready = self.path("ready.json");
         // There is none at the first start.
         fs::remove_file(&ready).ok();
-        let ingest =
-            self.settings.ingest.unwrap_or(["io_uring", "recvmmsg"][random.below(2) as usize]);
+        let by_chance = ["io_uring", "recvmmsg"][random.below(2) as usize];
+        let ingest = self.settings.ingest.unwrap_or(by_chance);
         let mut command = self.command(&self.path("floe.toml"), &self.spool());
-        command.arg("--ready-file").arg(&ready).args(["--ingest", ingest]);
-        let mut daemon = Daemon::spawn(command, &self.path("log"))?;
-        let ready_ms = daemon.wait_ready(&ready)?;
-        self.daemon = Some(daemon);
-        Ok(ready_ms)
+        command.arg("--ready-file").arg(&ready).args(["--ingest", ingest]).args(words);
+        Daemon::spawn(command, &self.path("log"))
+    }
+
+    /// Starts a daemon that takes over from the one that runs, and does not wait.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn spawn_successor(&self, random: &mut Random) -> anyhow::Result<Daemon> {
+        self.spawn(random, &["--take-over"])
+    }
+
+    /// Puts `successor` in the place of the daemon, and returns that one.
+    ///
+    /// # Errors
+    /// When there was none.
+    pub(crate) fn succeed(&mut self, successor: Daemon) -> anyhow::Result<Daemon> {
+        self.daemon.replace(successor).context("no daemon runs")
     }
 
     /// The daemon.
