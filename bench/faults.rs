@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &FaultsArguments) -> anyhow::Result<()> {
     let isolation = Isolation::find();
     let chosen = chosen(&arguments.only)?;
     let (faults, absent): (Vec<Fault>, Vec<Fault>) =
-        chosen.iter().partition(|fault| absence(fault.need, isolation).is_none());
+        chosen.iter().partition(|fault| absence(fault.need, isolation, &floe).is_none());
     ensure!(!faults.is_empty(), "nothing of it can be done here");
     if let Some(lane) = arguments.lane {
         let site = Site { floe, is_isolated: arguments.isolated };
@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &FaultsArguments) -> anyhow::Result<()> {
     let injections = lanes(arguments, &floe, seed, isolation)?;
     let lines = chosen.iter().map(|fault| {
         let is_absent = absent.iter().any(|each| each.name == fault.name);
-        let reason = absence(fault.need, isolation).filter(|_| is_absent);
+        let reason = absence(fault.need, isolation, &floe).filter(|_| is_absent);
         Line::of(fault, &injections, reason)
     });
     let run = Run {
@@ -144,15 +144,21 @@ fn chosen(only: &[String]) -> anyhow::Result<Vec<Fault>> {
 }
 
 /// Why a fault cannot be done here.
-fn absence(need: Need, isolation: Isolation) -> Option<&'static str> {
+fn absence(need: Need, isolation: Isolation, floe: &Path) -> Option<&'static str> {
     match need {
         Need::Mounts if !isolation.is_own() => {
             Some("no mounts of our own: neither root nor user namespaces, or no unshare or ip")
         }
+        Need::TakeOver if !knows(floe, "--take-over") => Some("this floe has no --take-over"),
         Need::Compiler if !has("cc") => Some("no cc to build a wall clock with"),
         Need::Python if !has("python3") => Some("no python3 to filter system calls"),
         _ => None,
     }
+}
+
+fn knows(floe: &Path, word: &str) -> bool {
+    let output = Command::new(floe).arg("--help").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(word))
 }
 
 fn has(program: &str) -> bool {

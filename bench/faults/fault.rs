@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Mounts,
     /// Python, to filter system calls.
     Python,
+    /// A floe that can take over.
+    TakeOver,
     /// A C compiler, for a wall clock of the daemon's own.
     Compiler,
 }

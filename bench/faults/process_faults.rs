@@ -40,13 +40,19 @@ pub(super) const FAULTS: [Fault; 14] = [
     fault("broken_config", "a broken configuration and SIGHUP", NOTHING, broken_configuration),
     fault("reload_storm", "configurations that change, SIGHUP by SIGHUP", NOTHING, reload_storm),
     fault("no_descriptors", "no file descriptor left for a while", NOTHING, no_descriptors),
-    fault("take_over", "a successor takes over under load", NOTHING, take_over),
-    fault(
-        "take_over_killed",
-        "a successor is killed with kill -9 while it takes over",
-        "nothing while the first one goes on; else as with kill -9",
-        take_over_killed,
-    ),
+    Fault {
+        need: Need::TakeOver,
+        ..fault("take_over", "a successor takes over under load", NOTHING, take_over)
+    },
+    Fault {
+        need: Need::TakeOver,
+        ..fault(
+            "take_over_killed",
+            "a successor is killed with kill -9 while it takes over",
+            "nothing while the first one goes on; else as with kill -9",
+            take_over_killed,
+        )
+    },
     Fault {
         name: "io_uring_refused",
         what: "the kernel refuses io_uring: EPERM, ENOSYS or ENOMEM",
