@@ -218,3 +218,28 @@ fn long_names_count_by_their_bytes() {
     assert!(bytes <= 1_000 * SERIES_KEY_BYTES_MEAN, "{bytes}");
     assert!(20 < rows.len() && rows.values().sum::<f64>() == 1_000.0, "{}", rows.len());
 }
+
+#[test]
+fn r4_a_series_without_a_value_leaves_no_other_the_mark_of_a_third() {
+    let budgets = Budgets { timer_bytes_max: Some(64 << 10), ..of_series(10_000) };
+    let mut world = World::new(&budgets, |_| {});
+    let chunks = world.readers[0].ledger().chunks_per_generation();
+    let names = |kind: &'static str| (0..100).map(move |number| format!("{kind}.{number}"));
+    names("first").for_each(|name| world.send(0, &format!("{name}:1|c")));
+    for interval in 0..200 {
+        // Timers that take all chunks there are.
+        for number in 0..chunks - chunks / 8 {
+            world.send(0, &format!("filler.{number}:1|ms"));
+        }
+        // By now the slots of the first are vacant. These get them, no value, and leave.
+        if interval == 90 {
+            names("refused").for_each(|name| world.send(0, &format!("{name}:1|ms")));
+        }
+        drop(world.close());
+    }
+    assert_eq!(world.dropped, 100);
+    names("last").for_each(|name| world.send(0, &format!("{name}:3|c")));
+    let rows = world.close();
+    assert!(names("first").all(|name| rows[&name] == 0.0), "{rows:?}");
+    assert!(names("last").all(|name| rows[&name] == 3.0), "{rows:?}");
+}

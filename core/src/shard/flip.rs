@@ -204,6 +204,14 @@ impl Generations {
         self.stamps[index].store(epoch, Ordering::Relaxed);
     }
 
+    /// Forgets that this value was ever touched. Only the worker calls this, and not before both
+    /// generations have been read.
+    pub(super) fn forget(&self) {
+        for stamp in &self.stamps {
+            stamp.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// The latest epoch this value was touched in; 0 = never.
     #[inline]
     #[must_use]

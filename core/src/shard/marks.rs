@@ -7,9 +7,9 @@
 //!
 //! Marks belong to the coordinator alone: the worker neither sees nor moves them. A mark counts for
 //! one slab and one *turn* of a place: whoever gets a place after another bears the other turn. Nobody
-//! passes unseen between the two, for a series is touched when it gets its place and leaves it only
-//! when that generation has been read. So a mark is never about another series; the visitor says
-//! what it is worth by then.
+//! is seen between the two: a series that was touched leaves its place only when that generation has
+//! been read, and one that never was, for its values were refused, gives its turn back. So a mark is
+//! never about another series; the visitor says what it is worth by then.
 
 /// A word of the visitor's about one slot; the default is that of a slot not yet visited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -163,13 +163,21 @@ impl Slot {
 
     /// Leaves a slot vacant: its turn alone is kept.
     ///
+    /// A series whose values were all refused was never seen by the reader, and gives its turn back:
+    /// else the next would bear that of the one before.
+    ///
     /// # Safety
     /// The caller is the worker, and the slot bears no stamp that the reader looks for.
     #[expect(unsafe_code, reason = "identity is a cell with one writer")]
     pub(super) unsafe fn vacate(&self) {
+        let was_touched = self.generations.newest_stamp() != 0;
+        self.generations.forget();
         // SAFETY: nobody else looks at it (passed on to the caller).
         let identity = unsafe { &mut *self.identity.get() };
         identity.head.0 &= Head::TURN;
+        if !was_touched {
+            identity.head.0 ^= Head::TURN;
+        }
     }
 
     /// Frees a boxed key. Called by whoever takes the slot out for good.
@@ -294,10 +302,10 @@ mod tests {
 
     #[test]
     #[expect(unsafe_code, reason = "one thread")]
-    fn each_series_that_gets_a_slot_bears_another_turn() {
+    fn each_series_that_is_seen_bears_another_turn() {
         let slot = Slot::vacant();
         let mut turns = Vec::new();
-        for number in 0..4 {
+        for number in 0..6 {
             let head = Head::of(number, Kind::Counter, b"key");
             // SAFETY: the test is the worker, and there is no reader.
             unsafe { slot.occupy(Identity::new(head, b"key")) };
@@ -305,11 +313,16 @@ mod tests {
             let identity = unsafe { slot.identity() };
             assert!(identity.is_of(head, b"key"));
             turns.push(identity.head.turn());
+            assert_eq!(slot.generations.newest_stamp(), 0, "no stamp of another");
+            // The third and the fourth get no value.
+            if !(2..4).contains(&number) {
+                slot.generations.store(9, 1);
+            }
             // SAFETY: as above.
             unsafe { slot.vacate() };
             // SAFETY: as above.
             assert_eq!(unsafe { slot.identity() }.head.kind(), None);
         }
-        assert_eq!(turns, [true, false, true, false]);
+        assert_eq!(turns, [true, false, true, true, true, false]);
     }
 }
