@@ -30,8 +30,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(40);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// For so long nothing new came: nothing will.
-const QUIET: Duration = Duration::from_millis(1_500);
+/// For so long nothing new came: nothing will. More than two intervals, for the first one behind a
+/// drain grows by one where the drain's own timestamp lies ahead.
+const QUIET: Duration = Duration::from_millis(2_600);
 
 /// Longest orderly stop: the drain's promise, and a busy machine.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(3);
