@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Compare(CompareArguments),
     /// Do faults to floe, in a random order, and say of each what was lost and what may be
     Faults(FaultsArguments),
+    /// Offer floe three times what it can take, and say what it takes then
+    Overload(OverloadArguments),
     /// Feed the data plane from memory, for a profiler or a count of instructions
     Feed(FeedArguments),
 }
@@ -102,6 +104,20 @@ pub(crate) struct FaultsArguments {
     /// The network is this lane's own
     #[arg(long, hide = true)]
     pub(crate) isolated: bool,
+}
+
+/// How to overload.
+#[derive(Debug, Args)]
+pub(crate) struct OverloadArguments {
+    /// Length of the overload
+    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    pub(crate) seconds: f64,
+    /// Datagrams per second at the most: to see that all works
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<u32>,
+    /// floe's binary [default: the one beside this program, built first]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) floe: Option<PathBuf>,
 }
 
 /// A length of time: a whole number of seconds or minutes.

@@ -24,6 +24,8 @@ mod receiving;
 mod memory_fed;
 /// Target 4.
 mod loss;
+/// More than can be taken.
+pub(crate) mod overload;
 /// Target 8.
 mod resident;
 /// Target 10.
@@ -67,7 +69,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
     let (started_ms, load) = (wall_ms(), machine::load());
     let entrants = entrants(&arguments.only)?;
     let graphite = Discard::start(sender_cpu()?)?;
-    let site = site(arguments, graphite.port)?;
+    let site = site(arguments.floe.as_deref(), graphite.port)?;
     let effort = effort(arguments);
     let mut failures = Vec::new();
     let plan = plan(arguments, &entrants);
@@ -134,13 +136,13 @@ fn sender_cpu() -> anyhow::Result<usize> {
     cpu::inherited()?.first().copied().context("this process may use a CPU")
 }
 
-fn site(arguments: &CompareArguments, graphite_port: u16) -> anyhow::Result<Site> {
+fn site(floe: Option<&Path>, graphite_port: u16) -> anyhow::Result<Site> {
     let (cpus, sender_cpu) = (cpu::inherited()?, sender_cpu()?);
     let receiver_cpu = cpus.get(1).copied().unwrap_or(sender_cpu);
     if receiver_cpu == sender_cpu {
         say("one CPU alone: sender and receiver share it, and figures say little");
     }
-    let floe = match &arguments.floe {
+    let floe = match floe {
         // The daemon is started in a folder of its own.
         Some(path) => path.canonicalize().with_context(|| path.display().to_string())?,
         None => floe::binary()?,

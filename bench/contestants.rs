@@ -23,7 +23,7 @@ pub(crate) mod reference;
 /// The others.
 pub(crate) mod peers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::compare::probe;
 use bare_loop::BareLoop;
@@ -146,7 +146,7 @@ pub(crate) struct Running {
 #[derive(Debug)]
 enum Body {
     Loop(BareLoop),
-    Daemon(#[expect(dead_code, reason = "it ends when it is dropped")] Daemon),
+    Daemon(Daemon),
 }
 
 impl Running {
@@ -173,6 +173,14 @@ impl Running {
         match &self.body {
             Body::Loop(bare) => Some(bare.received()),
             Body::Daemon(_) => None,
+        }
+    }
+
+    /// Where the files of a daemon lie.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match &self.body {
+            Body::Loop(_) => None,
+            Body::Daemon(daemon) => Some(daemon.folder()),
         }
     }
 

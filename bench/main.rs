@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Overload(arguments) => compare::overload::run(&arguments),
         Command::Feed(arguments) => feed::run(&arguments).map_err(Into::into),
     };
     match outcome {

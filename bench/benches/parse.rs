@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use floe_bench::NAMES_SMALL;
 use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::lines::Shape;
-use floe_bench::{NAMES_SMALL, PACKED_BYTES_MAX};
 use floe_core::line::LineParser;
 use floe_core::sample::{Reason, Sample, SampleSink, Value};
 
@@ -87,7 +87,7 @@ fn parse(criterion: &mut Criterion) {
         let datagrams = Datagrams::new(shape, packing, extent);
         let bytes = match packing {
             Packing::Single => datagrams.iter().next().map_or(0, |(_, len)| len),
-            Packing::Packed => PACKED_BYTES_MAX,
+            packing => packing.bytes_max(),
         };
         group.throughput(Throughput::Elements(datagrams.line_count()));
         let (_, expected) = read(&mut LineParser::portable(true), &datagrams);

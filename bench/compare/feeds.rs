@@ -84,6 +84,8 @@ pub(crate) enum Pool {
     Single,
     /// 46 lines each, 10,000 names.
     Packed,
+    /// 300 lines each, 10,000 names: more than a receiver takes of what one sender can send.
+    Jumbo,
     /// One line each, 1,000,000 names, once each.
     SingleMillionNames,
     /// 46 lines each, 1,000,000 names.
@@ -96,7 +98,7 @@ impl Pool {
     /// Its names.
     pub(crate) const fn names(self) -> u32 {
         match self {
-            Self::Single | Self::Packed => NAMES_SMALL,
+            Self::Single | Self::Packed | Self::Jumbo => NAMES_SMALL,
             _ => NAMES_LARGE,
         }
     }
@@ -109,6 +111,7 @@ impl Pool {
         let (shape, packing, extent) = match self {
             Self::Single => (Shape::Mix, Packing::Single, small),
             Self::Packed => (Shape::Mix, Packing::Packed, small),
+            Self::Jumbo => (Shape::Mix, Packing::Jumbo, small),
             Self::SingleMillionNames => (Shape::Mix, Packing::Single, once),
             Self::PackedMillionNames => (Shape::Mix, Packing::Packed, large),
             Self::CountersMillionNames => (Shape::Counter, Packing::Packed, once),

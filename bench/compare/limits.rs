@@ -16,7 +16,7 @@ use super::table::{Table, figure};
 use crate::contestants::{Contestant, Running, Site};
 
 /// Part of the datagrams that may be lost.
-const LOSS_MAX: f64 = 0.001;
+pub(super) const LOSS_MAX: f64 = 0.001;
 
 /// Halvings of the range, in ratio: from a thousand to a million they find the rate within 6 %.
 const STEPS: u32 = 7;
@@ -25,7 +25,7 @@ const STEPS: u32 = 7;
 const LEAST_PER_S: u32 = 1_000;
 
 /// Shortest step: a flush falls into it.
-const STEP_TIME_MIN: Duration = Duration::from_millis(1_100);
+pub(super) const STEP_TIME_MIN: Duration = Duration::from_millis(1_100);
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ fn lines(measurement: &Measurement) -> f64 {
 }
 
 /// The figure of the highest rate for which `try_at` has one.
-fn bisect(
+pub(super) fn bisect(
     most_per_s: f64,
     mut try_at: impl FnMut(u32) -> anyhow::Result<Option<f64>>,
 ) -> anyhow::Result<Option<f64>> {

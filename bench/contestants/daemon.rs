@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -52,6 +53,11 @@ impl Daemon {
         daemon.wait_until_bound()?;
         pause(SETTLE);
         Ok(daemon)
+    }
+
+    /// Where its files lie.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn wait_until_bound(&mut self) -> anyhow::Result<()> {

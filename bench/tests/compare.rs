@@ -94,3 +94,13 @@ fn contestant_and_target_that_do_not_exist_are_refused() {
     let text = text_of(&output);
     assert!(output.status.code() == Some(2) && text.contains("targets are 1 to 11"), "{text}");
 }
+
+/// At a rate that nothing is lost at; what an overload comes to is a matter of measurement.
+#[test]
+fn overload_holds_the_books_against_the_kernel() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_floe-bench"));
+    command.args(["overload", "--seconds", "1", "--rate", "2000"]);
+    let text = text_of(&command.output().expect("the binary was built for this test"));
+    let books = text.lines().find(|line| line.starts_with("books ")).expect(&text);
+    assert!(books.ends_with(": holds"), "{text}");
+}

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use floe_core::limits::DATAGRAM_SLACK_BYTES;
 
-use crate::PACKED_BYTES_MAX;
 use crate::lines::Shape;
 use crate::random::Random;
+use crate::{JUMBO_BYTES_MAX, PACKED_BYTES_MAX};
 
 /// How lines are put into datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,20 @@ pub enum Packing {
     Single,
     /// As many lines as fit into 1,400 bytes, newlines between them: 46 of 29 bytes.
     Packed,
+    /// As many as fit into 8,900 bytes, for networks with frames of 9,000.
+    Jumbo,
+}
+
+impl Packing {
+    /// Most bytes of a datagram with several lines.
+    #[must_use]
+    pub const fn bytes_max(self) -> usize {
+        match self {
+            Self::Single => 0,
+            Self::Packed => PACKED_BYTES_MAX,
+            Self::Jumbo => JUMBO_BYTES_MAX,
+        }
+    }
 }
 
 /// Names and lines of a workload.
@@ -63,9 +77,8 @@ impl Datagrams {
     }
 
     fn push_line(&mut self, packing: Packing, line: &[u8]) {
-        if packing == Packing::Packed
-            && let Some((_, len)) = self.spans.last_mut()
-            && *len + 1 + line.len() <= PACKED_BYTES_MAX
+        if let Some((_, len)) = self.spans.last_mut()
+            && *len + 1 + line.len() <= packing.bytes_max()
         {
             self.bytes.push(b'\n');
             *len += 1 + line.len();

@@ -42,6 +42,9 @@ pub const NAMES_LARGE: u32 = 1_000_000;
 /// Payload of a packed datagram at the most, bytes: below the MTU of an Ethernet.
 pub const PACKED_BYTES_MAX: usize = 1_400;
 
+/// Bytes of a datagram of many lines, for a network with frames of 9,000.
+pub const JUMBO_BYTES_MAX: usize = 8_900;
+
 /// Whether criterion runs every benchmark once: `cargo bench -p floe-bench -- --test`, and
 /// `cargo test --all-targets`, which does not pass `--bench`. The benchmarks leave out what takes
 /// longest then.
