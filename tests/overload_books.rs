@@ -3,7 +3,11 @@
 //! ended under load; the sender's own count and the kernel's `/proc/net/udp` are held against `floe
 //! books`.
 
-use std::net::UdpSocket;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -20,10 +24,10 @@ const SENDERS: u64 = 16;
 const DATAGRAMS_EACH: u64 = 200;
 
 /// A daemon whose sockets hold a few datagrams.
-fn start(folder: &std::path::Path, ingest: Ingest) -> Daemon {
+fn start(folder: &Path, ingest: Ingest, flush_ms: u32) -> Daemon {
     let text = format!(
         "{}\n[ingest]\nworkers = 2\nreceive_buffer = \"4KiB\"\n",
-        settings::toml(1000, &[])
+        settings::toml(flush_ms, &[])
     );
     Launch::under(folder, ingest).config("floe.toml", &text).start()
 }
@@ -44,7 +48,7 @@ fn burst(daemon: &Daemon) -> u64 {
 /// Sends as fast as it can until it is refused; returns how many datagrams the sockets were given.
 ///
 /// On loopback the refusal of a datagram is there when its send returns, and the next send says so.
-fn send_until_refused(daemon: &Daemon) -> std::thread::JoinHandle<u64> {
+fn send_until_refused(daemon: &Daemon) -> JoinHandle<u64> {
     let (socket, to) = (sender(), daemon.udp());
     socket.connect(to).expect("loopback has a route");
     std::thread::spawn(move || {
@@ -61,7 +65,7 @@ fn send_until_refused(daemon: &Daemon) -> std::thread::JoinHandle<u64> {
 fn a_stop_under_load_accounts_for_every_datagram() {
     for ingest in Ingest::BOTH {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-        let mut daemon = start(folder.path(), ingest);
+        let mut daemon = start(folder.path(), ingest, 1000);
         let spool = daemon.ready().spool.clone();
         let senders = [0; 2].map(|_| send_until_refused(&daemon));
         wait::until("some of the load", BOUND, || {
@@ -87,7 +91,7 @@ fn arrived(books: &Books) -> u64 {
 fn every_datagram_is_received_or_dropped_and_counted() {
     for ingest in Ingest::BOTH {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-        let mut daemon = start(folder.path(), ingest);
+        let mut daemon = start(folder.path(), ingest, 1000);
         let (port, spool) = (daemon.udp().port(), daemon.ready().spool.clone());
         daemon.halt();
         let mut sent = burst(&daemon);
@@ -120,5 +124,70 @@ fn every_datagram_is_received_or_dropped_and_counted() {
         assert_eq!(books.source(), "spool");
         assert_eq!(arrived(&books), sent, "{ingest:?}: {books:?}");
         assert_eq!(books.count("datagrams_dropped.kernel"), dropped, "{ingest:?}: {books:?}");
+    }
+}
+
+/// Sends as fast as it can until it is told to end; returns how many datagrams left.
+fn flood(to: SocketAddr, end: Receiver<()>) -> JoinHandle<u64> {
+    let socket = sender();
+    socket.connect(to).expect("loopback has a route");
+    std::thread::spawn(move || {
+        let mut sent = 0;
+        while end.try_recv() == Err(TryRecvError::Empty) {
+            socket.send(b"burst.hits:1|c").expect("the daemon listens");
+            sent += 1;
+        }
+        sent
+    })
+}
+
+/// Timestamps of all flushes so far.
+fn flushes(spool: &Path) -> BTreeSet<u64> {
+    let entries = std::fs::read_dir(spool.join("archive")).expect("the spool has an archive");
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| name.split('-').next()?.parse().ok()).collect()
+}
+
+/// How much is taken in then is a matter of measurement: docs/benchmarks.md has it.
+#[test]
+fn under_a_flood_flushes_stay_on_their_grid_and_the_loss_is_exact() {
+    const INTERVAL_S: u64 = 2;
+    for ingest in Ingest::BOTH {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let mut daemon = start(folder.path(), ingest, 2_000);
+        let (port, spool) = (daemon.udp().port(), daemon.ready().spool.clone());
+        let floods = [0; 2].map(|_| {
+            let (told, end) = sync_channel(1);
+            (told, flood(daemon.udp(), end))
+        });
+        let before = flushes(&spool).len();
+        wait::until("three flushes", BOUND, || (before + 3 <= flushes(&spool).len()).then_some(()));
+        let sent: u64 = floods
+            .map(|(told, flood)| {
+                told.send(()).expect("it floods until it is told");
+                flood.join().expect("it sends")
+            })
+            .iter()
+            .sum();
+        let dropped = kernel_drops(port);
+        assert!(0 < dropped && dropped < sent, "{dropped} of {sent}");
+        let books = wait::until("the rest of the flood", BOUND, || {
+            Some(Books::of(&spool)).filter(|books| sent <= arrived(books))
+        });
+        assert_eq!(arrived(&books), sent, "{ingest:?}: {books:?}");
+        assert_eq!(books.count("datagrams_dropped.kernel"), dropped, "{ingest:?}: {books:?}");
+        assert_eq!(books.count("values_accepted"), sent - dropped, "{ingest:?}: {books:?}");
+        assert_eq!(books.count("ticks_merged"), 0, "{ingest:?}: {books:?}");
+        let flushes: Vec<u64> = flushes(&spool).into_iter().collect();
+        assert!(flushes.iter().all(|time| time.is_multiple_of(INTERVAL_S)), "{flushes:?}");
+        assert!(flushes.windows(2).all(|pair| pair[1] - pair[0] == INTERVAL_S), "{flushes:?}");
+
+        // The load is over: what comes now is taken.
+        sender().send_to(b"burst.hits:1|c", daemon.udp()).expect("loopback takes the datagram");
+        wait::until("the datagram behind the flood", BOUND, || {
+            (sent < Books::of(&spool).count("datagrams_received") + dropped).then_some(())
+        });
+        assert_eq!(kernel_drops(port), dropped);
+        daemon.drain(Signal::TERM);
     }
 }
