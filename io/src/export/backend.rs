@@ -11,7 +11,7 @@
 //! row, is taken for one that never closes: the third segment (each time another one, where intervals
 //! are shorter than the patience) is acknowledged *weakly*, and the next ones wait only briefly for a
 //! close, until there is one. One that has closed before hangs when it is silent: it gets everything
-//! again (docs/decisions/019-silence-of-a-peer.md). A reset is never taken for an acknowledgement: it
+//! again (docs/decisions/023-silence-of-a-peer.md). A reset is never taken for an acknowledgement: it
 //! says that bytes were left unread.
 //!
 //! New segments are noticed by inotify, and by a look each second should a notification be missed.
