@@ -228,6 +228,25 @@ impl Page {
             )
     }
 
+    /// All counts, in an order that changes only with
+    /// [`HANDED_FORMAT`](crate::interval::handed::HANDED_FORMAT).
+    pub(crate) fn to_words(self) -> Vec<u64> {
+        self.words().collect()
+    }
+
+    /// The page of these counts; `None` if there are more or fewer of them.
+    pub(crate) fn of_words(words: &[u64]) -> Option<Self> {
+        let mut page = Self::default();
+        let counts = page.words_mut();
+        if counts.len() != words.len() {
+            return None;
+        }
+        for (count, word) in counts.into_iter().zip(words) {
+            *count = *word;
+        }
+        Some(page)
+    }
+
     fn words(&self) -> impl Iterator<Item = u64> {
         let mut copy = *self;
         copy.words_mut().map(|word| *word).into_iter()

@@ -8,6 +8,8 @@
 /// Which series exist.
 pub mod catalogue;
 mod deletion;
+/// The open interval for a successor.
+pub mod handed;
 mod rows;
 mod timer_values;
 /// What it holds at one moment.

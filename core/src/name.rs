@@ -37,6 +37,38 @@ pub struct KeyHasher {
 /// Words of a secret: of keys, of both halves of members, and what all of them share.
 const SECRET_WORDS: usize = 4;
 
+/// What a hasher hashes under. It leaves the process by one way alone: to a successor that takes the
+/// open interval over, in which members of sets are hashes under it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret([u64; SECRET_WORDS]);
+
+impl Secret {
+    /// Bits that nobody outside can know.
+    #[must_use]
+    pub fn draw() -> Self {
+        Self(random_words())
+    }
+
+    /// Its words.
+    #[must_use]
+    pub fn words(self) -> [u64; SECRET_WORDS] {
+        self.0
+    }
+
+    /// That of the daemon before us.
+    #[must_use]
+    pub fn of_words(words: [u64; SECRET_WORDS]) -> Self {
+        Self(words)
+    }
+}
+
+// It is in no log.
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(..)")
+    }
+}
+
 /// Bits that nobody outside can know: the operating system's, by the key that `std` draws for its own
 /// maps. What foldhash draws by itself are addresses and the time.
 fn random_words() -> [u64; SECRET_WORDS] {
@@ -47,10 +79,11 @@ fn random_words() -> [u64; SECRET_WORDS] {
 impl Default for KeyHasher {
     /// Under the secret of this process, shared, and of this hasher, its own.
     fn default() -> Self {
-        static SHARED: OnceLock<SharedSeed> = OnceLock::new();
-        let [keys, high, low, shared] = random_words();
-        let shared = SHARED.get_or_init(|| SharedSeed::from_u64(shared));
-        Self::with_secret([keys, high, low], shared)
+        let mut secret = Secret::draw();
+        // Drawn once: whatever each hasher shares with the others is never freed.
+        static SHARED: OnceLock<u64> = OnceLock::new();
+        secret.0[SECRET_WORDS - 1] = *SHARED.get_or_init(|| secret.0[SECRET_WORDS - 1]);
+        Self::of(secret)
     }
 }
 
@@ -69,6 +102,20 @@ fn hash_bytes(state: &impl BuildHasher, bytes: &[u8]) -> u64 {
 }
 
 impl KeyHasher {
+    /// Under `secret`.
+    ///
+    /// What is shared is kept for the life of the process, for the secret that came first; each
+    /// further one leaks 32 bytes, of which a process has one at the most.
+    #[must_use]
+    pub fn of(secret: Secret) -> Self {
+        static SHARED: OnceLock<(u64, SharedSeed)> = OnceLock::new();
+        let [keys, high, low, shared] = secret.words();
+        let (word, seed) = SHARED.get_or_init(|| (shared, SharedSeed::from_u64(shared)));
+        let seed =
+            if *word == shared { seed } else { Box::leak(Box::new(SharedSeed::from_u64(shared))) };
+        Self::with_secret([keys, high, low], seed)
+    }
+
     /// Under a known secret, which is none: for tests of what happens when it is known.
     #[must_use]
     pub fn with_secret([keys, high, low]: [u64; 3], shared: &'static SharedSeed) -> Self {
@@ -124,6 +171,19 @@ mod tests {
         let member = hasher.member(b"a.b");
         assert_ne!(member >> 64, member & u128::from(u64::MAX));
         assert_ne!(KeyHasher::default().key(b"a.b"), hasher.key(b"a.b"));
+    }
+
+    #[test]
+    fn hashers_of_one_secret_agree_also_when_it_came_second() {
+        let [first, second] = [Secret::draw(), Secret::draw()];
+        for secret in [first, second] {
+            let (one, other) = (KeyHasher::of(secret), KeyHasher::of(secret));
+            assert_eq!(one.key(b"a.b"), other.key(b"a.b"));
+            assert_eq!(one.member(b"a.b"), other.member(b"a.b"));
+            assert_eq!(Secret::of_words(secret.words()), secret);
+        }
+        assert_ne!(KeyHasher::of(first).key(b"a.b"), KeyHasher::of(second).key(b"a.b"));
+        assert_eq!(format!("{first:?}"), "Secret(..)");
     }
 
     #[test]

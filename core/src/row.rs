@@ -172,6 +172,11 @@ impl NameColumn {
         let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? as usize };
         self.bytes.get(start..end)
     }
+
+    /// All names in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map_while(|index| self.name(index))
+    }
 }
 
 impl TimerColumns {

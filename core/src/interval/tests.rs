@@ -4,6 +4,7 @@ use super::*;
 use crate::config;
 use crate::limits::DATAGRAM_SLACK_BYTES;
 use crate::line::LineParser;
+use crate::name::Secret;
 use crate::shard::{ShardWriter, shard};
 
 struct Daemon {
@@ -15,11 +16,14 @@ struct Daemon {
 
 impl Daemon {
     fn new(workers: u16) -> Self {
-        let hasher = KeyHasher::default();
+        Self::with_hasher(workers, &KeyHasher::default())
+    }
+
+    fn with_hasher(workers: u16, hasher: &KeyHasher) -> Self {
         let (writers, readers): (Vec<_>, Vec<_>) =
             (0..workers).map(|index| shard(index, hasher.clone())).unzip();
         let settings = config::without_file().settings;
-        let interval = Interval::new(settings, &hasher, &readers);
+        let interval = Interval::new(settings, hasher, &readers);
         Self { writers, readers, interval, now_ns: 0 }
     }
 
@@ -194,4 +198,102 @@ fn another_prefix_counts_from_zero_and_the_old_one_stays() {
     assert_eq!(daemon.counters(), expected);
     let rows = daemon.close(10);
     assert_eq!(rows[0].counters, [1.0, 1.0, 2.0, 2.0, 0.0, 1.0, 1.0]);
+}
+
+/// What two intervals of traffic leave in segments, if the daemon is replaced after each of
+/// `datagrams` of which `is_replaced` says so.
+fn rows_of(
+    secret: Secret,
+    datagrams: &[(usize, &str)],
+    is_replaced: impl Fn(usize) -> bool,
+) -> Vec<Vec<Rows>> {
+    let mut daemon = Daemon::with_hasher(2, &KeyHasher::of(secret));
+    let mut closed = Vec::new();
+    for timestamp_s in [10, 20, 30] {
+        for (number, (worker, text)) in datagrams.iter().enumerate() {
+            if timestamp_s < 30 {
+                daemon.receive(*worker, text);
+            }
+            // Also where nobody is replaced: chains end at a flip.
+            daemon.flip();
+            if is_replaced(number) {
+                let bytes = daemon.interval.to_handed().unwrap();
+                let now_ns = daemon.now_ns;
+                daemon = Daemon::with_hasher(2, &KeyHasher::of(secret));
+                daemon.now_ns = now_ns;
+                daemon.interval.adopt(&bytes).unwrap();
+            }
+        }
+        closed.push(daemon.close(timestamp_s));
+    }
+    closed
+}
+
+#[test]
+fn an_interval_over_several_daemons_is_that_of_one() {
+    let many_timers: String = (0..4_000).map(|at| format!("long:{at}.25|ms\n")).collect();
+    let members: Vec<String> = (0..35)
+        .map(|at| (0..2_000).map(|of| format!("users:{}|s\n", at * 2_000 + of)).collect())
+        .collect();
+    let mut datagrams = vec![
+        (0, "hits:1|c\nhits:0.1|c|@0.3\nbad line\nload:5|g\nfew:a|s\nt:3|ms\nt:1.5|ms|@0.3"),
+        (1, "hits:7|c\nload:+2|g\nother:-3|g\nfew:b|s\nfew:a|s\nt:2|ms\nt:9|ms|@0.7"),
+        (0, "load:-1|g\nnew:1|c\nfew:c|s\nt:0.1|ms\nt:5|ms|@0.1"),
+    ];
+    datagrams.extend(members.iter().map(|text| (1, text.as_str())));
+    datagrams.extend((0..3).map(|_| (0, many_timers.as_str())));
+    let secret = Secret::draw();
+    let one = rows_of(secret, &datagrams, |_| false);
+    let few = rows_of(secret, &datagrams, |number| number == 1 || number + 1 == datagrams.len());
+    assert_eq!(few, one);
+    let many = rows_of(secret, &datagrams, |number| number % 2 == 0);
+    assert_eq!(many, one);
+    let books: Vec<_> = one[0][0].books.names.iter().zip(&one[0][0].books.values).collect();
+    assert!(books.contains(&(&b"values_rejected.syntax"[..], &1.0)), "{books:?}");
+}
+
+#[test]
+fn what_goes_beyond_a_budget_is_handed_over_too() {
+    let secret = Secret::draw();
+    let mut before = Daemon::with_hasher(1, &KeyHasher::of(secret));
+    let text: String = (1..=6_000).map(|at| format!("t:{at}|ms\n")).collect();
+    for _ in 0..180 {
+        before.receive(0, &text);
+    }
+    for at in 0..35 {
+        let members: String = (0..2_000).map(|of| format!("s:{at}.{of}|s\n")).collect();
+        before.receive(0, &members);
+    }
+    before.flip();
+    let bytes = before.interval.to_handed().unwrap();
+    let mut after = Daemon::with_hasher(1, &KeyHasher::of(secret));
+    after.interval.adopt(&bytes).unwrap();
+    let (expected, found) = (before.close(10), after.close(10));
+    assert_eq!(found, expected);
+    let books: Vec<_> = expected[0].books.names.iter().zip(&expected[0].books.values).collect();
+    assert!(books.contains(&(&b"timers_sketched"[..], &1.0)), "{books:?}");
+    assert!(books.contains(&(&b"sets_estimated"[..], &1.0)), "{books:?}");
+}
+
+#[test]
+fn an_interval_that_does_not_hold_together_is_refused() {
+    let mut daemon = Daemon::new(1);
+    let mut bytes = daemon.interval.to_handed().unwrap();
+    bytes.shrink_to_fit();
+    bytes.resize(bytes.len() / 2, 0);
+    let error = daemon.interval.adopt(&bytes).unwrap_err();
+    assert!(matches!(error, handed::HandedError::Layout(_)), "{error}");
+}
+
+/// Whoever changes what is handed over changes its number, and then this.
+#[test]
+fn the_form_of_what_is_handed_over_has_a_number() {
+    let mut daemon = Daemon::with_hasher(1, &KeyHasher::of(Secret::of_words([1, 2, 3, 4])));
+    daemon.receive(0, "a:1|c\nb:2|g\nc:3|ms\nd:e|s\nno");
+    daemon.flip();
+    let bytes = daemon.interval.to_handed().unwrap();
+    let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    assert_eq!((handed::HANDED_FORMAT, bytes.len(), sum), (1, 616, 4_353_046_419_572_140_542));
 }

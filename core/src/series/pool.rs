@@ -128,8 +128,9 @@ impl Chunk {
         self.overflow.as_ref().map_or(0.0, |overflow| overflow.weight) + self.kept_weight()
     }
 
+    /// The part of it whose values are kept.
     #[inline]
-    fn kept_weight(&self) -> f64 {
+    pub(crate) fn kept_weight(&self) -> f64 {
         if self.form.has(Form::WEIGHTED) {
             let [low, high, ..] = self.cells;
             return joined([low, high]);

@@ -141,6 +141,35 @@ impl SetMembers {
         }
     }
 
+    /// A set of these members and of an estimate's `registers`, as [`SetMembers::registers`] gives
+    /// them; `Some(None)` is no set at all, `None` if they are none.
+    pub(crate) fn of_parts(
+        exact: impl Iterator<Item = Member>,
+        registers: Option<&[u8]>,
+    ) -> Option<Option<Self>> {
+        let mut members = Self::default();
+        if let Some(registers) = registers {
+            members.estimate = Some(serde_json::from_slice(registers).ok()?);
+        }
+        let mut is_empty = registers.is_none();
+        for member in exact {
+            is_empty = false;
+            members.insert(member);
+        }
+        Some((!is_empty).then_some(members))
+    }
+
+    /// The members that are kept exactly.
+    pub(crate) fn exact(&self) -> impl Iterator<Item = Member> {
+        self.exact.iter().copied()
+    }
+
+    /// The estimate beyond the exact budget, where there is one.
+    pub(crate) fn registers(&self) -> Option<Vec<u8>> {
+        // Whole numbers alone: nothing that JSON could not hold.
+        serde_json::to_vec(self.estimate.as_deref()?).ok()
+    }
+
     /// Distinct members: exact, or estimated beyond the budget.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -114,6 +114,29 @@ pub fn values(chain: &Chain) -> (Vec<f64>, f64) {
     (values.collect(), chain.newest().map_or(0.0, |chunk| chunk.chain_weight()))
 }
 
+/// A chain of `values`, oldest first, that stand for `weight`, and of what went beyond the budget;
+/// `None` of nothing. The inverse of [`values`].
+pub(crate) fn chain_of(
+    values: &[f64],
+    weight: f64,
+    overflow: Option<Overflow>,
+    pool: &mut ChunkPool,
+) -> Option<Chain> {
+    let (first, rest) = values.split_first()?;
+    #[expect(clippy::cast_precision_loss, reason = "a budget of values, far below 2^53")]
+    let is_plain = weight.to_bits() == (values.len() as f64).to_bits();
+    // The weight is kept as one sum: the first value bears all of it, to the last digit.
+    let (first_weight, rest_weight) = if is_plain { (1.0, 1.0) } else { (weight, 0.0) };
+    let mut chunk = pool.start(*first, first_weight);
+    for value in rest {
+        if !chunk.push(*value, rest_weight) {
+            chunk = pool.extend(chunk, *value, rest_weight);
+        }
+    }
+    chunk.overflow = overflow.map(Box::new);
+    Some(Chain::of(chunk))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
