@@ -61,6 +61,9 @@ pub(crate) struct DaemonArguments {
     /// File to write the real addresses to, as JSON, once everything listens
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// Take over from the daemon of this user that runs on the spool: its sockets, its open interval
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 /// The other commands.

@@ -7,9 +7,11 @@ use floe_core::config::Loaded;
 use floe_core::config::quantity::{duration_text, size_text};
 use floe_core::config::settings::Settings;
 use floe_io::clock::monotonic_ns;
-use floe_io::daemon::{Daemon, Halves, StartError};
+use floe_io::daemon::{Daemon, Halves, Origin, StartError};
 use floe_io::ingest::stream::listener::StreamAddress;
 use floe_io::service_manager;
+use floe_io::take_over::successor::HandOverEnd;
+use floe_io::take_over::{Predecessor, Successor};
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -55,7 +57,9 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     // Before anything runs: a start that fails later has used up a timestamp of the spool.
     let ready_file = arguments.ready_file.as_deref().map(ReadyFile::begin).transpose();
     let ready_file = ready_file.map_err(Failure::failed)?;
-    let mut daemon = Daemon::start(&loaded, &spool, halves).map_err(refused_or_failed)?;
+    let origin = origin(arguments, &spool, halves)?;
+    let mut daemon =
+        Daemon::start_from(&loaded, &spool, halves, origin).map_err(refused_or_failed)?;
     daemon.place_threads();
     tell_start(settings, &spool, &daemon);
     let is_open = daemon.addresses().mgmt.is_some_and(|address| !address.ip().is_loopback());
@@ -67,7 +71,16 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     }
     service_manager::tell_ready("receiving");
     events.watch(watched(file.as_ref(), settings));
-    let signal = reload_until_stopped(&mut events, &mut daemon, &mut file, arguments, &process);
+    events.listen_to(daemon.successors());
+    let end = reload_until_stopped(&mut events, &mut daemon, &mut file, arguments, &process);
+    let signal = match end {
+        End::Signal(signal) => signal,
+        End::HandedOver { pid } => {
+            info!(pid, "handed over");
+            return Ok(());
+        }
+        End::Failed(failure) => return Err(failure),
+    };
     service_manager::tell_stopping();
     info!(signal, "drain started");
     let started_ns = monotonic_ns();
@@ -76,6 +89,40 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
     daemon.stop();
     info!("daemon stopped");
     Ok(())
+}
+
+/// Where the daemon's sockets come from, and whose place it takes.
+fn origin(arguments: &DaemonArguments, spool: &Path, halves: Halves) -> Result<Origin, Failure> {
+    let given = service_manager::given_sockets()
+        .context("cannot take the sockets of the service manager")
+        .map_err(Failure::failed)?;
+    let store_places = service_manager::store_places();
+    let alone = |given| Origin { given, predecessor: None, store_places };
+    if halves == Halves::Export {
+        if arguments.take_over {
+            let nothing =
+                anyhow!("floe export has nothing to hand over: stop it, and start it again");
+            return Err(Failure::refused(nothing));
+        }
+        return Ok(alone(given));
+    }
+    if !arguments.take_over {
+        return Ok(alone(given));
+    }
+    match Predecessor::ask(spool, halves).map_err(Failure::failed)? {
+        None => {
+            info!(spool = %spool.display(), "nothing to take over: no daemon runs on the spool");
+            Ok(alone(given))
+        }
+        Some((predecessor, sockets)) => {
+            if !given.is_empty() {
+                warn!(
+                    "sockets of the service manager left alone: those of the daemon before are taken"
+                );
+            }
+            Ok(Origin { given: sockets, predecessor: Some(predecessor), store_places })
+        }
+    }
 }
 
 /// Opens as many files as the system lets us: connections, segments and backends need them.
@@ -105,19 +152,50 @@ fn watched<'f>(file: Option<&'f ConfigurationFile>, settings: &Settings) -> Opti
     file.filter(|_| settings.automatic_config_reload).and_then(ConfigurationFile::watchable)
 }
 
-/// Reads the configuration again whenever it is asked to or the file has changed; returns the signal
-/// that asks for the drain.
+/// What ends a daemon that runs.
+enum End {
+    /// The signal that asks for the drain.
+    Signal(i32),
+    /// A successor has everything.
+    HandedOver {
+        /// Its process.
+        pid: u32,
+    },
+    /// A successor was lost half-way; the open interval is spooled.
+    Failed(Failure),
+}
+
+/// Gives everything to `successor`; `None` if it gave up and the daemon goes on.
+fn hand_over(daemon: &mut Daemon, successor: Successor) -> Option<End> {
+    let pid = successor.pid();
+    info!(pid, "another floe takes over");
+    match daemon.hand_over(successor) {
+        HandOverEnd::Over { pid } => Some(End::HandedOver { pid }),
+        HandOverEnd::Lost(error) => Some(End::Failed(Failure::failed(error))),
+        HandOverEnd::GoesOn { why } => {
+            warn!(pid, %why, "not handed over: going on");
+            None
+        }
+    }
+}
+
+/// Reads the configuration again whenever it is asked to or the file has changed; returns what ends
+/// the daemon.
 fn reload_until_stopped(
     events: &mut Events,
     daemon: &mut Daemon,
     file: &mut Option<ConfigurationFile>,
     arguments: &DaemonArguments,
     process: &Process,
-) -> i32 {
+) -> End {
     loop {
         let occasion = match events.next() {
             Event::Signal(SIGHUP) => Occasion::Asked,
-            Event::Signal(signal) => return signal,
+            Event::Signal(signal) => return End::Signal(signal),
+            Event::Successor(successor) => match hand_over(daemon, successor) {
+                Some(end) => return end,
+                None => continue,
+            },
             Event::Hint => Occasion::Changed,
             Event::Look => Occasion::Look,
         };

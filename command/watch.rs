@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use floe_io::clock::{duration_ns, monotonic_ns};
+use floe_io::take_over::Successor;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
 use signal_hook::iterator::Signals;
@@ -37,7 +38,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const LINKS_MAX: usize = 16;
 
 /// What woke the main thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Event {
     /// A signal, by its number.
     Signal(i32),
@@ -45,6 +46,8 @@ pub(super) enum Event {
     Hint,
     /// Nothing has been heard for a while; the configuration may have changed, or be changing.
     Look,
+    /// Another daemon wants to take over.
+    Successor(Successor),
 }
 
 /// The main thread's events.
@@ -53,6 +56,7 @@ pub(super) struct Events {
     signals: Receiver<i32>,
     /// One place: a second hint says nothing new.
     hints: (Sender<()>, Receiver<()>),
+    successors: Receiver<Successor>,
     watched: Option<Watched>,
 }
 
@@ -83,7 +87,12 @@ impl Events {
                 to_main.send(signal).ok();
             }
         })?;
-        Ok(Self { signals: received, hints: bounded(1), watched: None })
+        Ok(Self { signals: received, hints: bounded(1), successors: never(), watched: None })
+    }
+
+    /// Tells of `successors` too.
+    pub(super) fn listen_to(&mut self, successors: &Receiver<Successor>) {
+        self.successors = successors.clone();
     }
 
     /// Watches `path` too, or nothing.
@@ -101,6 +110,8 @@ impl Events {
             recv(self.signals) -> signal => signal.ok().map(Event::Signal),
             recv(self.hints.1) -> _ => self.signal_before_quiet().map(Event::Signal),
             recv(look) -> _ => return self.looked(Event::Look),
+            // The daemon holds the other end as long as it runs.
+            recv(self.successors) -> successor => successor.ok().map(Event::Successor),
         };
         event.unwrap_or_else(|| self.looked(Event::Hint))
     }
@@ -243,7 +254,7 @@ mod tests {
     /// Events without signals, and the end that keeps their channel open.
     fn events(path: &Path) -> (Events, Sender<i32>) {
         let (to_main, signals) = bounded(SIGNALS_MAX);
-        let mut events = Events { signals, hints: bounded(1), watched: None };
+        let mut events = Events { signals, hints: bounded(1), successors: never(), watched: None };
         events.watch(Some(path));
         (events, to_main)
     }
@@ -275,14 +286,14 @@ mod tests {
         let (mut events, _open) = events(&path);
         fs::read(&path).unwrap();
         fs::write(folder.path().join("other"), "x").unwrap();
-        assert_eq!(events.next(), Event::Look);
+        assert!(matches!(events.next(), Event::Look));
         fs::write(&path, "{ }").unwrap();
-        assert_eq!(events.next(), Event::Hint);
+        assert!(matches!(events.next(), Event::Hint));
         fs::write(folder.path().join("new"), "{}").unwrap();
         fs::rename(folder.path().join("new"), &path).unwrap();
-        assert_eq!(events.next(), Event::Hint);
+        assert!(matches!(events.next(), Event::Hint));
         fs::remove_file(&path).unwrap();
-        assert_eq!(events.next(), Event::Hint);
+        assert!(matches!(events.next(), Event::Hint));
     }
 
     #[test]
@@ -298,9 +309,9 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         fs::write(&path, "{}").unwrap();
         // What the rename itself tells is of no interest here.
-        while events.next() != Event::Look {}
+        while !matches!(events.next(), Event::Look) {}
         fs::write(&path, "{ }").unwrap();
-        assert_eq!(events.next(), Event::Hint);
+        assert!(matches!(events.next(), Event::Hint));
     }
 
     #[test]
@@ -312,6 +323,6 @@ mod tests {
         to_main.send(15).unwrap();
         fs::write(&path, "{ }").unwrap();
         let first = events.next();
-        assert_eq!(first, Event::Signal(15));
+        assert!(matches!(first, Event::Signal(15)), "{first:?}");
     }
 }

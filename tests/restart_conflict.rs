@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use support::books::Books;
 use support::carbon::{Protocol, RecordingCarbon, series};
 use support::daemon::{Daemon, Ingest, Launch, send};
-use support::settings;
+use support::{settings, wait};
 
 mod support;
 
@@ -147,4 +148,84 @@ fn a_ready_file_that_cannot_be_written_is_refused_before_anything_runs() {
     assert_eq!(status.code(), Some(1), "{}", daemon.output());
     assert!(daemon.output().contains("ready.json"), "{}", daemon.output());
     assert!(!folder.path().join("spool").exists(), "nothing was made");
+}
+
+/// A configuration with a TCP server at `tcp` and a Unix socket at `socket`.
+fn with_servers(mgmt: u16, tcp: u16, socket: &Path) -> String {
+    let text = settings::toml(1000, &[]).replacen("port = 0\n", "", 1);
+    let text = text.replacen("mgmt_port = 0", &format!("mgmt_port = {mgmt}"), 1);
+    let server = |rest: &str| format!("[[servers]]\nserver = \"tcp\"\n{rest}\n");
+    let tcp = server(&format!("address = \"127.0.0.1\"\nport = {tcp}"));
+    text + &tcp + &server(&format!("socket = {:?}", socket.display().to_string()))
+}
+
+#[test]
+fn a_second_daemon_on_a_stream_or_the_admin_port_is_refused_and_names_the_first() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let own = tempfile::tempdir().expect("the machine has a temporary folder");
+    let (socket, other) = (folder.path().join("a.sock"), own.path().join("b.sock"));
+    let config = with_servers(0, 0, &socket);
+    let first = Launch::under(folder.path(), Ingest::Recvmmsg).config("floe.toml", &config);
+    let mut first_daemon = first.start();
+    let (tcp, mgmt) = (first_daemon.ready().tcp[0].port(), first_daemon.ready().mgmt.port());
+    for (config, what) in [
+        (with_servers(0, tcp, &other), format!("tcp 127.0.0.1:{tcp}")),
+        (with_servers(0, 0, &socket), socket.display().to_string()),
+        (with_servers(mgmt, 0, &other), format!(":{mgmt}")),
+    ] {
+        let mut second =
+            Launch::under(own.path(), Ingest::Recvmmsg).config("floe.toml", &config).spawn();
+        let status = second.wait_exit(REFUSAL_BOUND);
+        let said = second.output();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(&what), "{what} is named: {said}");
+        assert!(said.contains(&format!("floe (pid {})", first_daemon.id())), "{said}");
+    }
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok(), "the first still listens");
+    first_daemon.drain(Signal::TERM);
+}
+
+/// Others come again and again, on the port and on the spool, while senders go on.
+#[test]
+fn the_first_loses_nothing_under_load_while_others_try() {
+    let carbon = RecordingCarbon::start();
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let mut first = launch(folder.path(), Ingest::IoUring, carbon.port()).start();
+    let (to, spool) = (first.udp(), first.ready().spool.clone());
+    let (end, ended) = std::sync::mpsc::sync_channel::<()>(0);
+    let sending = std::thread::spawn(move || {
+        let (socket, mut sent) = (support::daemon::sender(), 0_u64);
+        let going_on = Err(std::sync::mpsc::TryRecvError::Empty);
+        while ended.try_recv() == going_on {
+            for _ in 0..16 {
+                sent += u64::from(socket.send_to(b"first.hits:1|c", to).is_ok());
+            }
+            wait::pause(Duration::from_millis(1));
+        }
+        sent
+    });
+    let taken = settings::toml(1000, &[]).replacen("port = 0", &format!("port = {}", to.port()), 1);
+    for _ in 0..4 {
+        let own = tempfile::tempdir().expect("the machine has a temporary folder");
+        let on_port = Launch::under(own.path(), Ingest::IoUring).config("floe.toml", &taken);
+        let on_spool = Launch::under(own.path(), Ingest::IoUring)
+            .config("other.toml", &settings::toml(1000, &[]))
+            .without_spool_flag()
+            .argument("--spool")
+            .argument(spool.to_str().expect("temporary folders have plain names"));
+        for second in [on_port, on_spool] {
+            let mut second = second.spawn();
+            assert_eq!(second.wait_exit(REFUSAL_BOUND).code(), Some(1), "{}", second.output());
+        }
+    }
+    drop(end);
+    let sent = sending.join().expect("it sends");
+    first.drain(Signal::TERM);
+    carbon.wait_idle(DELIVERY_BOUND);
+    let books = Books::of(&spool);
+    let dropped = books.count("datagrams_dropped.kernel");
+    assert_eq!(books.count("datagrams_received") + dropped, sent, "{books:?}");
+    let points = carbon.take_points(Protocol::Text);
+    let total: f64 = series(&points, "stats_counts.first.hits").values().sum();
+    assert_eq!(total, (sent - dropped) as f64);
 }

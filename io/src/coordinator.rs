@@ -11,6 +11,8 @@
 mod answers;
 mod clock_steps;
 mod grid;
+/// The open interval for a successor.
+pub mod hand_over;
 mod own_books;
 /// What other threads ask of it.
 pub mod request;
@@ -36,8 +38,10 @@ use floe_core::shard::ShardReader;
 use floe_storage::Spool;
 use tracing::{error, info, warn};
 
+use self::answers::Then;
 use self::clock_steps::ClockSteps;
 use self::grid::{Grid, Tick};
+use self::hand_over::HandedBooks;
 use self::own_books::{Counts, SpoolCause, Spooled, Told};
 use self::request::{REQUESTS_MAX, Request};
 pub use self::side_books::{ReplacedBooks, SideBooks};
@@ -132,6 +136,8 @@ pub struct Parts {
     pub accounts: Arc<AccountRegistry>,
     /// Rows that the start has put away as damaged, by backend.
     pub quarantined: Vec<(String, u64)>,
+    /// What the daemon before us has handed over beside the interval.
+    pub handed: Option<HandedBooks>,
     /// Set at the first tick: the console shows more settings from then on.
     pub has_flushed: Arc<AtomicBool>,
 }
@@ -155,6 +161,8 @@ pub struct Coordinator {
     refusal: SpoolCause,
     /// What the ticks have written of everything that only grows.
     told: Told,
+    /// What the daemon before us had not told at a tick yet.
+    handed_entries: Vec<(String, u64)>,
     /// The pages of all intervals that are closed.
     closed: Page,
     /// When the newest input came, wall clock, ms; `None` = nothing has come yet.
@@ -170,11 +178,12 @@ impl Coordinator {
     /// A coordinator of `workers`, index = worker index, whose first tick comes after everything
     /// the spool has seen.
     #[must_use]
-    pub fn new(parts: Parts, workers: Vec<WorkerHandle>) -> Self {
+    pub fn new(mut parts: Parts, workers: Vec<WorkerHandle>) -> Self {
         let interval_ms = parts.settings.flush_interval_ms;
         let now = clock::now();
         let grid = Grid::new(interval_ms, parts.spool.last_timestamp_s(), now.wall_ms);
-        let quarantined = parts.quarantined.clone();
+        let quarantined = std::mem::take(&mut parts.quarantined);
+        let handed = parts.handed.take();
         let mut coordinator = Self {
             parts,
             workers: workers.into_iter().map(Worker::new).collect(),
@@ -187,6 +196,7 @@ impl Coordinator {
             carried: Carried::default(),
             refusal: SpoolCause::default(),
             told: Told::default(),
+            handed_entries: Vec::new(),
             closed: Page::default(),
             newest_input_ms: None,
             is_refused: false,
@@ -198,7 +208,7 @@ impl Coordinator {
             coordinator.counts.clock_steps += 1;
             coordinator.counts.clock_steps_followed += 1;
         }
-        coordinator.take_up_books(&quarantined);
+        coordinator.take_up_books(&quarantined, handed);
         coordinator
     }
 
@@ -218,8 +228,10 @@ impl Coordinator {
             if let Some(first) = first {
                 let waiting = requests.try_iter().take(REQUESTS_MAX);
                 let all: Vec<Request> = std::iter::once(first).chain(waiting).collect();
-                if !self.answer(all) {
-                    return self.drain();
+                match self.answer(all) {
+                    Then::GoOn => {}
+                    Then::Drain => return self.drain(),
+                    Then::End => return,
                 }
             }
         }
@@ -329,17 +341,32 @@ impl Coordinator {
         for worker in &self.workers {
             worker.signals.stop();
         }
+        self.join_workers();
+        self.close_sockets();
+        self.spool_open_interval();
+    }
+
+    /// Waits for the end of the workers, who have been told, and adds what they have.
+    fn join_workers(&mut self) {
         self.workers.iter_mut().for_each(Worker::join);
         for (reader, worker) in self.parts.readers.iter_mut().zip(&mut self.workers) {
             reader.request();
             worker.answer();
         }
         self.parts.interval.collect(&mut self.parts.readers);
+    }
+
+    /// Closes the sockets but for those that somebody else goes on with.
+    fn close_sockets(&mut self) {
         // All first: sockets of one port take for one another.
         self.parts.sockets.iter().for_each(SocketBook::refuse);
         for socket in &mut self.parts.sockets {
             self.counts.datagrams_unread += socket.close();
         }
+    }
+
+    /// Closes the open interval before its time, and spools it.
+    fn spool_open_interval(&mut self) {
         let tick = self.grid.take_partial(wall_ms());
         self.close(tick, true);
         match self.parts.backlog.len() {

@@ -7,32 +7,39 @@
 //! exporters, who get a moment to deliver it.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use floe_core::config::Loaded;
 use floe_core::config::settings::Settings;
 use floe_storage::SpoolError;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
-use self::ingest_half::{IngestHalf, OpenedIngest, Requests};
+use self::ingest_half::{IngestHalf, Receiving, Requests};
+use self::opening::{Bound, Keeping, OpenedIngest};
 use self::reload::{REFUSED_BEFORE, ReloadReport, merge};
 use crate::admin::console::{Console, ConsoleError, ConsoleLimits};
 use crate::admin::control::Control;
 use crate::admin::face::{Description, Face};
 use crate::backlog::Backlog;
-use crate::clock::wall_ms;
+use crate::clock::{monotonic_ns, wall_ms};
 use crate::cpu::PlanError;
 use crate::export::accounts::Told;
 use crate::export::exporter::{self, Exporter, OwnBooks};
 use crate::export::registry::AccountRegistry;
+use crate::given::{GivenError, GivenSockets};
 use crate::ingest::stream::listener::{StreamAddress, StreamBindError};
 use crate::ingest::udp::BindError;
 use crate::ingest::worker;
+use crate::service_manager;
+use crate::take_over::{Predecessor, Successor, TakeOverError};
 
+mod hand_over;
 mod ingest_half;
+mod opening;
 /// What a reload changes.
 pub mod reload;
 mod side_paths;
@@ -92,6 +99,12 @@ pub enum StartError {
         /// What it may.
         limit: String,
     },
+    /// A socket was given that nobody asks for.
+    #[error(transparent)]
+    Given(#[from] GivenError),
+    /// The daemon that runs here does not hand over.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The kernel refuses a thread or a descriptor.
     #[error("cannot start {what}: {source}")]
     Kernel {
@@ -119,13 +132,28 @@ pub struct Daemon {
     settings: Settings,
     /// Whether the last reload was refused a part: the next one tries it again.
     has_refusals: bool,
+    halves: Halves,
+    spool: PathBuf,
     accounts: Arc<AccountRegistry>,
     backlog: Arc<Backlog>,
+    /// Whoever wants to take over.
+    successors: (Sender<Successor>, Receiver<Successor>),
     addresses: Addresses,
     console: Option<Console>,
     control: Option<Control>,
     ingest: Option<IngestHalf>,
     exporter: Option<Exporter>,
+}
+
+/// What a daemon is started with beside its settings.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// Sockets of the service manager, or of the daemon before us.
+    pub given: GivenSockets,
+    /// The daemon before us.
+    pub predecessor: Option<Predecessor>,
+    /// How many sockets the service manager keeps for us when we end; 0 = none.
+    pub store_places: usize,
 }
 
 impl Daemon {
@@ -134,6 +162,20 @@ impl Daemon {
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub fn start(loaded: &Loaded, spool: &Path, halves: Halves) -> Result<Self, StartError> {
+        Self::start_from(loaded, spool, halves, Origin::default())
+    }
+
+    /// The same from `origin`.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then, and the daemon before us goes on, or spools what it has
+    /// where it has stopped reading already.
+    pub fn start_from(
+        loaded: &Loaded,
+        spool: &Path,
+        halves: Halves,
+        origin: Origin,
+    ) -> Result<Self, StartError> {
         let settings = &loaded.settings;
         // Rounded as the reference daemon rounds it.
         let start_s = (wall_ms() + 500) / 1_000;
@@ -146,59 +188,130 @@ impl Daemon {
         let mut daemon = Self {
             settings: settings.clone(),
             has_refusals: false,
-            accounts: Arc::clone(&accounts),
+            halves,
+            spool: spool.to_owned(),
+            accounts,
             backlog: Arc::default(),
+            successors: bounded(1),
             addresses: Addresses::default(),
             console: None,
             control: None,
             ingest: None,
             exporter: None,
         };
-        let opened = match halves {
-            Halves::Export => None,
-            Halves::Both | Halves::Ingest => Some(OpenedIngest::open(settings, spool)?),
-        };
-        if halves != Halves::Ingest {
-            let backends = &settings.backends;
-            let books = match halves {
-                Halves::Export => OwnBooks::ByExporter,
-                Halves::Both | Halves::Ingest => OwnBooks::InSegments,
-            };
-            let backlog = &daemon.backlog;
-            daemon.exporter = Some(Exporter::start(spool, backends, &accounts, backlog, books)?);
+        let Origin { mut given, predecessor, store_places } = origin;
+        if halves == Halves::Export {
+            daemon.start_exporters()?;
+            return Ok(daemon);
         }
-        if let Some(opened) = opened {
-            daemon.addresses.udp = opened.addresses();
-            daemon.addresses.streams = opened.stream_addresses();
-            let receiving = opened.start_workers(settings)?;
-            let top = receiving.top();
-            let requests = Requests::new();
-            let face = Face::new(
-                start_s,
-                settings.health,
-                Description::new(settings, &loaded.listing),
-                Arc::clone(&accounts),
-                Arc::clone(&requests.has_flushed),
-            )
-            .showing(Arc::clone(&top));
-            let console = Console::open(
-                settings.mgmt_address.as_deref(),
-                settings.mgmt_port,
-                Arc::new(face),
-                requests.sender.clone(),
-                ConsoleLimits::default(),
-            )?;
-            daemon.addresses.mgmt = Some(console.local_address());
-            daemon.console = Some(console);
-            daemon.control = Control::open(spool, requests.sender.clone(), Some(top))
-                .inspect_err(
-                    |error| warn!(%error, "control socket refused: floe books reads the spool"),
-                )
-                .ok();
-            let backlog = Arc::clone(&daemon.backlog);
-            daemon.ingest = Some(receiving.coordinate(settings, accounts, backlog, requests)?);
+        match predecessor {
+            None => {
+                let mut opened = OpenedIngest::open(settings, spool, &mut given)?;
+                store(&mut opened, store_places);
+                daemon.start_exporters()?;
+                let receiving = daemon.receive(opened)?;
+                let admin = daemon.bind_admin(None)?;
+                daemon.coordinate(receiving, admin, loaded, start_s)?;
+            }
+            Some(predecessor) => {
+                daemon.take_over(predecessor, &mut given, loaded, start_s, store_places)?;
+            }
         }
         Ok(daemon)
+    }
+
+    /// Starts in the place of the daemon before us: all that can be refused before it stops.
+    fn take_over(
+        &mut self,
+        mut predecessor: Predecessor,
+        given: &mut GivenSockets,
+        loaded: &Loaded,
+        start_s: u64,
+        store_places: usize,
+    ) -> Result<(), StartError> {
+        let settings = &loaded.settings;
+        let mut bound = Bound::plan(settings)?;
+        bound.bind(settings, given)?;
+        let admin = self.bind_admin(predecessor.admin.take())?;
+        let spool = self.spool.clone();
+        let kept = given.taken();
+        let mut opened = OpenedIngest::hold(bound, settings, &spool, kept, &predecessor)?;
+        store(&mut opened, store_places);
+        let asked_ns = monotonic_ns();
+        opened.replace(&predecessor, settings)?;
+        let mut receiving = self.receive(opened)?;
+        let pause_ms = (monotonic_ns() - asked_ns) / 1_000_000;
+        receiving.take_up(settings, predecessor.state()?)?;
+        self.start_exporters()?;
+        let (pid, version) = (predecessor.pid(), predecessor.version().to_owned());
+        predecessor.let_go()?;
+        self.coordinate(receiving, admin, loaded, start_s)?;
+        info!(pid, version, pause_ms, "taken over");
+        Ok(())
+    }
+
+    fn start_exporters(&mut self) -> Result<(), StartError> {
+        let books = match self.halves {
+            Halves::Ingest => return Ok(()),
+            Halves::Export => OwnBooks::ByExporter,
+            Halves::Both => OwnBooks::InSegments,
+        };
+        let backends = &self.settings.backends;
+        self.exporter =
+            Some(Exporter::start(&self.spool, backends, &self.accounts, &self.backlog, books)?);
+        Ok(())
+    }
+
+    fn bind_admin(&self, given: Option<TcpListener>) -> Result<TcpListener, ConsoleError> {
+        let Settings { mgmt_address, mgmt_port, .. } = &self.settings;
+        Console::bind(mgmt_address.as_deref(), *mgmt_port, given)
+    }
+
+    fn receive(&mut self, opened: OpenedIngest) -> Result<Receiving, StartError> {
+        self.addresses.udp = opened.addresses();
+        self.addresses.streams = opened.stream_addresses();
+        opened.start_workers(&self.settings)
+    }
+
+    /// Opens the ways to ask, and starts the coordinator.
+    fn coordinate(
+        &mut self,
+        receiving: Receiving,
+        admin: TcpListener,
+        loaded: &Loaded,
+        start_s: u64,
+    ) -> Result<(), StartError> {
+        let settings = &loaded.settings;
+        let (top, requests) = (receiving.top(), Requests::new());
+        let face = Face::new(
+            start_s,
+            settings.health,
+            Description::new(settings, &loaded.listing),
+            Arc::clone(&self.accounts),
+            Arc::clone(&requests.has_flushed),
+        )
+        .showing(Arc::clone(&top));
+        let (asking, limits) = (requests.sender.clone(), ConsoleLimits::default());
+        let console = Console::open(admin, Arc::new(face), asking, limits)?;
+        self.addresses.mgmt = Some(console.local_address());
+        self.console = Some(console);
+        let successors = self.successors.0.clone();
+        self.control = Control::open(&self.spool, requests.sender.clone(), successors, Some(top))
+            .inspect_err(
+                |error| warn!(%error, "control socket refused: floe books reads the spool"),
+            )
+            .ok();
+        self.ingest = Some({
+            let (accounts, backlog) = (Arc::clone(&self.accounts), Arc::clone(&self.backlog));
+            receiving.coordinate(settings, accounts, backlog, requests)?
+        });
+        Ok(())
+    }
+
+    /// Whoever wants to take over, to be given to [`Daemon::hand_over`].
+    #[must_use]
+    pub fn successors(&self) -> &Receiver<Successor> {
+        &self.successors.1
     }
 
     /// Places every thread of this process that is no worker, so that none takes a worker's time:
@@ -279,5 +392,25 @@ impl Daemon {
         if intervals != 0 {
             error!(intervals, rows, "intervals lost: the spool refused them until the end");
         }
+    }
+}
+
+/// Leaves the sockets with the service manager, where it has `places` for all of them.
+fn store(opened: &mut OpenedIngest, places: usize) {
+    let sockets = opened.descriptors();
+    if places == 0 || sockets.is_empty() {
+        return;
+    }
+    if places < sockets.len() {
+        let sockets = sockets.len();
+        warn!(places, sockets, "sockets not kept over a restart: raise FileDescriptorStoreMax=");
+        return;
+    }
+    match service_manager::store(&sockets) {
+        Ok(()) => {
+            debug!(sockets = sockets.len(), "sockets stored with the service manager");
+            opened.keep_sockets(Keeping::All);
+        }
+        Err(error) => warn!(%error, "sockets not kept over a restart"),
     }
 }

@@ -32,6 +32,13 @@ pub const COUNTS: [(&str, &str); 10] = [
     ("cpu_steal_ms", "CPU time that the hypervisor gave to others, ms"),
 ];
 
+/// Which boot of the kernel this is, 8 hexadecimal digits; `unknown` where it does not say.
+pub(crate) fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let short = id.get(..8).filter(|short| short.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    short.unwrap_or("unknown").to_owned()
+}
+
 /// Readings of the host, and how far they have come since the first one.
 #[derive(Debug)]
 pub(crate) struct HostBooks {

@@ -25,6 +25,10 @@ pub mod memory_limit;
 pub(crate) mod side_thread;
 /// Receiving by io_uring.
 pub mod ring;
+/// Sockets that somebody gave us.
+pub mod given;
+/// One daemon takes over from another.
+pub mod take_over;
 /// Sockets, workers, and the path without io_uring.
 pub mod ingest;
 /// Flips the shards, closes intervals, spools them.

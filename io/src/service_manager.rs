@@ -3,9 +3,25 @@
 //! Each call is a datagram to `$NOTIFY_SOCKET`, and nothing without it. A daemon whose manager does
 //! not listen any more goes on: failures are of no interest.
 
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 
 use crate::clock::duration_ns;
+use crate::given::{GivenSockets, STORE_NAME};
+use crate::sys::inherited;
+
+/// Descriptors of one message; the kernel's limit is 253.
+const FDS_AT_ONCE: usize = 128;
+
+/// Where systemd says how many descriptors it keeps, from version 254 on.
+const STORE_PLACES: &str = "FDSTORE";
 
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: u64 = 1_000_000;
@@ -25,6 +41,61 @@ pub fn tell_reloading() {
 /// The drain has begun.
 pub fn tell_stopping() {
     sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("draining")]).ok();
+}
+
+/// Sockets that the manager has opened for us, or kept over a restart (`$LISTEN_FDS`).
+///
+/// # Errors
+/// What the environment says cannot be.
+pub fn given_sockets() -> io::Result<GivenSockets> {
+    let listed = sd_notify::listen_fds_with_names()?;
+    let mut sockets = Vec::with_capacity(listed.len());
+    for (number, name) in listed {
+        let closed = || io::Error::other(format!("descriptor {number} of LISTEN_FDS is not open"));
+        sockets.push((inherited(number).ok_or_else(closed)?, name));
+    }
+    Ok(GivenSockets::new(sockets))
+}
+
+/// How many sockets the manager keeps for us over a restart; 0 where it keeps none, or does not say.
+#[must_use]
+pub fn store_places() -> usize {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return 0;
+    }
+    std::env::var(STORE_PLACES).ok().and_then(|places| places.parse().ok()).unwrap_or(0)
+}
+
+/// Leaves `sockets` with the manager: it holds them while nobody else does, and gives them to the next
+/// daemon. What it has already stays as it is.
+///
+/// # Errors
+/// The kernel's: nobody takes the message.
+pub(crate) fn store(sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let manager = notify_socket()?;
+    let state = format!("FDSTORE=1\nFDNAME={STORE_NAME}\n");
+    for some in sockets.chunks(FDS_AT_ONCE) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_AT_ONCE))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(some)) {
+            return Err(io::Error::other("descriptors do not fit"));
+        }
+        let data = [IoSlice::new(state.as_bytes())];
+        sendmsg(&manager, &data, &mut control, SendFlags::NOSIGNAL)?;
+    }
+    Ok(())
+}
+
+/// A socket whose other end is the manager's.
+fn notify_socket() -> io::Result<UnixDatagram> {
+    let place = std::env::var_os("NOTIFY_SOCKET").ok_or(io::ErrorKind::NotFound)?;
+    let address = match place.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&place)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
 }
 
 /// Tells that its owner is alive, as often as the manager wants to hear it; never where it does not.

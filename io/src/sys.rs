@@ -4,9 +4,11 @@
 //! `Mapping::slice`, whose obligation only the owner of the mapping can meet.
 //! Nothing here decides anything: policies live in `crate::ingest` and `crate::ring`.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -16,6 +18,9 @@ use rustix::process::Pid;
 
 /// `SO_MEMINFO` of asm-generic/socket.h; the libc crate has no name for it.
 const SO_MEMINFO: libc::c_int = 55;
+
+/// `SO_DETACH_REUSEPORT_BPF` of asm-generic/socket.h.
+const SO_DETACH_REUSEPORT_BPF: libc::c_int = 68;
 
 /// Values that `SO_MEMINFO` returns (`SK_MEMINFO_VARS`).
 const MEMINFO_COUNT: usize = 9;
@@ -130,11 +135,19 @@ pub fn socket_drops(socket: impl AsFd) -> io::Result<u32> {
     Ok(values[MEMINFO_DROPS])
 }
 
+/// What the kernel knows a socket by until it boots again, in every process that holds it; 0 where it
+/// does not say (before 4.12).
+pub(crate) fn cookie_of(socket: impl AsFd) -> u64 {
+    rustix::net::sockopt::socket_cookie(socket).unwrap_or(0)
+}
+
 /// How datagrams are cut and joined on their way through a UDP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpOffload {
     /// `UDP_GRO`: what came as a train is received as one.
     Joined,
+    /// No `UDP_GRO`: datagram by datagram, as ever.
+    Apart,
     /// `UDP_SEGMENT`: what is sent is cut into datagrams of so many bytes.
     Cut(u16),
 }
@@ -146,6 +159,7 @@ pub enum UdpOffload {
 pub fn set_udp_offload(socket: impl AsFd, offload: UdpOffload) -> io::Result<()> {
     let (name, value) = match offload {
         UdpOffload::Joined => (libc::UDP_GRO, 1),
+        UdpOffload::Apart => (libc::UDP_GRO, 0),
         UdpOffload::Cut(bytes) => (libc::UDP_SEGMENT, libc::c_int::from(bytes)),
     };
     let bytes = libc::socklen_t::try_from(size_of_val(&value)).expect("4 bytes fit");
@@ -194,6 +208,50 @@ pub(crate) fn attach_reuseport_filter(
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes the program of [`attach_reuseport_filter`] off again.
+///
+/// # Errors
+/// `ENOENT` where there is none.
+pub(crate) fn detach_reuseport_filter(socket: impl AsFd) -> io::Result<()> {
+    let nothing: libc::c_int = 0;
+    let bytes = libc::socklen_t::try_from(size_of_val(&nothing)).expect("4 bytes fit");
+    #[expect(unsafe_code, reason = "no safe crate offers SO_DETACH_REUSEPORT_BPF")]
+    // SAFETY:
+    // - the value pointer is valid for `bytes` bytes of reading: it is the local `nothing`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_DETACH_REUSEPORT_BPF,
+            (&raw const nothing).cast(),
+            bytes,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A descriptor that the process was started with, as its owner.
+///
+/// `None` where it is not open, or was taken over before: each number is given once.
+pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
+    static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+    if !TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(number) {
+        return None;
+    }
+    #[expect(unsafe_code, reason = "a number of the environment becomes a descriptor")]
+    // SAFETY:
+    // - the number is not -1: the service manager counts from 3;
+    // - nobody else closes it: the process was started with it, nothing of ours opens descriptors
+    //   by that number before the start has taken these over, and each is given once.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    if rustix::io::fcntl_getfd(&fd).is_err() {
+        // Not open: to be closed by nobody.
+        std::mem::forget(fd);
+        return None;
+    }
+    Some(fd)
 }
 
 /// How the kernel schedules a thread.
@@ -247,6 +305,18 @@ pub struct SocketDrops {
 }
 
 impl SocketDrops {
+    /// The drops after `reading`.
+    #[must_use]
+    pub fn after(reading: u32) -> Self {
+        Self { seen: reading }
+    }
+
+    /// The reading that was taken last.
+    #[must_use]
+    pub fn seen(&self) -> u32 {
+        self.seen
+    }
+
     /// Takes a reading of [`socket_drops`]; returns the drops since the previous one.
     ///
     /// Correct as long as fewer than 2^32 datagrams are dropped between two readings.

@@ -98,7 +98,7 @@ fn worker_allocates_nothing_after_its_start() {
         let plan = WorkerPlan {
             index: 0,
             cpu: None,
-            sockets: udp::sockets_of(&opened, 0),
+            sockets: udp::sockets_of(&opened, 0, 1),
             receive_buffer_bytes: opened[0].receive_buffer_bytes,
             options,
             signals: Arc::clone(&signals),

@@ -87,7 +87,7 @@ impl Subject {
         let settings: Vec<Listener> = addresses.iter().map(listener).collect();
         let listeners = udp::open_all(&settings, 1, 4 << 20).unwrap();
         if options.has_trains {
-            udp::coalesce_all(&listeners).unwrap();
+            udp::coalesce_all(&listeners, true).unwrap();
         }
         let signals = Arc::new(WorkerSignals::new().unwrap());
         let (seen_sender, seen) = bounded(1 << 16);
@@ -95,7 +95,7 @@ impl Subject {
         let plan = WorkerPlan {
             index: 3,
             cpu: cpu::inherited().unwrap().first().copied(),
-            sockets: udp::sockets_of(&listeners, 0),
+            sockets: udp::sockets_of(&listeners, 0, 1),
             receive_buffer_bytes: listeners[0].receive_buffer_bytes,
             options,
             signals: Arc::clone(&signals),
@@ -470,7 +470,7 @@ fn workers_of_a_listener_share_its_flows() {
             let plan = WorkerPlan {
                 index,
                 cpu: Some(cpu),
-                sockets: udp::sockets_of(&opened, index),
+                sockets: udp::sockets_of(&opened, index, 3),
                 receive_buffer_bytes: opened[0].receive_buffer_bytes,
                 options,
                 signals: Arc::clone(&signals),

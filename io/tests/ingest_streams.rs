@@ -94,7 +94,8 @@ impl Subject {
         let thread = spawn(plan, recorder, started_sender).unwrap();
         started.recv_timeout(LIMIT).unwrap().unwrap();
         let worker = StreamWorker { inbox: Arc::clone(&inbox), signals: Arc::clone(&signals) };
-        let acceptor = Acceptor::start(vec![stream], vec![worker], limits.connections_max).unwrap();
+        let acceptor =
+            Acceptor::start(vec![Arc::new(stream)], vec![worker], limits.connections_max).unwrap();
         let accepted = acceptor.counts();
         Self { address, inbox, signals, acceptor, accepted, lines, counts, thread }
     }

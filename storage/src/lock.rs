@@ -5,15 +5,15 @@
 //! for the second comer.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::SpoolError;
 use crate::layout::{self, FileId};
 
 /// Longest content of a lock file that is looked at, bytes.
-const PID_BYTES_MAX: u64 = 16;
+const PID_BYTES_MAX: usize = 16;
 
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock `path`, without waiting.
     pub(crate) fn acquire(path: &Path) -> Result<Self, SpoolError> {
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -39,14 +39,45 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(SpoolError::io("lock", path)(error)),
         }
-        // A full disk must not keep the daemon from starting: without the pid the lock holds too.
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
-        if let Err(error) = written {
-            tracing::debug!(%error, path = %path.display(), "lock holder not recorded");
+        let lock = Self { file };
+        lock.tell_holder();
+        Ok(lock)
+    }
+
+    /// The lock `path` as another process of ours holds it: `file` is a duplicate of its descriptor,
+    /// so both hold it until both let go.
+    pub(crate) fn shared(path: &Path, file: OwnedFd) -> Result<Self, SpoolError> {
+        let lock = Self { file: File::from(file) };
+        if !lock.is_at(path) {
+            return Err(SpoolError::Locked { path: path.to_owned(), holder: holder(&lock.file) });
         }
-        Ok(Self { file })
+        // Of a process that does not hold it this is an attempt of our own.
+        match lock.file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&lock.file);
+                return Err(SpoolError::Locked { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(SpoolError::io("lock", path)(error)),
+        }
+        lock.tell_holder();
+        Ok(lock)
+    }
+
+    /// A duplicate of its descriptor.
+    pub(crate) fn duplicate(&self) -> std::io::Result<OwnedFd> {
+        self.file.try_clone().map(OwnedFd::from)
+    }
+
+    /// Writes our process id into the file.
+    pub(crate) fn tell_holder(&self) {
+        // A full disk must not keep the daemon from starting: without the pid the lock holds too.
+        let pid = std::process::id().to_string();
+        // Not by the cursor: a holder that shares the lock shares that too.
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all_at(pid.as_bytes(), 0));
+        if let Err(error) = written {
+            tracing::debug!(%error, "lock holder not recorded");
+        }
     }
 
     /// Whether `path` still names the file that is locked.
@@ -58,9 +89,9 @@ impl Lock {
 
 /// The pid in a lock file, if there is one.
 fn holder(file: &File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let mut text = [0; PID_BYTES_MAX];
+    let bytes = file.read_at(&mut text, 0).ok()?;
+    str::from_utf8(text.get(..bytes)?).ok()?.trim().parse().ok()
 }
 
 /// `export.lock`: whoever holds it sends the queues of this spool.

@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::SpoolError;
@@ -96,11 +97,31 @@ impl Spool {
     /// [`SpoolError::Locked`] while another ingest half runs, [`SpoolError::Io`] where directories
     /// cannot be made or listed. Damaged files are no errors: see the report.
     pub fn open(options: SpoolOptions) -> Result<(Self, RecoveryReport), SpoolError> {
+        layout::create_directory(&options.path)?;
+        let lock = Lock::acquire(&Layout::new(&options.path).ingest_lock())?;
+        Self::open_locked(options, lock)
+    }
+
+    /// Opens the spool of a process that commits nothing meanwhile and has lent us its lock
+    /// ([`Spool::share_lock`]).
+    ///
+    /// # Errors
+    /// As [`Spool::open`]; [`SpoolError::Locked`] if `lock` is not that of this spool.
+    pub fn open_shared(
+        options: SpoolOptions,
+        lock: OwnedFd,
+    ) -> Result<(Self, RecoveryReport), SpoolError> {
+        let lock = Lock::shared(&Layout::new(&options.path).ingest_lock(), lock)?;
+        Self::open_locked(options, lock)
+    }
+
+    fn open_locked(
+        options: SpoolOptions,
+        lock: Lock,
+    ) -> Result<(Self, RecoveryReport), SpoolError> {
         let SpoolOptions { path, backends, archive_age_ms, archive_bytes, reserve_bytes, run_id } =
             options;
         let layout = Layout::new(&path);
-        layout::create_directory(&path)?;
-        let lock = Lock::acquire(&layout.ingest_lock())?;
         let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
         create_directories(&layout, &names)?;
         let recovered = recovery::recover(&layout, &names)?;
@@ -156,6 +177,19 @@ impl Spool {
             (segments != 0).then_some(Abandoned { backend, segments })
         });
         Ok(left.collect())
+    }
+
+    /// The lock of this spool, for a process of ours that goes on with it.
+    ///
+    /// # Errors
+    /// The kernel's, when the process is out of file descriptors.
+    pub fn share_lock(&self) -> std::io::Result<OwnedFd> {
+        self.lock.duplicate()
+    }
+
+    /// Says in the lock file that it is us again who hold it.
+    pub fn tell_holder(&self) {
+        self.lock.tell_holder();
     }
 
     /// Whose queues get a link to each segment.

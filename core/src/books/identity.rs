@@ -148,9 +148,16 @@ pub fn settle_queue(counts: &mut BTreeMap<String, u64>, backend: &str, rows_pend
     counts.insert(format!("backend.{backend}.rows_pending"), rows_pending);
 }
 
+/// Prefix of the reading of the kernel's counter of one socket, by the socket's cookie: that of a
+/// socket which outlives the daemon, so that the next one knows what has been counted.
+pub const SOCKET_READING: &str = "socket_reading.";
+
 /// Whether the count `name` is an amount of the moment, which falls too; all others only grow.
 #[must_use]
 pub fn is_of_the_moment(name: &str) -> bool {
+    if name.starts_with(SOCKET_READING) {
+        return true;
+    }
     let word = name.rsplit('.').next().unwrap_or_default();
     let words = [
         "values_open",

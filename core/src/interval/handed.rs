@@ -23,6 +23,9 @@ use crate::series::timer::{Overflow, chain_of};
 /// Number of the form below: another one for every change of it, and of what its fields mean.
 pub const HANDED_FORMAT: u32 = 1;
 
+/// The bytes of a handed interval, aligned as reading it in place asks for.
+pub type HandedBytes = AlignedVec;
+
 /// Home of chunks that belong to no worker: they are freed when they have been read.
 const HOMELESS: u16 = u16::MAX;
 
@@ -155,7 +158,9 @@ impl Interval {
         }
         let mut chains = handed.chains()?;
         for (key, count) in handed.timers.iter().zip(&handed.timer_chains) {
-            self.timers.state(key).extend(chains.by_ref().take(*count as usize));
+            let of_timer: Vec<Chain> = chains.by_ref().take(*count as usize).collect();
+            self.held_bytes += of_timer.iter().map(Chain::bytes).sum::<usize>();
+            self.timers.state(key).extend(of_timer);
         }
         let mut members = handed.members.iter();
         let mut estimates = handed.estimates.iter().peekable();
@@ -165,9 +170,12 @@ impl Interval {
             let count = handed.set_members.get(index).copied().unwrap_or(0) as usize;
             let exact = members.by_ref().take(count);
             let exact = exact.map(|[high, low]| u128::from(*high) << 64 | u128::from(*low));
-            let registers = estimates.next_if(|it| it.set as usize == index).map(|estimate| estimate.registers.as_slice());
+            let registers = estimates
+                .next_if(|it| it.set as usize == index)
+                .map(|estimate| estimate.registers.as_slice());
             let taken = SetMembers::of_parts(exact, registers);
             state.members = taken.ok_or(HandedError::Columns("sets"))?.map(Box::new);
+            self.held_bytes += state.members.as_ref().map_or(0, |members| members.bytes());
         }
         self.counters.settle();
         self.gauges.settle();
@@ -215,7 +223,8 @@ impl Handed {
         let (mut pool, mut at) = (ChunkPool::new(HOMELESS, HomeQueue::default()), 0);
         let mut overflows = self.overflows.iter().peekable();
         let mut chains = Vec::with_capacity(self.chain_values.len());
-        for (index, (count, weight)) in self.chain_values.iter().zip(&self.chain_weights).enumerate()
+        for (index, (count, weight)) in
+            self.chain_values.iter().zip(&self.chain_weights).enumerate()
         {
             let end = at + *count as usize;
             let values = self.values.get(at..end).ok_or(HandedError::Columns("timer values"))?;

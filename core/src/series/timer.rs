@@ -8,7 +8,7 @@
 
 use sketches_ddsketch::{Config, DDSketch};
 
-use super::pool::{Chain, Chunk, ChunkPool};
+use super::pool::{Chain, Chunk, ChunkPool, Form};
 use crate::limits::TIMER_VALUES_EXACT_MAX;
 
 /// What a timer keeps of the values beyond its exact budget.
@@ -122,7 +122,11 @@ pub(crate) fn chain_of(
     overflow: Option<Overflow>,
     pool: &mut ChunkPool,
 ) -> Option<Chain> {
-    let (first, rest) = values.split_first()?;
+    let Some((first, rest)) = values.split_first() else {
+        let mut chunk = pool.take(Form::NARROW);
+        chunk.overflow = Some(Box::new(overflow?));
+        return Some(Chain::of(chunk));
+    };
     #[expect(clippy::cast_precision_loss, reason = "a budget of values, far below 2^53")]
     let is_plain = weight.to_bits() == (values.len() as f64).to_bits();
     // The weight is kept as one sum: the first value bears all of it, to the last digit.

@@ -27,6 +27,7 @@ use super::connection::{self, Activity};
 use super::face::Face;
 use crate::clock::duration_ns;
 use crate::coordinator::request::Request;
+use crate::ingest::udp::holder::{Holder, PortKind, by};
 use crate::sys::{WakeUp, is_without_ipv6};
 
 /// Pause after an accept that failed.
@@ -34,10 +35,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The admin port cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot bind the admin port {address}: {source}; set \"mgmt_port\"")]
+#[error(
+    "cannot bind the admin port {address}: {source}{}; set \"mgmt_port\"",
+    by(holder.as_ref())
+)]
 pub struct ConsoleError {
     /// Address and port asked for.
     address: String,
+    /// Who has it, where we may know.
+    holder: Option<Holder>,
     #[source]
     source: io::Error,
 }
@@ -67,6 +73,7 @@ impl Default for ConsoleLimits {
 #[derive(Debug)]
 pub struct Console {
     local_address: SocketAddr,
+    listener: Arc<TcpListener>,
     face: Arc<Face>,
     stop: Arc<WakeUp>,
     thread: Option<JoinHandle<()>>,
@@ -74,20 +81,42 @@ pub struct Console {
 
 impl Console {
     /// Binds the admin port; `address` `None` = every address of both families, as the reference
-    /// daemon does. Shows `face`, asks by `requests`.
+    /// daemon does. `given` is one that the daemon before us has bound.
     ///
     /// # Errors
-    /// [`ConsoleError`] if the port cannot be bound or its thread not started.
-    pub fn open(
+    /// [`ConsoleError`] if the port cannot be bound.
+    pub fn bind(
         address: Option<&str>,
         port: u16,
+        given: Option<TcpListener>,
+    ) -> Result<TcpListener, ConsoleError> {
+        if let Some(given) = given
+            && is_bound_to(&given, address, port)
+        {
+            return Ok(given);
+        }
+        bind(address, port).map_err(|source| {
+            let is_taken = source.kind() == io::ErrorKind::AddrInUse;
+            let holder = is_taken.then(|| Holder::of_port(PortKind::Tcp, port)).flatten();
+            let address = format!("{}:{port}", address.unwrap_or("*"));
+            ConsoleError { address, holder, source }
+        })
+    }
+
+    /// Answers at `listener`. Shows `face`, asks by `requests`.
+    ///
+    /// # Errors
+    /// [`ConsoleError`] if its thread cannot be started.
+    pub fn open(
+        listener: TcpListener,
         face: Arc<Face>,
         requests: Sender<Request>,
         limits: ConsoleLimits,
     ) -> Result<Self, ConsoleError> {
-        let failed =
-            |source| ConsoleError { address: format!("{}:{port}", address.unwrap_or("*")), source };
-        let listener = bind(address, port).map_err(failed)?;
+        let failed = |source| {
+            let address = listener.local_addr().map(|address| address.to_string());
+            ConsoleError { address: address.unwrap_or_default(), holder: None, source }
+        };
         let local_address = listener.local_addr().map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let stop = Arc::new(WakeUp::new().map_err(failed)?);
@@ -101,17 +130,28 @@ impl Console {
             open: Some(open),
         };
         let seen = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
+        let listener = Arc::new(listener);
+        let accepting = Arc::clone(&listener);
+        let started = std::thread::Builder::new()
             .name("admin".to_owned())
-            .spawn(move || serve(&listener, &seen, guests))
-            .map_err(failed)?;
-        Ok(Self { local_address, face, stop, thread: Some(thread) })
+            .spawn(move || serve(&accepting, &seen, guests));
+        let thread = started.map_err(|source| ConsoleError {
+            address: local_address.to_string(),
+            holder: None,
+            source,
+        })?;
+        Ok(Self { local_address, listener, face, stop, thread: Some(thread) })
     }
 
     /// Where it listens; the port is the real one.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
+    }
+
+    /// Its socket, for the daemon after us.
+    pub(crate) fn listener(&self) -> &TcpListener {
+        &self.listener
     }
 
     /// What it shows.
@@ -137,6 +177,18 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether `listener` is what these settings ask for.
+fn is_bound_to(listener: &TcpListener, address: Option<&str>, port: u16) -> bool {
+    let Ok(bound) = listener.local_addr() else { return false };
+    let is_host = match address {
+        None => bound.ip().is_unspecified(),
+        Some(address) => (address, port)
+            .to_socket_addrs()
+            .is_ok_and(|mut asked| asked.any(|asked| asked.ip() == bound.ip())),
+    };
+    is_host && (port == 0 || bound.port() == port)
 }
 
 fn bind(address: Option<&str>, port: u16) -> io::Result<TcpListener> {

@@ -3,7 +3,8 @@
 //! A Unix socket in the spool (`control.sock`), whose directory is closed to everybody else; so
 //! whoever knows the spool finds its daemon, whatever its ports. One line asks, lines answer, and the
 //! last one is `end`: an answer without it was cut short. `books` answers the books of the spool as
-//! `NAME COUNT`, `top` the lines of `top/report.rs`, all else is `unknown`.
+//! `NAME COUNT`, `top` the lines of `top/report.rs`, `take-over` makes whoever asks our successor
+//! ([`crate::take_over`]), all else is `unknown`.
 //!
 //! One thread, one connection at a time: a client has `PATIENCE` for its line and again for the
 //! answer. A spool on a file system without sockets has none, which costs `floe books` the open
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tracing::debug;
 use super::asking::Asking;
 use crate::coordinator::request::Request;
 use crate::sys::WakeUp;
+use crate::take_over::Successor;
 use crate::top::TopView;
 use crate::top::report::Report;
 
@@ -53,6 +55,8 @@ const END: &str = "end";
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
+    /// Device and inode: a successor binds its own there.
+    identity: Option<(u64, u64)>,
     stop: Arc<WakeUp>,
     /// Dropped, it ends a wait for the coordinator.
     open: Option<Sender<std::convert::Infallible>>,
@@ -61,13 +65,14 @@ pub struct Control {
 
 impl Control {
     /// Opens the socket in the spool at `spool`, whose ingest lock the caller holds; asks by
-    /// `requests`.
+    /// `requests`, and leaves whoever wants to take over with `successors`.
     ///
     /// # Errors
     /// Those of the file system and of the kernel.
     pub fn open(
         spool: &Path,
         requests: Sender<Request>,
+        successors: Sender<Successor>,
         top: Option<Arc<TopView>>,
     ) -> io::Result<Self> {
         let path = spool.join(CONTROL_SOCKET);
@@ -79,14 +84,15 @@ impl Control {
         // The spool of an operator's making may be open to others; this is not.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
+        let identity = identity(&path);
         let stop = Arc::new(WakeUp::new()?);
         let (open, closing) = bounded(0);
         let asking = Asking::new(requests, closing, 1);
         let seen = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || serve(&listener, &seen, &asking, top.as_deref()))?;
-        Ok(Self { path, stop, open: Some(open), thread: Some(thread) })
+            .spawn(move || serve(&listener, &seen, &asking, &successors, top.as_deref()))?;
+        Ok(Self { path, identity, stop, open: Some(open), thread: Some(thread) })
     }
 }
 
@@ -97,12 +103,24 @@ impl Drop for Control {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
-        // One that somebody removed is gone as well.
-        fs::remove_file(&self.path).ok();
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // One that somebody removed is gone as well.
+            fs::remove_file(&self.path).ok();
+        }
     }
 }
 
-fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking, top: Option<&TopView>) {
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn serve(
+    listener: &UnixListener,
+    stop: &WakeUp,
+    asking: &Asking,
+    successors: &Sender<Successor>,
+    top: Option<&TopView>,
+) {
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
         // An interrupted wait is looked at like any other.
@@ -112,7 +130,7 @@ fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking, top: Option<&T
         }
         match listener.accept() {
             Ok((stream, _)) => {
-                if let Err(error) = answer(&stream, asking, top) {
+                if let Err(error) = answer(stream, asking, successors, top) {
                     debug!(%error, "control connection ended");
                 }
             }
@@ -123,11 +141,24 @@ fn serve(listener: &UnixListener, stop: &WakeUp, asking: &Asking, top: Option<&T
     }
 }
 
-fn answer(stream: &UnixStream, asking: &Asking, top: Option<&TopView>) -> io::Result<()> {
+fn answer(
+    stream: UnixStream,
+    asking: &Asking,
+    successors: &Sender<Successor>,
+    top: Option<&TopView>,
+) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
-    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
+    BufReader::new((&stream).take(LINE_BYTES_MAX)).read_line(&mut line)?;
+    if line.starts_with("take-over ") {
+        if let Some(successor) = Successor::of(stream, &line)?
+            && let Err(refused) = successors.try_send(successor)
+        {
+            refused.into_inner().refuse("it is being taken over already, or ends");
+        }
+        return Ok(());
+    }
     let mut reply = String::new();
     if line == "books\n" {
         // A daemon that is about to end answers nothing, not even the end.
@@ -142,7 +173,7 @@ fn answer(stream: &UnixStream, asking: &Asking, top: Option<&TopView>) -> io::Re
     }
     reply.push_str(END);
     reply.push('\n');
-    (&mut &*stream).write_all(reply.as_bytes())
+    (&stream).write_all(reply.as_bytes())
 }
 
 /// The books of the daemon that runs on the spool at `spool`; `None` where none answers, or it ends
@@ -170,7 +201,7 @@ pub fn ask_books(spool: &Path) -> io::Result<Option<BTreeMap<String, u64>>> {
 /// [`io::ErrorKind::NotFound`] or [`io::ErrorKind::ConnectionRefused`] where none runs; a daemon that
 /// does not answer as it should.
 pub fn ask_top(spool: &Path) -> io::Result<Report> {
-    let mut stream = at(&spool.join(CONTROL_SOCKET), |path| UnixStream::connect(path))?;
+    let mut stream = connect(spool)?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
     stream.write_all(b"top\n")?;
     let mut report = Report::default();
@@ -184,8 +215,13 @@ pub fn ask_top(spool: &Path) -> io::Result<Report> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
+/// Connects to the daemon that runs on the spool at `spool`.
+pub(crate) fn connect(spool: &Path) -> io::Result<UnixStream> {
+    at(&spool.join(CONTROL_SOCKET), |path| UnixStream::connect(path))
+}
+
 fn answered_books(spool: &Path) -> io::Result<BTreeMap<String, u64>> {
-    let mut stream = at(&spool.join(CONTROL_SOCKET), |path| UnixStream::connect(path))?;
+    let mut stream = connect(spool)?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
     stream.write_all(b"books\n")?;
     let mut books = BTreeMap::new();
@@ -239,7 +275,7 @@ mod tests {
                 }
             }
         });
-        let control = Control::open(spool, requests, None).unwrap();
+        let control = Control::open(spool, requests, bounded(1).0, None).unwrap();
         work(&control);
         drop(control);
         coordinator.join().unwrap();

@@ -12,11 +12,22 @@ use crossbeam_channel::Sender;
 use super::Coordinator;
 use super::request::{Request, Stats};
 
+/// What comes after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The next request.
+    GoOn,
+    /// The drain.
+    Drain,
+    /// Nothing: a successor has the interval.
+    End,
+}
+
 impl Coordinator {
-    /// Answers `requests`; `false` if one of them is the stop.
-    pub(super) fn answer(&mut self, requests: Vec<Request>) -> bool {
+    /// Answers `requests`; says what comes then.
+    pub(super) fn answer(&mut self, requests: Vec<Request>) -> Then {
         if requests.iter().any(|request| matches!(request, Request::Stop)) {
-            return false;
+            return Then::Drain;
         }
         // Where the memory for values is half used, what came since the last flip stays with the workers.
         let has_room = !self.parts.interval.is_half_full();
@@ -26,14 +37,21 @@ impl Coordinator {
             }
         }
         for request in requests {
-            self.answer_one(request);
+            match request {
+                Request::Hold(hold) => {
+                    if self.hold(&hold) == Then::End {
+                        return Then::End;
+                    }
+                }
+                request => self.answer_one(request),
+            }
         }
-        true
+        Then::GoOn
     }
 
     fn answer_one(&mut self, request: Request) {
         match request {
-            Request::Stop => {}
+            Request::Stop | Request::Hold(_) => {}
             Request::Reload(reload, asker) => {
                 self.counts.reloads_applied += 1;
                 let answer = self.reload(*reload);

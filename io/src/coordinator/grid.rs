@@ -83,6 +83,19 @@ impl Grid {
         self.next_interval_ms
     }
 
+    /// When the next tick is, wall clock, ms.
+    pub(super) fn next_ms(&self) -> u64 {
+        self.next_ms
+    }
+
+    /// Takes over a grid of the same length whose next tick is at `next_ms`; it may be due already.
+    pub(super) fn go_on_at(&mut self, next_ms: u64) {
+        let is_new = self.newest_timestamp_s.is_none_or(|newest_s| newest_s < timestamp_s(next_ms));
+        if next_ms.is_multiple_of(self.interval_ms) && next_ms < self.next_ms && is_new {
+            self.next_ms = next_ms;
+        }
+    }
+
     /// How long until the next tick, ms; 0 = due.
     pub(super) fn wait_ms(&self, now_ms: u64) -> u64 {
         self.next_ms.saturating_sub(now_ms)
@@ -204,6 +217,23 @@ mod tests {
             }
         }
         assert!(190 < newest);
+    }
+
+    #[test]
+    fn a_tick_that_was_due_at_the_take_over_is_made_up_for() {
+        let mut before = Grid::new(10_000, Some(990), 1_234_567);
+        let next_ms = before.next_ms();
+        let mut after = Grid::new(10_000, Some(1_230), 1_240_050);
+        after.go_on_at(next_ms);
+        assert_eq!(after.take_due(1_240_060), Some(Tick { timestamp_s: 1_240, merged: 0 }));
+        assert_eq!(before.take_due(1_234_568), None);
+        // One that the spool has seen, one of another length, and one that lies ahead are not taken.
+        for (newest_s, next_ms) in [(1_240, 1_240_000), (1_230, 1_239_000), (1_230, 1_290_000)] {
+            let mut after = Grid::new(10_000, Some(newest_s), 1_240_050);
+            after.go_on_at(next_ms);
+            assert_eq!(after.take_due(1_249_999), None);
+            assert!(after.take_due(1_250_000).is_some());
+        }
     }
 
     #[test]

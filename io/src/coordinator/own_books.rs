@@ -113,11 +113,24 @@ pub(super) struct Told {
 }
 
 impl Coordinator {
-    /// The entries of a tick: what happened since the last one.
+    /// What the ticks have not told yet, for a successor to tell.
+    pub(super) fn untold(&mut self) -> Vec<(String, u64)> {
+        let mut told = std::mem::take(&mut self.told);
+        let entries = self.entries_since(&mut told);
+        entries.into_iter().filter(|(_, count)| *count != 0).collect()
+    }
+
+    /// The entries of a tick: what happened since the last one, also in the daemon before us.
     pub(super) fn books(&mut self) -> BookEntries {
         let mut told = std::mem::take(&mut self.told);
         let mut entries = self.entries_since(&mut told);
         self.told = told;
+        for (name, count) in std::mem::take(&mut self.handed_entries) {
+            match entries.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, entry)) => *entry += count,
+                None => entries.push((name, count)),
+            }
+        }
         let (_, _, bytes) = self.parts.backlog.amounts();
         entries.push(("waiting_bytes".to_owned(), bytes));
         entries.push(("spool_degraded".to_owned(), u64::from(self.is_refused)));

@@ -8,6 +8,7 @@ use floe_core::interval::Deletable;
 use floe_core::interval::view::{NumberView, TimerView};
 use floe_storage::SpoolError;
 
+use super::hand_over::Hold;
 use super::reload::Reload;
 
 /// Requests that may wait; whoever asks when it is full waits too.
@@ -43,12 +44,14 @@ pub enum Request {
     },
     /// What was counted since the start.
     Stats(Sender<Stats>),
+    /// Commit nothing for a while: a successor opens the spool.
+    Hold(Hold),
 }
 
 impl Request {
     /// Whether the answer depends on what has come in so far.
     pub(super) fn wants_the_newest(&self) -> bool {
-        !matches!(self, Self::Stop | Self::Reload(..) | Self::CountRefusedReload)
+        !matches!(self, Self::Stop | Self::Reload(..) | Self::CountRefusedReload | Self::Hold(_))
     }
 }
 

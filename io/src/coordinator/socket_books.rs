@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::net::{RecvFlags, recv};
 
 use crate::clock::monotonic_ns;
-use crate::sys::{SocketDrops, socket_drops};
+use crate::sys::{SocketDrops, cookie_of, socket_drops};
 
 /// Longest time that unread datagrams are taken out of one socket, ns: a sender may go on for ever.
 const TAKE_UNREAD_NS_MAX: u64 = 50_000_000;
@@ -19,6 +19,10 @@ pub struct SocketBook {
     socket: Option<Arc<UdpSocket>>,
     drops: SocketDrops,
     total: u64,
+    /// What the kernel knows it by, over processes, until it boots again; 0 = it does not say.
+    cookie: u64,
+    /// Somebody else holds it too and goes on with it: nothing is taken out at the end.
+    is_kept: bool,
 }
 
 impl SocketBook {
@@ -30,7 +34,36 @@ impl SocketBook {
             host => host.to_string().replace(['.', ':'], "_"),
         };
         let name = format!("udp_{host}_{}.worker_{worker}", address.port());
-        Self { name, socket: Some(socket), drops: SocketDrops::default(), total: 0 }
+        let cookie = cookie_of(&*socket);
+        let drops = SocketDrops::default();
+        Self { name, socket: Some(socket), drops, total: 0, cookie, is_kept: false }
+    }
+
+    /// What the kernel knows it by.
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// Leaves the socket to somebody else who holds it, or will.
+    pub fn keep(&mut self) {
+        self.is_kept = true;
+    }
+
+    /// Whether it is left to somebody else.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// Counts on behind `reading`, which another process has counted to.
+    pub(super) fn go_on_after(&mut self, reading: u32) {
+        self.drops = SocketDrops::after(reading);
+    }
+
+    /// How far the kernel's counter has been entered into the books.
+    pub(super) fn reading(&self) -> u32 {
+        self.drops.seen()
     }
 
     /// Name below `kernel_drops.`: `udp_any_8125.worker_0`.
@@ -53,6 +86,9 @@ impl SocketBook {
     /// A connected socket takes datagrams of its peer alone, and nobody sends from the address and
     /// port of a socket of ours. To be called when all workers have ended.
     pub(super) fn refuse(&self) {
+        if self.is_kept {
+            return;
+        }
         let Some(mut peer) = self.socket.as_ref().and_then(|socket| socket.local_addr().ok())
         else {
             return;
@@ -72,7 +108,7 @@ impl SocketBook {
     pub(super) fn close(&mut self) -> u64 {
         let deadline_ns = monotonic_ns() + TAKE_UNREAD_NS_MAX;
         let mut datagrams = 0;
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = self.socket.as_ref().filter(|_| !self.is_kept) {
             // One byte: the rest of a datagram goes with it.
             while recv(&**socket, &mut [0; 1], RecvFlags::DONTWAIT).is_ok() {
                 datagrams += 1;

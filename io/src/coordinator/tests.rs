@@ -76,6 +76,7 @@ fn coordinator(path: &Path, workers: u16) -> Coordinator {
         side: SideBooks::default(),
         accounts: Arc::new(AccountRegistry::default()),
         quarantined: Vec::new(),
+        handed: None,
         has_flushed: Arc::default(),
     };
     let mut coordinator = Coordinator::new(parts, handles);
@@ -106,7 +107,7 @@ impl Coordinator {
         let spool = SpoolOptions { backends: limits.collect(), ..options(path) };
         let (asker, answer) = bounded(1);
         let reload = Reload { settings, spool, side: SideBooks::default() };
-        assert!(self.answer(vec![Request::Reload(Box::new(reload), asker)]));
+        assert_eq!(self.answer(vec![Request::Reload(Box::new(reload), asker)]), Then::GoOn);
         answer.recv().unwrap().unwrap();
     }
 
@@ -289,12 +290,15 @@ fn whoever_asks_sees_everything_up_to_the_question_and_takes_nothing_away() {
     let (asker, deleted) = bounded(1);
     let names = vec![b"x.*".to_vec(), b"nope".to_vec()];
     let gone = bounded(1).0;
-    assert!(coordinator.answer(vec![
-        Request::Counters(counters),
-        Request::Delete { kind: Deletable::Counters, names, asker },
-        Request::Gauges(gone),
-        Request::Timers(timers),
-    ]));
+    assert_eq!(
+        coordinator.answer(vec![
+            Request::Counters(counters),
+            Request::Delete { kind: Deletable::Counters, names, asker },
+            Request::Gauges(gone),
+            Request::Timers(timers),
+        ]),
+        Then::GoOn
+    );
     let view = counted.recv().unwrap();
     let entries: Vec<(&[u8], f64)> = view.iter().map(|(key, value)| (key, *value)).collect();
     assert_eq!(entries[3..], [(&b"c"[..], 3.0), (&b"x.a"[..], 1.0), (&b"x.b"[..], 1.0)]);
@@ -304,7 +308,7 @@ fn whoever_asks_sees_everything_up_to_the_question_and_takes_nothing_away() {
     coordinator.tick(1_010);
     assert_eq!(spooled(directory.path()), [(1_010, 3.0)]);
     assert!(coordinator.parts.has_flushed.load(Ordering::Relaxed));
-    assert!(!coordinator.answer(vec![Request::Stop]));
+    assert_eq!(coordinator.answer(vec![Request::Stop]), Then::Drain);
 }
 
 #[test]
@@ -313,7 +317,7 @@ fn stats_are_those_since_the_start_and_ticks_tell_differences() {
     let mut coordinator = coordinator(directory.path(), 1);
     let stats = |coordinator: &mut Coordinator| {
         let (asker, answer) = bounded(1);
-        assert!(coordinator.answer(vec![Request::Stats(asker)]));
+        assert_eq!(coordinator.answer(vec![Request::Stats(asker)]), Then::GoOn);
         answer.recv().unwrap()
     };
     let entry = |stats: &Stats, name: &str| {
@@ -376,7 +380,7 @@ fn a_queue_that_cannot_be_made_is_said_and_all_else_holds() {
     let reload = Reload { settings, spool, side: SideBooks::default() };
     let (asker, answer) = bounded(1);
     coordinator.receive(0, "c:1|c");
-    assert!(coordinator.answer(vec![Request::Reload(Box::new(reload), asker)]));
+    assert_eq!(coordinator.answer(vec![Request::Reload(Box::new(reload), asker)]), Then::GoOn);
     assert!(answer.recv().unwrap().is_err());
     coordinator.tick(1_010);
     assert_eq!(spooled(path), [(1_010, 1.0)]);

@@ -13,15 +13,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use floe_core::books::identity::{Identity, identities, is_of_the_moment, settle_queue};
+use floe_core::books::identity::{
+    Identity, SOCKET_READING, identities, is_of_the_moment, settle_queue,
+};
 use floe_core::row::{Rows, TotalColumns};
 use floe_storage::{QueueState, history};
 use tracing::{error, info, warn};
 
+use super::hand_over::HandedBooks;
 use super::own_books::{KERNEL_DROPS, Spooled, Told};
 use super::{Coordinator, SocketBook};
 use crate::backlog::Oldest;
 use crate::export::accounts::{Count, Told as Tellers};
+use crate::host::boot_id;
 
 /// Counts by name.
 type Totals = BTreeMap<String, u64>;
@@ -38,24 +42,36 @@ pub(super) struct Carried {
 }
 
 impl Coordinator {
-    /// Takes up the books where the newest segment of the spool has them. `quarantined`: rows that the
-    /// start has put away, by backend.
-    pub(super) fn take_up_books(&mut self, quarantined: &[(String, u64)]) {
-        match history::newest_totals(self.parts.spool.path()) {
-            Ok(Some(totals)) => {
-                let mut base = totals.counts;
-                enter_lost_in_memory(&mut base);
-                let sockets: Vec<&str> = self.parts.sockets.iter().map(SocketBook::name).collect();
-                base.retain(|name, _| {
-                    // Sockets of other ports have gone; their drops stay in the sum of all.
-                    let socket = name.strip_prefix(KERNEL_DROPS);
-                    !is_of_the_moment(name) && socket.is_none_or(|name| sockets.contains(&name))
-                });
-                info!(segment = %totals.segment, "books taken up");
-                self.carried.base = base;
+    /// Takes up the books where the daemon before us has handed them over, or else where the newest
+    /// segment of the spool has them. `quarantined`: rows that the start has put away, by backend.
+    pub(super) fn take_up_books(
+        &mut self,
+        quarantined: &[(String, u64)],
+        handed: Option<HandedBooks>,
+    ) {
+        let handed = handed.unwrap_or_default();
+        self.go_on_after(&handed);
+        let mut readings = handed.readings;
+        let base = match handed.base {
+            Some(base) => Some(base),
+            None => self.books_of_spool(),
+        };
+        if let Some(mut base) = base {
+            if readings.is_empty() {
+                readings = readings_of(&base);
             }
-            Ok(None) => {}
-            Err(error) => warn!(%error, "books begun anew: the spool cannot be listed"),
+            let sockets: Vec<&str> = self.parts.sockets.iter().map(SocketBook::name).collect();
+            base.retain(|name, _| {
+                // Sockets of other ports have gone; their drops stay in the sum of all.
+                let socket = name.strip_prefix(KERNEL_DROPS);
+                !is_of_the_moment(name) && socket.is_none_or(|name| sockets.contains(&name))
+            });
+            self.carried.base = base;
+        }
+        for socket in &mut self.parts.sockets {
+            if let Some((_, reading)) = readings.iter().find(|(it, _)| *it == socket.cookie()) {
+                socket.go_on_after(*reading);
+            }
         }
         *self.carried.base.entry("starts".to_owned()).or_default() += 1;
         for (backend, rows) in quarantined {
@@ -66,6 +82,36 @@ impl Coordinator {
         for name in &names {
             self.open_queue(name);
         }
+    }
+
+    /// The books as the newest segment has them.
+    fn books_of_spool(&self) -> Option<Totals> {
+        match history::newest_totals(self.parts.spool.path()) {
+            Ok(Some(totals)) => {
+                info!(segment = %totals.segment, "books taken up");
+                let mut base = totals.counts;
+                enter_lost_in_memory(&mut base);
+                Some(base)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                warn!(%error, "books begun anew: the spool cannot be listed");
+                None
+            }
+        }
+    }
+
+    /// All that has been counted and will not change, the open interval left out: what a successor's
+    /// books begin with.
+    pub(super) fn settled_totals(&mut self) -> Totals {
+        // A look into the queues corrects what the base says of them.
+        self.totals();
+        let mut totals = self.carried.base.clone();
+        let since_start = self.entries_since(&mut Told::default());
+        for (name, count) in self.closed.entries().chain(since_start) {
+            *totals.entry(name).or_default() += count;
+        }
+        totals
     }
 
     /// Settles the books of a queue that is ours from now on by what lies in it.
@@ -100,6 +146,10 @@ impl Coordinator {
             totals.insert(name.to_owned(), amount);
         }
         totals.insert("spool_degraded".to_owned(), u64::from(self.is_refused));
+        for socket in self.parts.sockets.iter().filter(|socket| socket.is_kept()) {
+            let reading = u64::from(socket.reading());
+            totals.insert(format!("{SOCKET_READING}{}", socket_key(socket.cookie())), reading);
+        }
         let configured = self.parts.settings.backends.iter();
         let names: Vec<String> = configured.map(|backend| backend.name.clone()).collect();
         for name in &names {
@@ -218,6 +268,21 @@ impl Coordinator {
         self.counts.accounting_broken += broken;
         broken
     }
+}
+
+/// A socket's cookie as it stands in the books: after another boot it means another socket.
+fn socket_key(cookie: u64) -> String {
+    format!("{}_{cookie}", boot_id())
+}
+
+/// How far earlier runs have counted sockets that outlived them, by cookie.
+fn readings_of(totals: &Totals) -> Vec<(u64, u32)> {
+    let of_this_boot = format!("{SOCKET_READING}{}_", boot_id());
+    let entries = totals.iter().filter_map(|(name, reading)| {
+        let cookie = name.strip_prefix(&of_this_boot)?.parse().ok()?;
+        Some((cookie, u32::try_from(*reading).ok()?))
+    });
+    entries.collect()
 }
 
 fn tell(identity: &Identity) {

@@ -5,30 +5,30 @@
 //! fails ends the step it has reached and leaves no interval behind.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_utils::sync::Parker;
-use floe_core::budget::{Budgets, Ledger};
-use floe_core::ceiling::mebibytes;
+use floe_core::budget::Ledger;
 use floe_core::config::settings::{Senders, Settings};
 use floe_core::interval::Interval;
 use floe_core::limits::{DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES_DEFAULT};
 use floe_core::line::LineParser;
 use floe_core::name::KeyHasher;
 use floe_core::shard::{ShardReader, shard_within};
-use floe_storage::{BackendLimits, RecoveryReport, Spool, SpoolOptions};
+use floe_storage::Spool;
 use rustix::process::{Pid, Resource, getrlimit};
 use tracing::{info, warn};
 
 use super::StartError;
+use super::hand_over::Offered;
+use super::opening::{OpenedIngest, spool_options};
 use super::side_paths::SidePaths;
 use crate::backlog::Backlog;
-use crate::clock::wall_ms;
+use crate::coordinator::hand_over::{Handed, HandedBooks};
 use crate::coordinator::reload::Reload;
 use crate::coordinator::request::{REQUESTS_MAX, Request};
 use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
@@ -37,31 +37,19 @@ use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings, SideTaps};
 use crate::ingest::stream::acceptor::{Acceptor, StreamWorker};
 use crate::ingest::stream::connections::StreamInbox;
-use crate::ingest::stream::listener::{OpenStream, StreamAddress};
-use crate::ingest::udp::{self, OpenListener};
+use crate::ingest::stream::listener::OpenStream;
+use crate::ingest::udp;
 use crate::ingest::worker::{self, ReceiveOptions, Started, StreamPlan, WorkerPlan, WorkerSignals};
-use crate::memory_limit::MemoryPlan;
 use crate::placement::{BESIDE_NICE, Placement};
+use crate::take_over::TakeOverError;
 use crate::top::{Top, TopView};
-
-/// Everything of the ingest half that can be refused, before anything runs.
-pub(super) struct OpenedIngest {
-    spool: Spool,
-    /// Rows that the start has put away as damaged, by backend.
-    quarantined: Vec<(String, u64)>,
-    listeners: Vec<OpenListener>,
-    streams: Vec<OpenStream>,
-    cpus: Vec<usize>,
-    placement: Placement,
-    /// What may be held.
-    budgets: Budgets,
-}
 
 /// Workers that receive while nothing is made of it yet; dropped, they end.
 pub(super) struct Receiving {
     opened: OpenedIngest,
     workers: Workers,
     acceptor: Option<Acceptor>,
+    offered: Offered,
     side: SidePaths,
     top: Top,
     controls: Vec<WorkerControl>,
@@ -69,6 +57,9 @@ pub(super) struct Receiving {
     readers: Vec<ShardReader>,
     hasher: KeyHasher,
     parker: Parker,
+    /// That of the daemon before us.
+    interval: Option<Interval>,
+    handed: Option<HandedBooks>,
 }
 
 /// How a running worker is given new settings.
@@ -102,54 +93,9 @@ impl Drop for Workers {
 }
 
 impl OpenedIngest {
-    /// Locks and recovers the spool, binds every socket.
-    pub(super) fn open(settings: &Settings, path: &Path) -> Result<Self, StartError> {
-        let ingest = &settings.ingest;
-        // First: settings that cannot be met leave the spool untouched.
-        let cpus = cpu::plan(ingest.workers, ingest.cpus.as_deref())?;
-        let placement = Placement::beside(&cpus, &cpu::inherited()?);
-        let budgets = planned(settings, cpus.len())?;
-        let (spool, report) = Spool::open(spool_options(settings, path))?;
-        tell_recovery(&report);
-        let quarantined = report
-            .quarantined
-            .iter()
-            .filter_map(|link| Some((link.backend.clone()?, link.rows.unwrap_or(0))));
-        let quarantined = quarantined.collect();
-        let buffer_bytes = ingest.receive_buffer_bytes.unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT);
-        let listeners = udp::open_all(&settings.listeners, cpus.len(), buffer_bytes)?;
-        udp::steer_all(&listeners, ingest.steering, &cpus)?;
-        if ingest.udp_gro {
-            udp::coalesce_all(&listeners)?;
-        }
-        for listener in &listeners {
-            info!(
-                address = %listener.local_address,
-                bytes = listener.receive_buffer_bytes,
-                small_datagrams = listener.small_datagrams_buffered(),
-                "receive buffer granted"
-            );
-            if let Some(warning) = listener.receive_buffer_warning() {
-                warn!("{warning}");
-            }
-        }
-        let streams = settings.streams.iter().map(OpenStream::open).collect::<Result<_, _>>()?;
-        Ok(Self { spool, quarantined, listeners, streams, cpus, placement, budgets })
-    }
-
-    /// What the listeners are bound to, in configured order.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.local_address).collect()
-    }
-
-    /// Where the stream listeners can be found, in configured order.
-    pub(super) fn stream_addresses(&self) -> Vec<StreamAddress> {
-        self.streams.iter().map(|stream| stream.address().clone()).collect()
-    }
-
     /// Starts every worker and waits until it receives; then connections are accepted.
     pub(super) fn start_workers(mut self, settings: &Settings) -> Result<Receiving, StartError> {
-        let (hasher, parker) = (KeyHasher::default(), Parker::new());
+        let (hasher, parker) = (KeyHasher::of(self.secret), Parker::new());
         let (reports, started) = bounded(self.cpus.len());
         let mut workers = Workers::default();
         let mut controls = Vec::with_capacity(self.cpus.len());
@@ -181,13 +127,17 @@ impl OpenedIngest {
             controls.push(control);
             readers.push(reader);
         }
+        self.hand_on_connections(&stream_workers);
         let threads = tell_started(&started, workers.0.len())?;
-        let acceptor = self.accept_for(stream_workers, settings)?;
+        let offered = Offered::of(&self, &stream_workers);
+        let (acceptor, streams) = self.accept_for(stream_workers, settings)?;
+        let offered = Offered { streams, ..offered };
         let opened = self;
         Ok(Receiving {
             opened,
             workers,
             acceptor,
+            offered,
             side,
             top,
             controls,
@@ -195,6 +145,8 @@ impl OpenedIngest {
             readers,
             hasher,
             parker,
+            interval: None,
+            handed: None,
         })
     }
 
@@ -203,17 +155,30 @@ impl OpenedIngest {
         &mut self,
         workers: Vec<StreamWorker>,
         settings: &Settings,
-    ) -> Result<Option<Acceptor>, StartError> {
+    ) -> Result<(Option<Acceptor>, Vec<Weak<OpenStream>>), StartError> {
         if self.streams.is_empty() {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         }
         // Also the ring, the wake-up and the epoll of each worker.
         let own = self.streams.len() + (self.listeners.len() + 3) * self.cpus.len();
         let connections_max = connections_max(settings, own + DESCRIPTORS_RESERVED);
-        let streams = std::mem::take(&mut self.streams);
-        Acceptor::start(streams, workers, connections_max)
-            .map(Some)
-            .map_err(|source| StartError::Kernel { what: "the acceptor", source })
+        let streams: Vec<_> = self.streams.drain(..).map(Arc::new).collect();
+        let offered = streams.iter().map(Arc::downgrade).collect();
+        let acceptor = Acceptor::start(streams, workers, connections_max)
+            .map_err(|source| StartError::Kernel { what: "the acceptor", source })?;
+        Ok((Some(acceptor), offered))
+    }
+
+    /// Deals the connections of the daemon before us out; without stream servers they end here.
+    fn hand_on_connections(&mut self, workers: &[StreamWorker]) {
+        let mut turns = workers.iter().cycle();
+        for connection in self.connections.drain(..) {
+            let Some(worker) = turns.next() else { return };
+            if worker.inbox.put_handed(connection).is_err() {
+                warn!("connection of the daemon before us closed: no room for it");
+            }
+            worker.signals.wake();
+        }
     }
 
     fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
@@ -223,7 +188,7 @@ impl OpenedIngest {
         Ok(WorkerPlan {
             index,
             cpu: self.cpus.get(index).copied(),
-            sockets: udp::sockets_of(&self.listeners, index),
+            sockets: udp::sockets_of(&self.listeners, index, self.cpus.len()),
             receive_buffer_bytes: buffers.min().unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT),
             options: ReceiveOptions {
                 mode: settings.ingest.mode,
@@ -246,6 +211,32 @@ impl Receiving {
         self.top.view()
     }
 
+    /// Takes up what the daemon before us has handed over. `settings`: those of the start.
+    pub(super) fn take_up(
+        &mut self,
+        settings: &Settings,
+        handed: Handed,
+    ) -> Result<(), StartError> {
+        let Handed { interval, books } = handed;
+        self.interval = match &interval {
+            Some(bytes) => {
+                let mut taken = Interval::new(settings.clone(), &self.hasher, &self.readers);
+                taken.adopt(bytes).map_err(TakeOverError::from)?;
+                Some(taken)
+            }
+            None => {
+                // It has spooled one since we looked.
+                let kernel = |source| StartError::Kernel { what: "the spool", source };
+                let lock = self.opened.spool.share_lock().map_err(kernel)?;
+                let options = spool_options(settings, self.opened.spool.path());
+                self.opened.spool = Spool::open_shared(options, lock)?.0;
+                None
+            }
+        };
+        self.handed = Some(books);
+        Ok(())
+    }
+
     /// Starts the coordinator over the workers; it answers `requests`.
     pub(super) fn coordinate(
         mut self,
@@ -255,11 +246,12 @@ impl Receiving {
         requests: Requests,
     ) -> Result<IngestHalf, StartError> {
         let spool_path = self.opened.spool.path().to_owned();
+        let fresh = || Interval::new(settings.clone(), &self.hasher, &self.readers);
         let parts = Parts {
             settings: settings.clone(),
-            interval: Interval::new(settings.clone(), &self.hasher, &self.readers),
+            interval: self.interval.take().unwrap_or_else(fresh),
+            sockets: socket_books(&self.opened),
             readers: self.readers,
-            sockets: socket_books(&self.opened.listeners),
             spool: self.opened.spool,
             quarantined: self.opened.quarantined,
             parker: self.parker,
@@ -267,6 +259,7 @@ impl Receiving {
             accounts,
             acceptor: self.acceptor.as_ref().map(Acceptor::counts),
             side: self.side.books(),
+            handed: self.handed.take(),
             has_flushed: requests.has_flushed,
         };
         let coordinator = Coordinator::new(parts, std::mem::take(&mut self.workers.0));
@@ -279,6 +272,7 @@ impl Receiving {
             spool_path,
             requests: sender,
             acceptor: self.acceptor.take(),
+            offered: self.offered,
             side: self.side,
             _top: self.top,
             controls: self.controls,
@@ -312,6 +306,7 @@ pub(super) struct IngestHalf {
     spool_path: PathBuf,
     requests: Sender<Request>,
     acceptor: Option<Acceptor>,
+    pub(super) offered: Offered,
     side: SidePaths,
     /// Ends last, like every field.
     _top: Top,
@@ -376,10 +371,20 @@ impl IngestHalf {
         self.requests.send(Request::CountRefusedReload).ok();
     }
 
+    /// The way to the coordinator.
+    pub(super) fn requests(&self) -> &Sender<Request> {
+        &self.requests
+    }
+
+    /// Accepts no further connections; those that are open stay.
+    pub(super) fn stop_accepting(&mut self) {
+        self.acceptor = None;
+    }
+
     /// Drains; does nothing when called again.
     pub(super) fn end(&mut self) {
         // First: the workers still take what it has accepted.
-        self.acceptor = None;
+        self.stop_accepting();
         // A coordinator that has ended needs no telling.
         self.requests.send(Request::Stop).ok();
         if let Some(thread) = self.coordinator.take() {
@@ -396,21 +401,6 @@ impl Drop for IngestHalf {
     }
 }
 
-/// What may be held, said; refused where that is beyond the limit.
-fn planned(settings: &Settings, workers: usize) -> Result<Budgets, StartError> {
-    let plan = MemoryPlan::of(settings, workers);
-    let (ceiling, limit) = (mebibytes(plan.ceiling.bytes()), plan.limit_text());
-    if plan.is_over() && settings.budgets.is_limit_kept {
-        return Err(StartError::Memory { ceiling, limit });
-    }
-    let series = plan.ceiling.budgets.series_max;
-    info!(ceiling, limit, series, "memory ceiling computed");
-    if plan.is_over() {
-        warn!(ceiling, limit, "memory ceiling beyond the limit: a flood may end the daemon");
-    }
-    Ok(plan.ceiling.budgets)
-}
-
 /// How many connections may be open: as many as configured, within what the process may open beside
 /// the `reserved` descriptors of everything else.
 fn connections_max(settings: &Settings, reserved: usize) -> usize {
@@ -421,47 +411,6 @@ fn connections_max(settings: &Settings, reserved: usize) -> usize {
         warn!(possible, wanted, "fewer connections than streams.connections_max: raise ulimit -n");
     }
     wanted.min(possible)
-}
-
-fn spool_options(settings: &Settings, path: &Path) -> SpoolOptions {
-    let limits = settings.backends.iter().map(|backend| BackendLimits {
-        name: backend.name.clone(),
-        backlog_age_ms: backend.backlog_age_ms,
-        backlog_bytes: backend.backlog_bytes,
-    });
-    SpoolOptions {
-        path: PathBuf::from(path),
-        backends: limits.collect(),
-        archive_age_ms: settings.spool.archive_age_ms,
-        archive_bytes: settings.spool.archive_bytes,
-        reserve_bytes: settings.spool.reserve_bytes,
-        run_id: wall_ms(),
-    }
-}
-
-fn tell_recovery(report: &RecoveryReport) {
-    info!(
-        archived = report.archived,
-        published = report.published,
-        torn = report.torn,
-        "spool recovered"
-    );
-    for backlog in report.backlogs.iter().filter(|backlog| backlog.segments != 0) {
-        info!(backend = backlog.backend, segments = backlog.segments, "backlog found");
-    }
-    for link in &report.quarantined {
-        warn!(segment = %link.name, rows = link.rows, reason = link.reason, "segment quarantined");
-    }
-    for abandoned in &report.abandoned {
-        let (backend, segments) = (&abandoned.backend, abandoned.segments);
-        warn!(backend, segments, "queue without a backend left where it is");
-    }
-    if report.unknown != 0 {
-        warn!(files = report.unknown, "segments of another version left where they are");
-    }
-    if let Some(error) = &report.first_failure {
-        warn!(files = report.failed, %error, "recovery incomplete, tried again at the next start");
-    }
 }
 
 fn side_path_refused((what, source): (&'static str, io::Error)) -> StartError {
@@ -479,10 +428,15 @@ fn home(index: usize) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
 }
 
-fn socket_books(listeners: &[OpenListener]) -> Vec<SocketBook> {
-    let each = listeners.iter().flat_map(|listener| {
-        listener.sockets.iter().enumerate().map(|(worker, socket)| {
-            SocketBook::new(Arc::clone(socket), listener.local_address, worker)
+fn socket_books(opened: &OpenedIngest) -> Vec<SocketBook> {
+    let each = opened.listeners.iter().flat_map(|listener| {
+        // By their own numbers, which are those of their workers where each has one.
+        listener.sockets.iter().enumerate().map(|(number, socket)| {
+            let mut book = SocketBook::new(Arc::clone(socket), listener.local_address, number);
+            if opened.keeping.is_of(number < listener.given) {
+                book.keep();
+            }
+            book
         })
     });
     each.collect()

@@ -10,17 +10,21 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use floe_core::config::settings::{Listener, Steering};
 use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tracing::warn;
 
-use self::holder::holder_of;
+use self::holder::{PortKind, by};
 use super::pace::SMALL_DATAGRAM_BYTES;
+use crate::given::GivenSockets;
 use crate::sys::{self, UdpOffload, is_without_ipv6};
 
-mod holder;
+/// Who has what a bind was refused.
+pub mod holder;
 mod steering;
 
 pub use self::holder::Holder;
@@ -83,8 +87,11 @@ pub enum BindError {
 /// The open sockets of one listener.
 #[derive(Debug)]
 pub struct OpenListener {
-    /// One per worker, index = worker index, in blocking mode.
+    /// One per worker, index = worker index, in blocking mode. Where they were given there may be
+    /// more, which the workers share out by turns, or fewer.
     pub sockets: Vec<Arc<UdpSocket>>,
+    /// How many of them, the first ones, were given: somebody else holds them too.
+    pub given: usize,
     /// What they are bound to; the port is the real one.
     pub local_address: SocketAddr,
     /// Receive buffer asked for, bytes.
@@ -130,10 +137,99 @@ pub fn open_all(
     workers: usize,
     receive_buffer_bytes: usize,
 ) -> Result<Vec<OpenListener>, BindError> {
+    open_all_given(listeners, workers, receive_buffer_bytes, &mut GivenSockets::default())
+}
+
+/// The same where some sockets may be `given`: a listener has those that are bound to its address, and
+/// binds what is missing.
+///
+/// # Errors
+/// [`BindError`] of the first listener that fails.
+pub fn open_all_given(
+    listeners: &[Listener],
+    workers: usize,
+    receive_buffer_bytes: usize,
+    given: &mut GivenSockets,
+) -> Result<Vec<OpenListener>, BindError> {
     if LISTENERS_MAX < listeners.len() {
         return Err(BindError::TooManyListeners { found: listeners.len() });
     }
-    listeners.iter().map(|listener| open(listener, workers, receive_buffer_bytes)).collect()
+    let mut opened = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let address = resolve(listener)?;
+        let mut found = given.take_udp(address);
+        if found.is_empty() && listener.is_dual_stack_default {
+            found = given.take_udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listener.port)));
+        }
+        opened.push(if found.is_empty() {
+            open(listener, workers, receive_buffer_bytes)?
+        } else {
+            go_on_with(address, found, workers, receive_buffer_bytes)?
+        });
+    }
+    let per_worker = |listener: &OpenListener| listener.sockets.len().div_ceil(workers);
+    let found = opened.iter().map(per_worker).sum();
+    if LISTENERS_MAX < found {
+        return Err(BindError::TooManyListeners { found });
+    }
+    Ok(opened)
+}
+
+/// A listener of sockets that were given; one per worker, where the kernel lets us bind what is
+/// missing: sockets of another user take no further ones beside them.
+fn go_on_with(
+    asked: SocketAddr,
+    given: Vec<OwnedFd>,
+    workers: usize,
+    receive_buffer_bytes_asked: usize,
+) -> Result<OpenListener, BindError> {
+    let refused = |source: io::Error| BindError::Refused { address: asked, source };
+    let mut sockets: Vec<Arc<UdpSocket>> =
+        given.into_iter().map(|fd| Arc::new(UdpSocket::from(fd))).collect();
+    let mut receive_buffer_bytes = usize::MAX;
+    let mut local_address = asked;
+    for socket in &sockets {
+        // The ring waits for a datagram by itself, which an error would end.
+        socket.set_nonblocking(false).map_err(refused)?;
+        let bytes = sys::set_receive_buffer_bytes(&**socket, receive_buffer_bytes_asked);
+        receive_buffer_bytes = receive_buffer_bytes.min(bytes.map_err(refused)?);
+        local_address = socket.local_addr().map_err(refused)?;
+    }
+    let before = sockets.len();
+    if before < workers
+        && let Some(first) = sockets.first()
+    {
+        SockRef::from(&**first).set_reuse_port(true).map_err(refused)?;
+    }
+    for _ in before..workers {
+        let further =
+            prepare(local_address, receive_buffer_bytes_asked).and_then(|(socket, it)| {
+                socket.set_reuse_port(true)?;
+                socket.bind(&local_address.into())?;
+                Ok((socket, it))
+            });
+        match further {
+            Ok((socket, bytes)) => {
+                receive_buffer_bytes = receive_buffer_bytes.min(bytes);
+                sockets.push(Arc::new(UdpSocket::from(socket)));
+            }
+            Err(error) => {
+                let sockets = sockets.len();
+                warn!(
+                    address = %local_address, sockets, workers, %error,
+                    "fewer sockets given than workers, and none to be added: give one for each"
+                );
+                break;
+            }
+        }
+    }
+    Ok(OpenListener {
+        sockets,
+        given: before,
+        local_address,
+        receive_buffer_bytes_asked,
+        receive_buffer_bytes,
+    })
 }
 
 /// Makes the kernel share the datagrams of each listener out by `steering`; `cpus`: of each worker,
@@ -153,29 +249,37 @@ pub fn steer_all(
     })
 }
 
-/// Makes the sockets of every listener hand over trains of datagrams as one (`UDP_GRO`); their workers
-/// must know, by `ReceiveOptions::has_trains`.
+/// Makes the sockets of every listener hand over trains of datagrams as one (`UDP_GRO`), where they
+/// shall; their workers must know, by `ReceiveOptions::has_trains`. Given sockets may have been told
+/// otherwise before.
 ///
 /// # Errors
 /// [`BindError::Trains`].
-pub fn coalesce_all(listeners: &[OpenListener]) -> Result<(), BindError> {
-    listeners.iter().try_for_each(|listener| {
+pub fn coalesce_all(listeners: &[OpenListener], has_trains: bool) -> Result<(), BindError> {
+    listeners.iter().filter(|listener| has_trains || 0 < listener.given).try_for_each(|listener| {
         let address = listener.local_address;
         let refused = |source| BindError::Trains { address, source };
+        let offload = if has_trains { UdpOffload::Joined } else { UdpOffload::Apart };
         let mut sockets = listener.sockets.iter();
-        sockets
-            .try_for_each(|socket| sys::set_udp_offload(socket, UdpOffload::Joined))
-            .map_err(refused)
+        let result = sockets.try_for_each(|socket| sys::set_udp_offload(socket, offload));
+        // A kernel that knows no trains gives none.
+        if has_trains { result.map_err(refused) } else { Ok(()) }
     })
 }
 
-/// The sockets of worker `index`, one per listener.
-///
-/// # Panics
-/// If the listeners were opened for fewer workers.
+/// The sockets of worker `index` of `workers`: of each listener one, or its share of them.
 #[must_use]
-pub fn sockets_of(listeners: &[OpenListener], index: usize) -> Vec<Arc<UdpSocket>> {
-    listeners.iter().map(|listener| Arc::clone(&listener.sockets[index])).collect()
+pub fn sockets_of(listeners: &[OpenListener], index: usize, workers: usize) -> Vec<Arc<UdpSocket>> {
+    let share = |listener| shares_of(listener, workers).filter(|(worker, _)| *worker == index);
+    listeners.iter().flat_map(share).map(|(_, socket)| Arc::clone(socket)).collect()
+}
+
+/// The sockets of a listener, each with the index of the worker that reads it.
+pub fn shares_of(
+    listener: &OpenListener,
+    workers: usize,
+) -> impl Iterator<Item = (usize, &Arc<UdpSocket>)> {
+    listener.sockets.iter().enumerate().map(move |(number, socket)| (number % workers, socket))
 }
 
 /// Opens one listener for `workers` workers; see [`open_all`].
@@ -199,10 +303,6 @@ pub fn open(
     }
 }
 
-fn by(holder: Option<&Holder>) -> String {
-    holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
-}
-
 fn resolve(listener: &Listener) -> Result<SocketAddr, BindError> {
     let text = listener.address.as_str();
     if let Ok(ip) = text.parse::<IpAddr>() {
@@ -223,7 +323,8 @@ fn open_at(
     assert!(0 < workers, "a listener without workers");
     let refused = |source: io::Error| {
         if source.kind() == io::ErrorKind::AddrInUse {
-            BindError::AddressInUse { address, holder: holder_of(address.port()) }
+            let holder = Holder::of_port(PortKind::Udp, address.port());
+            BindError::AddressInUse { address, holder }
         } else {
             BindError::Refused { address, source }
         }
@@ -242,7 +343,13 @@ fn open_at(
         receive_buffer_bytes = receive_buffer_bytes.min(bytes);
         sockets.push(Arc::new(UdpSocket::from(socket)));
     }
-    Ok(OpenListener { sockets, local_address, receive_buffer_bytes_asked, receive_buffer_bytes })
+    Ok(OpenListener {
+        sockets,
+        given: 0,
+        local_address,
+        receive_buffer_bytes_asked,
+        receive_buffer_bytes,
+    })
 }
 
 /// A socket that is not bound yet, and its effective receive buffer, bytes.

@@ -7,7 +7,9 @@
 //!
 //! **Drain.** After `WorkerSignals::stop` the worker stops its multishots, takes what they had
 //! received, empties the sockets until `EAGAIN` (one second at the most, for senders may go on), and
-//! ends with one empty batch. The sink comes back by the thread's join handle.
+//! ends with one empty batch. The sink comes back by the thread's join handle. After
+//! `WorkerSignals::hand_over` it leaves the sockets as they are once its multishots have ended:
+//! somebody else goes on reading them.
 //!
 //! No allocation after the start, no lock, one reading of the clock per batch, no log per datagram.
 
@@ -49,6 +51,7 @@ const RING_RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub struct WorkerSignals {
     wake_up: WakeUp,
     is_stopping: AtomicBool,
+    is_handing_over: AtomicBool,
 }
 
 impl WorkerSignals {
@@ -57,7 +60,11 @@ impl WorkerSignals {
     /// # Errors
     /// The kernel's, when the process is out of file descriptors.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { wake_up: WakeUp::new()?, is_stopping: AtomicBool::new(false) })
+        Ok(Self {
+            wake_up: WakeUp::new()?,
+            is_stopping: AtomicBool::new(false),
+            is_handing_over: AtomicBool::new(false),
+        })
     }
 
     /// Makes the worker begin a batch, whether or not there are datagrams.
@@ -70,6 +77,14 @@ impl WorkerSignals {
         // Release: pairs with the Acquire in `is_stopping`.
         self.is_stopping.store(true, Ordering::Release);
         self.wake_up.wake();
+    }
+
+    /// Makes the worker end for one that goes on with its sockets: what lies in them stays there, and
+    /// its connections are left in its inbox.
+    pub fn hand_over(&self) {
+        // Published by the Release of the stop.
+        self.is_handing_over.store(true, Ordering::Relaxed);
+        self.stop();
     }
 
     fn is_stopping(&self) -> bool {
@@ -237,7 +252,13 @@ fn work(
     if !is_served {
         serve(plan, &mut direct, None, &mut connections, sink);
     }
-    empty_sockets(&mut direct, &mut connections, sink, DRAIN_NS_MAX);
+    if plan.signals.is_handing_over.load(Ordering::Relaxed) {
+        sink.begin_batch(monotonic_ns());
+        connections.leave_all();
+        sink.end_batch();
+    } else {
+        empty_sockets(&mut direct, &mut connections, sink, DRAIN_NS_MAX);
+    }
 }
 
 /// The ring of this worker; `None` where the settings do not want one.

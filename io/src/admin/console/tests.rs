@@ -22,7 +22,8 @@ fn open(port: u16, limits: ConsoleLimits) -> (Result<Console, ConsoleError>, Rec
     let (requests, received) = bounded(REQUESTS_MAX);
     let accounts = Arc::new(AccountRegistry::default());
     let face = Face::new(5, Health::Up, Description::default(), accounts, Arc::default());
-    let console = Console::open(Some("127.0.0.1"), port, Arc::new(face), requests, limits);
+    let console = Console::bind(Some("127.0.0.1"), port, None)
+        .and_then(|listener| Console::open(listener, Arc::new(face), requests, limits));
     (console, received)
 }
 

@@ -86,7 +86,7 @@ impl Acceptor {
     /// # Errors
     /// The kernel's, when it refuses a thread or a descriptor.
     pub fn start(
-        streams: Vec<OpenStream>,
+        streams: Vec<Arc<OpenStream>>,
         workers: Vec<StreamWorker>,
         connections_max: usize,
     ) -> io::Result<Self> {
@@ -125,7 +125,7 @@ impl Drop for Acceptor {
 
 /// What the thread works with.
 struct Desk {
-    streams: Vec<OpenStream>,
+    streams: Vec<Arc<OpenStream>>,
     workers: Vec<StreamWorker>,
     connections_max: usize,
     counts: Arc<AcceptorCounts>,
@@ -137,7 +137,7 @@ impl Desk {
     fn serve(mut self, stop: &WakeUp) {
         loop {
             let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(stop, PollFlags::IN)];
-            fds.extend(self.streams.iter().map(|stream| PollFd::new(stream, PollFlags::IN)));
+            fds.extend(self.streams.iter().map(|stream| PollFd::new(&**stream, PollFlags::IN)));
             // An interrupted wait is looked at like any other.
             poll(&mut fds, None).ok();
             let is_stopping = !fds[0].revents().is_empty();

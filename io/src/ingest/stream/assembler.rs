@@ -24,6 +24,18 @@ pub struct LineAssembler {
 }
 
 impl LineAssembler {
+    /// One that goes on behind `rest`; `is_skipping`: in a line that is too long already.
+    #[must_use]
+    pub fn after(rest: Vec<u8>, is_skipping: bool) -> Self {
+        Self { rest, is_skipping }
+    }
+
+    /// What has come of a line that has not ended, and whether it is too long already.
+    #[must_use]
+    pub fn into_rest(self) -> (Vec<u8>, bool) {
+        (self.rest, self.is_skipping)
+    }
+
     /// Takes the first `len` bytes of `buffer`, which has the slack that a sink asks for.
     pub fn read(
         &mut self,

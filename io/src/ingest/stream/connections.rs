@@ -24,8 +24,20 @@ const SWEEP_NS: u64 = NS_PER_S;
 /// The way of new connections to one worker, and how many it has.
 #[derive(Debug)]
 pub struct StreamInbox {
-    arrived: ArrayQueue<OwnedFd>,
+    arrived: ArrayQueue<HandedConnection>,
     open: AtomicUsize,
+}
+
+/// A connection on its way to a worker: of the acceptor, or of the daemon before us; or from a worker
+/// to the daemon after us.
+#[derive(Debug)]
+pub struct HandedConnection {
+    /// Its socket.
+    pub fd: OwnedFd,
+    /// What has come of a line that has not ended.
+    pub rest: Vec<u8>,
+    /// That line is too long already.
+    pub is_skipping: bool,
 }
 
 impl StreamInbox {
@@ -46,11 +58,25 @@ impl StreamInbox {
     ///
     /// # Errors
     /// The connection.
-    pub fn put(&self, connection: OwnedFd) -> Result<(), OwnedFd> {
+    pub fn put(&self, connection: OwnedFd) -> Result<(), HandedConnection> {
+        self.put_handed(HandedConnection { fd: connection, rest: Vec::new(), is_skipping: false })
+    }
+
+    /// The same with one that has come a part of its way.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn put_handed(&self, connection: HandedConnection) -> Result<(), HandedConnection> {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.arrived.push(connection).inspect_err(|_| {
             self.open.fetch_sub(1, Ordering::Relaxed);
         })
+    }
+
+    /// What lies here when its worker has ended: connections that it never took, and those that it
+    /// has left for the daemon after us.
+    pub fn take_left(&self) -> Vec<HandedConnection> {
+        std::iter::from_fn(|| self.arrived.pop()).collect()
     }
 }
 
@@ -102,8 +128,8 @@ impl Connections {
     ///
     /// `now_ns`: monotonic.
     pub(crate) fn begin_batch(&mut self, now_ns: u64) {
-        while let Some(fd) = self.inbox.arrived.pop() {
-            self.adopt(fd, now_ns);
+        while let Some(connection) = self.inbox.arrived.pop() {
+            self.adopt(connection, now_ns);
         }
     }
 
@@ -115,8 +141,9 @@ impl Connections {
         }
     }
 
-    fn adopt(&mut self, fd: OwnedFd, now_ns: u64) {
-        let assembler = LineAssembler::default();
+    fn adopt(&mut self, connection: HandedConnection, now_ns: u64) {
+        let HandedConnection { fd, rest, is_skipping } = connection;
+        let assembler = LineAssembler::after(rest, is_skipping);
         let connection = Connection { fd, assembler, heard_ns: now_ns, is_closing: false };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -203,6 +230,26 @@ impl Connections {
         for slot in (0_u32..).take(self.slots.len()) {
             self.remove(slot, None);
         }
+    }
+
+    /// Leaves all of them in the inbox, for the daemon after us; those that we are closing end.
+    pub(crate) fn leave_all(&mut self) {
+        for slot in (0_u32..).take(self.slots.len()) {
+            let taken = self.slots.get_mut(slot as usize).and_then(Option::take);
+            let Some(connection) = taken else { continue };
+            if connection.is_closing {
+                self.slots[slot as usize] = Some(connection);
+                self.remove(slot, None);
+                continue;
+            }
+            let (rest, is_skipping) = connection.assembler.into_rest();
+            let left = HandedConnection { fd: connection.fd, rest, is_skipping };
+            // As many places as there may be connections.
+            self.inbox.arrived.push(left).ok();
+        }
+        self.slots.clear();
+        self.free.clear();
+        self.pending.clear();
     }
 
     /// The incidents since the last call.

@@ -10,13 +10,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use floe_core::config::settings::StreamListener;
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::given::GivenSockets;
+use crate::ingest::udp::holder::{Holder, PortKind, by};
 use crate::sys::is_without_ipv6;
 
 /// Connections the kernel completes for us before we accept them.
@@ -27,10 +31,15 @@ const BACKLOG: i32 = 1_024;
 #[non_exhaustive]
 pub enum StreamBindError {
     /// Another socket has the port.
-    #[error("cannot bind tcp {address}: address in use; another server is here, or set \"port\"")]
+    #[error(
+        "cannot bind tcp {address}: address in use{}; another server is here, or set \"port\"",
+        by(holder.as_ref())
+    )]
     AddressInUse {
         /// The address and port asked for.
         address: SocketAddr,
+        /// Who has it, where we may know.
+        holder: Option<Holder>,
     },
     /// The kernel refuses the address.
     #[error(
@@ -43,10 +52,15 @@ pub enum StreamBindError {
         source: io::Error,
     },
     /// Somebody answers at the Unix socket.
-    #[error("cannot bind {}: another server answers there; set \"socket\"", path.display())]
+    #[error(
+        "cannot bind {}: another server answers there{}; set \"socket\"",
+        path.display(), answering(holder.as_ref())
+    )]
     SocketInUse {
         /// The path asked for.
         path: PathBuf,
+        /// Who answers, where we may know.
+        holder: Option<Holder>,
     },
     /// The path is something else than a socket, or its directory refuses one.
     #[error("cannot bind {}: {source}; set \"socket\" to a path that is free", path.display())]
@@ -71,9 +85,11 @@ pub enum StreamAddress {
 #[derive(Debug)]
 pub struct OpenStream {
     socket: OwnedFd,
+    /// Whether it was given: somebody else holds it too.
+    pub(crate) is_given: bool,
     address: StreamAddress,
     /// The file of a Unix socket, removed with it.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// The file of a Unix socket: device and inode say whether it is still ours.
@@ -81,11 +97,14 @@ pub struct OpenStream {
 struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Somebody else goes on with it.
+    is_kept: AtomicBool,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+        let is_kept = self.is_kept.load(Ordering::Relaxed);
+        if !is_kept && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             // What resists is taken away by the next start.
             std::fs::remove_file(&self.path).ok();
         }
@@ -110,6 +129,50 @@ impl OpenStream {
         }
     }
 
+    /// The same where it may be among `given` sockets.
+    ///
+    /// # Errors
+    /// [`StreamBindError`].
+    pub fn open_given(
+        listener: &StreamListener,
+        given: &mut GivenSockets,
+    ) -> Result<Self, StreamBindError> {
+        match listener {
+            StreamListener::Tcp { address, port } => {
+                let (asked, any) = tcp_addresses(address.as_deref(), *port);
+                let found = given.take_tcp(asked).or_else(|| given.take_tcp(any?));
+                let Some(socket) = found else { return Self::open(listener) };
+                let refused = |source| StreamBindError::Refused { address: asked, source };
+                let socket = Socket::from(socket);
+                socket.set_nonblocking(true).map_err(refused)?;
+                let local = socket.local_addr().map_err(refused)?.as_socket().unwrap_or(asked);
+                let address = StreamAddress::Tcp(local);
+                Ok(Self { socket: socket.into(), is_given: true, address, file: None })
+            }
+            StreamListener::Unix { path, .. } => {
+                let Some(socket) = given.take_unix(path) else { return Self::open(listener) };
+                let failed = |source| StreamBindError::Socket { path: path.to_owned(), source };
+                let socket = Socket::from(socket);
+                socket.set_nonblocking(true).map_err(failed)?;
+                let file = SocketFile {
+                    path: path.to_owned(),
+                    identity: identity(path).map_err(failed)?,
+                    is_kept: AtomicBool::new(false),
+                };
+                let address = StreamAddress::Unix(path.to_owned());
+                Ok(Self { socket: socket.into(), is_given: true, address, file: Some(file) })
+            }
+        }
+    }
+
+    /// Leaves the file of a Unix socket where it is at the end: somebody else goes on with it.
+    pub fn keep_file(&self) {
+        if let Some(file) = &self.file {
+            // Relaxed: who drops it has been joined, or has the last reference.
+            file.is_kept.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Where it can be found.
     #[must_use]
     pub fn address(&self) -> &StreamAddress {
@@ -122,24 +185,36 @@ impl OpenStream {
     }
 }
 
-fn open_tcp(address: Option<&str>, port: u16) -> Result<OpenStream, StreamBindError> {
+/// The address to bind, and the one that stands in where there is no IPv6.
+fn tcp_addresses(address: Option<&str>, port: u16) -> (SocketAddr, Option<SocketAddr>) {
     let ip = address.map_or(Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), str::parse);
     // The settings have checked it.
     let ip = ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let asked = SocketAddr::new(ip, port);
-    let bound = match bind_tcp(asked) {
-        Err(error) if address.is_none() && is_without_ipv6(&error) => {
-            bind_tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
-        }
-        bound => bound,
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+    (SocketAddr::new(ip, port), address.is_none().then_some(any))
+}
+
+fn open_tcp(address: Option<&str>, port: u16) -> Result<OpenStream, StreamBindError> {
+    let (asked, any) = tcp_addresses(address, port);
+    let bound = match (bind_tcp(asked), any) {
+        (Err(error), Some(any)) if is_without_ipv6(&error) => bind_tcp(any),
+        (bound, _) => bound,
     };
     let refused = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => StreamBindError::AddressInUse { address: asked },
+        io::ErrorKind::AddrInUse => {
+            let holder = Holder::of_port(PortKind::Tcp, asked.port());
+            StreamBindError::AddressInUse { address: asked, holder }
+        }
         _ => StreamBindError::Refused { address: asked, source },
     };
     let socket = bound.map_err(refused)?;
     let local = socket.local_addr().map_err(refused)?.as_socket().unwrap_or(asked);
-    Ok(OpenStream { socket: socket.into(), address: StreamAddress::Tcp(local), _file: None })
+    Ok(OpenStream {
+        socket: socket.into(),
+        is_given: false,
+        address: StreamAddress::Tcp(local),
+        file: None,
+    })
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
@@ -166,13 +241,11 @@ fn open_unix(path: &Path, mode: Option<u32>) -> Result<OpenStream, StreamBindErr
     }
     let socket = bind_unix(path, mode).map_err(failed)?;
     let identity = identity(path).map_err(failed)?;
-    let file = Some(SocketFile { path: path.to_owned(), identity });
+    let is_kept = AtomicBool::new(false);
+    let file = Some(SocketFile { path: path.to_owned(), identity, is_kept });
     let address = StreamAddress::Unix(path.to_owned());
-    Ok(OpenStream {
-        socket: UnixListener::from(OwnedFd::from(socket)).into(),
-        address,
-        _file: file,
-    })
+    let socket = UnixListener::from(OwnedFd::from(socket)).into();
+    Ok(OpenStream { socket, is_given: false, address, file })
 }
 
 fn bind_unix(path: &Path, mode: Option<u32>) -> io::Result<Socket> {
@@ -201,15 +274,26 @@ fn take_away_stale(path: &Path) -> Result<(), StreamBindError> {
         }
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(failed(error)),
         // Also one whose backlog is full has an owner.
-        _ => Err(StreamBindError::SocketInUse { path: path.to_owned() }),
+        answer => {
+            let peer = answer.ok().and_then(|socket| socket_peercred(&socket).ok());
+            let pid = peer.map(|peer| peer.pid.as_raw_nonzero().get().unsigned_abs());
+            let holder = pid.map(Holder::of_process);
+            Err(StreamBindError::SocketInUse { path: path.to_owned(), holder })
+        }
     }
 }
 
+/// `, floe (pid 4711)`, where somebody is known.
+fn answering(holder: Option<&Holder>) -> String {
+    holder.map(|holder| format!(", {holder}")).unwrap_or_default()
+}
+
 /// Connects without waiting: for room in the backlog of an owner that hangs one would wait for ever.
-fn try_connect(path: &Path) -> io::Result<()> {
+fn try_connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -246,8 +330,12 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let open = unix(&path, None).unwrap();
         let error = unix(&path, None).unwrap_err();
-        let expected =
-            format!("cannot bind {}: another server answers there; set \"socket\"", path.display());
+        // The owner is this very process.
+        let expected = format!(
+            "cannot bind {}: another server answers there, {}; set \"socket\"",
+            path.display(),
+            Holder::of_process(std::process::id())
+        );
         assert_eq!(error.to_string(), expected);
         drop(open);
     }
@@ -292,7 +380,9 @@ mod tests {
         let open = OpenStream::open(&tcp(0)).unwrap();
         let StreamAddress::Tcp(address) = open.address().clone() else { panic!("a TCP listener") };
         let error = OpenStream::open(&tcp(address.port())).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("cannot bind tcp {address}: ")), "{error}");
+        let owner = Holder::of_process(std::process::id());
+        let expected = format!("cannot bind tcp {address}: address in use by {owner}; ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who has a UDP port: asked of `/proc`, once, when a bind was refused.
+//! Who has a port or a Unix socket: asked of `/proc`, once, when a bind was refused.
 //!
 //! The tables of sockets give the inodes of those on the port, the descriptors of the processes
 //! lead from there to one that holds it. Processes of other users are closed to us unless we are
@@ -25,26 +25,65 @@ impl fmt::Display for Holder {
     }
 }
 
-/// A process with a UDP socket on `port`, on whatever address.
-pub(super) fn holder_of(port: u16) -> Option<Holder> {
-    let inodes = inodes_on(port);
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.find(|pid| holds_one_of(*pid, &inodes))?;
-    let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Holder { pid, program: program.trim_end().to_owned() })
+/// Where the kernel lists sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortKind {
+    /// UDP.
+    Udp,
+    /// TCP: those that listen.
+    Tcp,
 }
 
-fn inodes_on(port: u16) -> BTreeSet<String> {
-    let tables = ["/proc/net/udp", "/proc/net/udp6"].map(fs::read_to_string);
+impl PortKind {
+    const fn tables(self) -> [&'static str; 2] {
+        match self {
+            Self::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+            Self::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        }
+    }
+
+    /// Whether a socket in this state has the port for itself.
+    fn is_holding(self, state: &str) -> bool {
+        self == Self::Udp || state == "0A"
+    }
+}
+
+impl Holder {
+    /// A process with a socket on `port`, on whatever address.
+    #[must_use]
+    pub fn of_port(kind: PortKind, port: u16) -> Option<Self> {
+        let inodes = inodes_on(kind, port);
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Some(Self::of_process(pids.find(|pid| holds_one_of(*pid, &inodes))?))
+    }
+
+    /// The process `pid` by its name.
+    #[must_use]
+    pub fn of_process(pid: u32) -> Self {
+        let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Self { pid, program: program.trim_end().to_owned() }
+    }
+}
+
+/// ` by floe (pid 4711)`, where somebody is known.
+pub(crate) fn by(holder: Option<&Holder>) -> String {
+    holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
+}
+
+fn inodes_on(kind: PortKind, port: u16) -> BTreeSet<String> {
+    let tables = kind.tables().map(fs::read_to_string);
     let port = format!(":{port:04X}");
     let mut inodes = BTreeSet::new();
     for table in tables.into_iter().flatten() {
         for line in table.lines().skip(1) {
-            // Local address and port stand second, the inode tenth.
-            let mut fields = line.split_whitespace();
-            if fields.nth(1).is_some_and(|local| local.ends_with(&port)) {
-                inodes.extend(fields.nth(7).map(|inode| format!("socket:[{inode}]")));
+            // Local address and port stand second, the state fourth, the inode tenth.
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..]
+                && local.ends_with(&port)
+                && kind.is_holding(state)
+            {
+                inodes.insert(format!("socket:[{inode}]"));
             }
         }
     }

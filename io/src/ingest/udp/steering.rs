@@ -34,19 +34,25 @@ impl OpenListener {
     /// # Errors
     /// The kernel's: a filter may be refused by a seccomp profile or a security module.
     pub(super) fn steer(&self, steering: Steering, cpus: &[usize]) -> io::Result<()> {
-        assert_eq!(self.sockets.len(), cpus.len(), "a socket per worker");
         // One socket is no group, and gets everything.
         match self.sockets.as_slice() {
             [first, _, ..] if steering != Steering::Hash => {
-                sys::attach_reuseport_filter(first, &program(steering, cpus))
+                let program = program(steering, cpus, self.sockets.len());
+                sys::attach_reuseport_filter(first, &program)
+            }
+            [first, _, ..] if 0 < self.given => {
+                // Of whoever had them before; most have none, which is the answer then.
+                sys::detach_reuseport_filter(first).ok();
+                Ok(())
             }
             _ => Ok(()),
         }
     }
 }
 
-/// The program over the workers on `cpus`; empty for the kernel's own hash.
-fn program(steering: Steering, cpus: &[usize]) -> Vec<sock_filter> {
+/// The program over the workers on `cpus`, who have so many `sockets` by turns; empty for the kernel's
+/// own hash.
+fn program(steering: Steering, cpus: &[usize], sockets: usize) -> Vec<sock_filter> {
     let step = |code, k| sock_filter { code, jt: 0, jf: 0, k };
     let number = |number: usize| u32::try_from(number).expect("workers and CPUs are few");
     let mut program = match steering {
@@ -56,12 +62,12 @@ fn program(steering: Steering, cpus: &[usize]) -> Vec<sock_filter> {
     };
     if steering == Steering::Cpu {
         // The worker on that CPU; the first, where several share it.
-        for (index, cpu) in cpus.iter().enumerate() {
+        for (index, cpu) in cpus.iter().enumerate().take(sockets) {
             program.push(sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: number(*cpu) });
             program.push(step(RETURN_CONSTANT, number(index)));
         }
     }
-    program.push(step(MODULO, number(cpus.len())));
+    program.push(step(MODULO, number(sockets)));
     program.push(step(RETURN_ACCUMULATOR, 0));
     program
 }

@@ -128,7 +128,7 @@ fn one_worker_needs_no_steering_and_a_lone_socket_takes_no_filter() {
 fn sockets_of_a_worker_are_one_per_listener() {
     let listeners = [listener("127.0.0.1", 0), listener("127.0.0.2", 0)];
     let opened = open_all(&listeners, 2, 65_536).unwrap();
-    let sockets = sockets_of(&opened, 1);
+    let sockets = sockets_of(&opened, 1, 2);
     assert_eq!(sockets.len(), 2);
     assert!(Arc::ptr_eq(&sockets[1], &opened[1].sockets[1]));
 }
@@ -196,4 +196,53 @@ fn warning_names_the_sysctl_only_where_the_kernel_clamped() {
     assert!(warning.ends_with("run: sysctl -w net.core.rmem_max=8388608"), "{warning}");
     opened.receive_buffer_bytes = RECEIVE_BUFFER_BYTES_WARN;
     assert_eq!(opened.receive_buffer_warning(), None);
+}
+
+/// Opens the listener of `given` again, as a successor does.
+fn open_again(given: &OpenListener, workers: usize) -> OpenListener {
+    let sockets = given
+        .sockets
+        .iter()
+        .map(|socket| (OwnedFd::from(socket.try_clone().unwrap()), "floe".to_owned()));
+    let at = given.local_address;
+    let asked = [listener(&at.ip().to_string(), at.port())];
+    let opened = open_all_given(&asked, workers, 65_536, &mut GivenSockets::new(sockets)).unwrap();
+    opened.into_iter().next().unwrap()
+}
+
+#[test]
+fn given_sockets_are_shared_out_and_missing_ones_are_added() {
+    for (before, workers) in [(1, 3), (3, 3), (4, 3), (3, 1)] {
+        let first = open(&listener("127.0.0.1", 0), before, 65_536).unwrap();
+        let again = [open_again(&first, workers)];
+        assert_eq!((again[0].given, again[0].sockets.len()), (before, before.max(workers)));
+        assert_eq!(again[0].local_address, first.local_address);
+        let each = (0..workers).map(|index| sockets_of(&again, index, workers).len());
+        assert_eq!(each.sum::<usize>(), before.max(workers), "every socket has a reader");
+        drop(first);
+        for _ in 0..64 {
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            sender.send_to(b"a:1|c", again[0].local_address).unwrap();
+        }
+        let found = (0..workers).flat_map(|index| sockets_of(&again, index, workers));
+        assert_eq!(found.map(|socket| drain(&socket)).sum::<usize>(), 64);
+    }
+}
+
+#[test]
+fn a_given_group_is_steered_as_the_settings_say_and_no_more() {
+    let first = open(&listener("127.0.0.1", 0), 4, 4 << 20).unwrap();
+    let cpu = cpu::inherited().unwrap()[0];
+    first.steer(Steering::Random, &[cpu; 4]).unwrap();
+    let again = open_again(&first, 4);
+    for (steering, is_one) in [(Steering::Random, false), (Steering::Hash, true)] {
+        again.steer(steering, &[cpu; 4]).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..200 {
+            sender.send_to(b"a:1|c", again.local_address).unwrap();
+        }
+        let shares: Vec<usize> = again.sockets.iter().map(|socket| drain(socket)).collect();
+        assert_eq!(shares.iter().sum::<usize>(), 200);
+        assert_eq!(shares.iter().filter(|share| 0 < **share).count() == 1, is_one, "{shares:?}");
+    }
 }
