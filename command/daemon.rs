@@ -166,10 +166,10 @@ enum End {
 }
 
 /// Gives everything to `successor`; `None` if it gave up and the daemon goes on.
-fn hand_over(daemon: &mut Daemon, successor: Successor) -> Option<End> {
+fn hand_over(daemon: &mut Daemon, successor: Successor, events: &Events) -> Option<End> {
     let pid = successor.pid();
     info!(pid, "another floe takes over");
-    match daemon.hand_over(successor) {
+    match daemon.hand_over(successor, &|| !events.has_signal()) {
         HandOverEnd::Over { pid } => Some(End::HandedOver { pid }),
         HandOverEnd::Lost(error) => Some(End::Failed(Failure::failed(error))),
         HandOverEnd::GoesOn { why } => {
@@ -192,7 +192,7 @@ fn reload_until_stopped(
         let occasion = match events.next() {
             Event::Signal(SIGHUP) => Occasion::Asked,
             Event::Signal(signal) => return End::Signal(signal),
-            Event::Successor(successor) => match hand_over(daemon, successor) {
+            Event::Successor(successor) => match hand_over(daemon, successor, events) {
                 Some(end) => return end,
                 None => continue,
             },

@@ -129,6 +129,11 @@ impl Events {
         None
     }
 
+    /// Whether a signal waits.
+    pub(super) fn has_signal(&self) -> bool {
+        !self.signals.is_empty()
+    }
+
     /// The next signal; hints are not of interest any more.
     pub(super) fn next_signal(&mut self) -> Option<i32> {
         self.signals.recv().ok()

@@ -191,12 +191,13 @@ fn upgrades_under_load_lose_nothing(ingest: impl Fn(usize) -> Ingest) {
     ] {
         assert_eq!(sum(&points, name), expected as f64, "{name}");
     }
-    // Whole intervals see every member, over a take-over too.
+    // Members that both daemons have seen are one: none is counted twice.
     let members = series(&points, "stats.sets.load.who.count");
-    assert!(members.values().all(|count| *count == 50.0), "{members:?}");
-    let times = series(&points, "stats_counts.load.hits");
-    let spaced = times.keys().zip(times.keys().skip(1)).all(|(one, next)| next - one == 1);
-    assert!(spaced, "one interval each second: {times:?}");
+    assert_eq!(members.values().copied().fold(0.0, f64::max), 50.0, "{members:?}");
+    // No interval is missing but those that were merged into the next because a tick was late.
+    let times: Vec<u64> = series(&points, "stats_counts.load.hits").into_keys().collect();
+    let missing = times[times.len() - 1] - times[0] + 1 - times.len() as u64;
+    assert!(missing <= books.count("ticks_merged"), "{times:?}: {books:?}");
     eprintln!("{sent} datagrams, {lines} times two lines, {dropped} dropped by the kernel");
 }
 
@@ -204,7 +205,7 @@ fn upgrades_under_load_lose_nothing(ingest: impl Fn(usize) -> Ingest) {
 fn what_the_interval_and_the_catalogue_hold_goes_along() {
     for ingest in Ingest::BOTH {
         let (carbon, folder) = (RecordingCarbon::start(), folder());
-        let config = config(folder.path(), 2_000, carbon.port());
+        let config = config(folder.path(), 4_000, carbon.port());
         let mut daemon = launch(folder.path(), ingest, &config).start();
         let udp = daemon.udp();
         send(udp, ["idle.hits:5|c", "kept.level:7|g", "kept.level:+2|g"]);
@@ -484,6 +485,23 @@ fn another_user_is_refused() {
         .start();
     assert!(daemon.wait_exit(BOUND).success(), "{}", daemon.output());
     next.drain(Signal::TERM);
+}
+
+#[test]
+fn a_stop_goes_before_a_successor_that_takes_its_time() {
+    let mut serving = Serving::start();
+    serving.send();
+    let stream = serving.ask(1);
+    message(&stream);
+    skip_descriptors(&stream);
+    say(&stream, r#"{"sockets":[0,1,2]}"#);
+    message(&stream);
+    skip_descriptors(&stream);
+    serving.send();
+    // It is held, and drains all the same.
+    serving.daemon.drain(Signal::TERM);
+    serving.check();
+    drop(stream);
 }
 
 #[test]

@@ -66,10 +66,14 @@ struct Stopping {
 }
 
 impl Daemon {
-    /// Hands everything over to `successor`. After [`HandOverEnd::GoesOn`] the daemon is as it was; else
-    /// it has ended.
-    pub fn hand_over(&mut self, mut successor: Successor) -> HandOverEnd {
-        match self.prepare(&mut successor) {
+    /// Hands everything over to `successor`, as long as `is_wanted`: a stop goes before. After
+    /// [`HandOverEnd::GoesOn`] the daemon is as it was; else it has ended.
+    pub fn hand_over(
+        &mut self,
+        mut successor: Successor,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> HandOverEnd {
+        match self.prepare(&mut successor, is_wanted) {
             Err(why) => HandOverEnd::GoesOn { why },
             Ok((kept, stopping)) => {
                 let result = self.finish(&successor, &kept, stopping);
@@ -86,7 +90,11 @@ impl Daemon {
     }
 
     /// Everything until the point of no return: the offer, the hold, and the order to stop.
-    fn prepare(&mut self, successor: &mut Successor) -> Result<(Vec<u64>, Stopping), String> {
+    fn prepare(
+        &mut self,
+        successor: &mut Successor,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<(Vec<u64>, Stopping), String> {
         if !successor.is_of(self.halves) || self.halves == Halves::Export {
             let why = "it is started by another command (floe, floe ingest)";
             successor.refuse(why);
@@ -100,7 +108,7 @@ impl Daemon {
         let fds: Vec<BorrowedFd<'_>> = udp.chain(streams.iter().map(|it| it.as_fd())).collect();
         let admin = self.console.as_ref().map(|console| console.listener().as_fd());
         let Offered { secret, is_managed, .. } = ingest.offered;
-        let kept = successor.offer(secret, &fds, admin, is_managed).map_err(lost)?;
+        let kept = successor.offer(secret, &fds, admin, is_managed, is_wanted).map_err(lost)?;
         let is_kept = |index: usize| kept.contains(&index);
         let cookies: Vec<u64> = (0..)
             .zip(&sockets)
@@ -111,7 +119,7 @@ impl Daemon {
         if let Some(exporter) = self.exporter.take() {
             exporter.stop(EXPORT_RETIRE);
         }
-        let result = self.hold(successor, cookies.clone());
+        let result = self.hold(successor, cookies.clone(), is_wanted);
         if let Err(why) = &result {
             warn!(%why, "hand-over given up");
             if let Err(error) = self.start_exporters() {
@@ -128,7 +136,12 @@ impl Daemon {
     }
 
     /// Holds until the successor is ready, then lets the coordinator stop.
-    fn hold(&mut self, successor: &mut Successor, kept: Vec<u64>) -> Result<Stopping, String> {
+    fn hold(
+        &mut self,
+        successor: &mut Successor,
+        kept: Vec<u64>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Stopping, String> {
         let ended = "it ends already";
         let holding = self.ask_hold().ok_or(ended)?.inspect_err(|why| successor.refuse(why))?;
         successor.hold(&holding.lock).map_err(|error| format!("the successor gave up: {error}"))?;

@@ -93,6 +93,7 @@ impl Successor {
         sockets: &[BorrowedFd<'_>],
         admin: Option<BorrowedFd<'_>>,
         is_managed: bool,
+        is_wanted: &dyn Fn() -> bool,
     ) -> io::Result<Vec<usize>> {
         let offer = Offer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -105,16 +106,16 @@ impl Successor {
         self.wire.send(&Answer::Yes(offer))?;
         let fds: Vec<BorrowedFd<'_>> = sockets.iter().copied().chain(admin).collect();
         self.wire.send_fds(&fds)?;
+        self.wire.wait(PATIENCE, is_wanted)?;
         Ok(self.wire.receive::<Kept>()?.sockets)
     }
 
     /// Lends it the lock of the spool and waits until it is ready.
-    pub(crate) fn hold(&self, lock: &OwnedFd) -> io::Result<()> {
+    pub(crate) fn hold(&self, lock: &OwnedFd, is_wanted: &dyn Fn() -> bool) -> io::Result<()> {
         self.wire.send(&Answer::Yes(()))?;
         self.wire.send_fds(&[lock.as_fd()])?;
-        self.wire.set_patience(HOLD_PATIENCE)?;
-        self.expect(Step::Ready)?;
-        self.wire.set_patience(PATIENCE)
+        self.wire.wait(HOLD_PATIENCE, is_wanted)?;
+        self.expect(Step::Ready)
     }
 
     /// Tells that nobody reads any more. There is no way back.

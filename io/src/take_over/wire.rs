@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use floe_core::interval::handed::HandedBytes;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -15,11 +16,17 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::{duration_ns, monotonic_ns};
+use crate::sys::timespec;
+
 /// Longest message, bytes: the names of all books of many backends are far below it.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// Longest run of bytes: what an archive with offsets of 32 bits can be.
 const BYTES_MAX: u64 = 2 << 30;
+
+/// Between two looks whether the wait is still wanted.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Descriptors of one message; the kernel's limit is 253.
 const FDS_AT_ONCE: usize = 128;
@@ -36,14 +43,26 @@ impl Wire {
     /// Waits `patience` for each step.
     pub(super) fn new(stream: UnixStream, patience: Duration) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
-        let wire = Self { stream };
-        wire.set_patience(patience)?;
-        Ok(wire)
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        Ok(Self { stream })
     }
 
-    pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(patience))?;
-        self.stream.set_write_timeout(Some(patience))
+    /// Waits until something has come; `is_wanted` is asked again and again meanwhile.
+    pub(super) fn wait(&self, patience: Duration, is_wanted: &dyn Fn() -> bool) -> io::Result<()> {
+        let end_ns = monotonic_ns().saturating_add(duration_ns(patience));
+        while is_wanted() {
+            let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
+            // An interrupted wait is looked at like any other.
+            poll(&mut fds, Some(&timespec(LOOK))).ok();
+            if !fds[0].revents().is_empty() {
+                return Ok(());
+            }
+            if end_ns <= monotonic_ns() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "the daemon was told to stop"))
     }
 
     pub(super) fn send<T: Serialize>(&self, message: &T) -> io::Result<()> {
@@ -150,6 +169,20 @@ mod tests {
         let error = other.receive::<u8>().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(other.receive_fds(1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_wait_ends_with_what_comes_with_time_or_when_nobody_wants_it() {
+        let [one, other] = pair();
+        let kind = |result: io::Result<()>| result.unwrap_err().kind();
+        let short = Duration::from_millis(1);
+        assert_eq!(kind(other.wait(short, &|| true)), io::ErrorKind::TimedOut);
+        assert_eq!(kind(other.wait(PATIENCE, &|| false)), io::ErrorKind::Interrupted);
+        one.send(&1).unwrap();
+        other.wait(PATIENCE, &|| true).unwrap();
+        assert_eq!(other.receive::<u8>().unwrap(), 1);
+        drop(one);
+        other.wait(PATIENCE, &|| true).unwrap();
     }
 
     #[test]
