@@ -144,7 +144,9 @@ impl Daemon {
     ) -> Result<Stopping, String> {
         let ended = "it ends already";
         let holding = self.ask_hold().ok_or(ended)?.inspect_err(|why| successor.refuse(why))?;
-        successor.hold(&holding.lock).map_err(|error| format!("the successor gave up: {error}"))?;
+        successor
+            .hold(&holding.lock, is_wanted)
+            .map_err(|error| format!("the successor gave up: {error}"))?;
         if let Some(ingest) = &mut self.ingest {
             // The workers still take what it has accepted; the successor accepts the rest.
             ingest.stop_accepting();
