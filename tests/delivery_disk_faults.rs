@@ -180,6 +180,10 @@ fn a_commit_without_descriptors_costs_no_row() {
     let daemon = start(folder.path(), [here.port(), away_port]);
     let mut points = Vec::new();
     send_and_receive(&daemon, &here, &mut points, 3);
+    // A commit that fails behind its first link is made again, and what was sent is sent again.
+    wait_for(&daemon.ready().spool.clone(), "a whole commit", |books| {
+        0 < books.count("rows_snapshotted") && books.count("rows_waiting") == 0
+    });
     let id = i32::try_from(daemon.id()).ok().and_then(Pid::from_raw);
     // The daemon has inherited ours.
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -121,11 +121,29 @@ impl RecordingCarbon {
         }
     }
 
-    /// Every point received and not handed out before.
+    /// Every point received and not handed out before. While somebody is connected the beginning of
+    /// a line may be all of it that has come: it waits for its end.
     pub(crate) fn take_points(&self, protocol: Protocol) -> Vec<Point> {
-        let buffers = std::mem::take(&mut self.state.lock().buffers);
+        let mut inner = self.state.lock();
+        let is_partial = 0 < inner.open && matches!(protocol, Protocol::Text);
+        let taken: Vec<Vec<u8>> = if is_partial {
+            let whole = |bytes: &mut Vec<u8>| {
+                let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                bytes.drain(..end).collect()
+            };
+            inner
+                .buffers
+                .values_mut()
+                .map(whole)
+                .filter(|bytes: &Vec<u8>| !bytes.is_empty())
+                .collect()
+        } else {
+            std::mem::take(&mut inner.buffers).into_values().collect()
+        };
+        inner.buffers.retain(|_, bytes| !bytes.is_empty());
+        drop(inner);
         let mut points = Vec::new();
-        for bytes in buffers.values() {
+        for bytes in &taken {
             let (read, problems) = parse(protocol, bytes);
             assert!(problems.is_empty(), "carbon data unreadable: {problems:?}");
             points.extend(read);
