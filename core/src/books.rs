@@ -229,7 +229,7 @@ impl Page {
     }
 
     /// All counts, in an order that changes only with
-    /// [`HANDED_FORMAT`](crate::interval::handed::HANDED_FORMAT).
+    /// `HANDED_FORMAT`(crate::interval::handed::HANDED_FORMAT).
     pub(crate) fn to_words(self) -> Vec<u64> {
         self.words().collect()
     }

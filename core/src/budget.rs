@@ -12,7 +12,7 @@
 //! exists goes on: its hash stands in a filter (`known`) that says so to workers who have not met it.
 //!
 //! Names are counted and their bytes with them, for a name may have 4,096: the budget of bytes is
-//! [`SERIES_KEY_BYTES_MEAN`] a series. Everything here is memory of a fixed size.
+//! `SERIES_KEY_BYTES_MEAN` a series. Everything here is memory of a fixed size.
 
 /// Which names a worker may take for existing ones.
 mod known;

@@ -4,7 +4,7 @@
 //! count is taken away from every key, and those that have nothing left go (Misra and Gries, in the
 //! form that takes the middle instead of the least, so that a new key costs the same on average
 //! however many there are). A key is never counted too high; it may be counted too low by
-//! [`HeavyHitters::error`] at the most, which is below a `size`th of everything counted.
+//! `HeavyHitters::error` at the most, which is below a `size`th of everything counted.
 //!
 //! For threads beside the road: it allocates for a key that it meets first.
 

@@ -6,7 +6,7 @@
 //! processes is the sum of both, to the last digit.
 //!
 //! The form is no file format: it is read once, by the process that asked for it, which knows
-//! [`HANDED_FORMAT`] of the other side before it asks. Members of sets are hashes under the
+//! `HANDED_FORMAT` of the other side before it asks. Members of sets are hashes under the
 //! daemon's secret, so the successor needs that too ([`crate::name::Secret`]).
 
 use rkyv::rancor;
@@ -96,7 +96,7 @@ fn short(count: usize) -> u32 {
 }
 
 impl Interval {
-    /// The open interval for a successor that knows [`HANDED_FORMAT`].
+    /// The open interval for a successor that knows `HANDED_FORMAT`.
     ///
     /// # Shape
     /// Bytes for [`Interval::adopt`]. The interval stays as it is: what is not taken can be closed.

@@ -7,7 +7,7 @@
 //! it has them does the coordinator end; else it closes the interval here and spools it, as a drain
 //! would: nothing that was received is lost either way.
 //!
-//! A successor of another form ([`HANDED_FORMAT`](floe_core::interval::handed::HANDED_FORMAT)) gets the
+//! A successor of another form (`HANDED_FORMAT`(floe_core::interval::handed::HANDED_FORMAT)) gets the
 //! interval as a segment, and the books as each start gets them.
 
 use std::collections::BTreeMap;
