@@ -115,7 +115,8 @@ fn times_are_utc_and_folders_are_named_by_date_and_host() {
 #[test]
 fn pages_carry_the_tables_of_the_newest_record() {
     let entries = fs::read_dir(records()).unwrap().map(|entry| entry.unwrap().path());
-    let newest = entries.filter(|path| path.join("record.json").is_file()).max();
+    // The campaign of faults has records beside them, without tables.
+    let newest = entries.filter(|path| path.join("tables.md").is_file()).max();
     let record = newest.map(|folder| Record::read(&folder).unwrap().unwrap());
     for (name, text_of) in PAGES {
         let text = fs::read_to_string(page(name)).unwrap();

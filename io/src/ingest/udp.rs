@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use floe_core::config::settings::{Listener, Steering};
 use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
@@ -22,6 +23,10 @@ use self::holder::{PortKind, by};
 use super::pace::SMALL_DATAGRAM_BYTES;
 use crate::given::GivenSockets;
 use crate::sys::{self, UdpOffload, is_without_ipv6};
+
+/// How often a port that no process has is tried again, and how long after: half a second in all.
+const ORPHAN_WAITS_MAX: u32 = 50;
+const ORPHAN_WAIT: Duration = Duration::from_millis(10);
 
 /// Who has what a bind was refused.
 pub mod holder;
@@ -315,6 +320,28 @@ fn resolve(listener: &Listener) -> Result<SocketAddr, BindError> {
     first.ok_or_else(|| failed(io::Error::from(io::ErrorKind::NotFound)))
 }
 
+/// Binds a socket that shall have the address for itself.
+///
+/// The kernel takes the ring of a killed process apart after its end, and the sockets of the ring keep
+/// their port until then: a port that no process has is waited for.
+fn bind_first(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let mut left = ORPHAN_WAITS_MAX;
+    loop {
+        match socket.bind(&address.into()) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && left != 0
+                    && Holder::of_port(PortKind::Udp, address.port()).is_none() =>
+            {
+                left -= 1;
+                // Nothing tells of the end but another try; nobody unparks this thread.
+                std::thread::park_timeout(ORPHAN_WAIT);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn open_at(
     address: SocketAddr,
     workers: usize,
@@ -331,7 +358,7 @@ fn open_at(
     };
     let (first, mut receive_buffer_bytes) =
         prepare(address, receive_buffer_bytes_asked).map_err(refused)?;
-    first.bind(&address.into()).map_err(refused)?;
+    bind_first(&first, address).map_err(refused)?;
     first.set_reuse_port(true).map_err(refused)?;
     let first = UdpSocket::from(first);
     let local_address = first.local_addr().map_err(refused)?;

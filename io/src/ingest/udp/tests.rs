@@ -32,6 +32,33 @@ fn taken_port_is_refused_even_if_its_owner_shares_it() {
     }
 }
 
+/// A socket that no process has, as those of a killed one's ring are for a while: on its way between
+/// two Unix sockets, until they are dropped.
+fn orphaned(socket: UdpSocket) -> [std::os::unix::net::UnixStream; 2] {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::os::fd::AsFd;
+    let (left, right) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [socket.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let bytes = [io::IoSlice::new(b"x")];
+    sendmsg(&left, &bytes, &mut control, SendFlags::empty()).unwrap();
+    [left, right]
+}
+
+#[test]
+fn a_port_that_no_process_has_is_waited_for_and_not_for_ever() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let orphan = orphaned(socket);
+    let refused = open(&listener("127.0.0.1", port), 1, 65_536);
+    assert!(matches!(refused, Err(BindError::AddressInUse { holder: None, .. })), "{refused:?}");
+    let end = std::thread::spawn(move || drop(orphan));
+    assert!(open(&listener("127.0.0.1", port), 1, 65_536).is_ok());
+    end.join().unwrap();
+}
+
 #[test]
 fn second_daemon_on_the_port_is_refused_and_the_first_keeps_it() {
     let first = open(&listener("127.0.0.1", 0), 3, 65_536).unwrap();
