@@ -168,3 +168,17 @@ fn a_replay_of_what_is_no_capture_is_status_1() {
         assert!(String::from_utf8(output.stderr).unwrap().contains("loadgen: cannot re"));
     }
 }
+
+#[test]
+fn r4_search_needs_the_pid_of_a_process_that_receives_there() {
+    let (_receiver, target) = receiver();
+    let mut other =
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let pid = other.id().to_string();
+    let found = output(&["search", "--target", &target, "--pid", &pid, "--to", "10k"]);
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    let told = String::from_utf8_lossy(&found.stderr);
+    assert_eq!(found.status.code(), Some(1), "{told}");
+    assert!(told.contains("has no UDP socket at port"), "{told}");
+}

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use indicatif::ProgressBar;
 
 use super::{DRAIN_TIME_MAX, set_up, waiting, write_page};
@@ -15,6 +15,7 @@ use crate::report::{page, rounds::SearchReport};
 use crate::search::{self, Settings, Trial};
 use crate::sender::Share;
 use crate::sink::Sink;
+use crate::target::Target;
 
 /// Between two looks at the sink.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -34,9 +35,10 @@ struct Range<'a> {
 /// Searches; true where a rate held.
 pub(super) fn run_search(load: &Load, settings: Settings) -> Result<bool> {
     let sinks = set_up(load)?;
+    let process = load.pid.map(|pid| judge_of(pid, &load.plan.target)).transpose()?;
     let mut range = Range {
         fleet: Fleet::prepare(&load.plan, &load.shape)?,
-        process: load.pid.map(Process::open).transpose()?,
+        process,
         sink: sinks.first(),
         counter: load.naming.own_counter("metrics_received"),
         settle: load.patience.settle,
@@ -59,6 +61,23 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<bool> {
     }
     write_page(load, || page::of_search(&report))?;
     Ok(found.rate.is_some())
+}
+
+/// The process whose sockets say what was lost.
+///
+/// # Errors
+/// Where none of them is at the port of `target`: another process loses nothing at any rate.
+fn judge_of(pid: u32, target: &Target) -> Result<Process> {
+    let process = Process::open(pid)?;
+    if let Target::Udp(address) = target {
+        let port = address.port();
+        let is_receiver = process.sockets()?.iter().any(|socket| socket.address.port() == port);
+        ensure!(
+            is_receiver,
+            "process {pid} (--pid) has no UDP socket at port {port}: give the pid of the daemon there"
+        );
+    }
+    Ok(process)
 }
 
 impl Range<'_> {
