@@ -18,6 +18,12 @@ use support::{settings, wait};
 
 mod support;
 
+/// A test at a time: each floods the machine, and another's sender would not come to its end.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 const BOUND: Duration = Duration::from_secs(20);
 /// Sockets the burst comes from: both workers get their share.
 const SENDERS: u64 = 16;
@@ -63,6 +69,7 @@ fn send_until_refused(daemon: &Daemon) -> JoinHandle<u64> {
 
 #[test]
 fn a_stop_under_load_accounts_for_every_datagram() {
+    let _alone = alone();
     for ingest in Ingest::BOTH {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
         let mut daemon = start(folder.path(), ingest, 1000);
@@ -89,6 +96,7 @@ fn arrived(books: &Books) -> u64 {
 
 #[test]
 fn every_datagram_is_received_or_dropped_and_counted() {
+    let _alone = alone();
     for ingest in Ingest::BOTH {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
         let mut daemon = start(folder.path(), ingest, 1000);
@@ -151,6 +159,7 @@ fn flushes(spool: &Path) -> BTreeSet<u64> {
 /// How much is taken in then is a matter of measurement: docs/benchmarks.md has it.
 #[test]
 fn under_a_flood_flushes_stay_on_their_grid_and_the_loss_is_exact() {
+    let _alone = alone();
     const INTERVAL_S: u64 = 2;
     for ingest in Ingest::BOTH {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
