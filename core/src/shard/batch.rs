@@ -243,25 +243,22 @@ impl ShardWriter {
         for Keyed { spot, head, key, value, .. } in pending {
             // SAFETY: `seek` found it, within this batch.
             let found = unsafe { self.table.slot(*spot, *head, key) };
-            let (slot, is_folded) = match found {
-                Ok(slot) => (slot, 0),
+            let switch = match found {
+                Ok(slot) => record(&mut recorder, &slot.generations, value),
                 Err(cause) => match self.table.overflow_slot(&self.hasher, kind, key, cause) {
-                    Some(slot) => (slot, 1),
-                    None => {
-                        dropped.push(cause);
-                        continue;
+                    Some(slot) => {
+                        let switch = record(&mut recorder, &slot.generations, value);
+                        folded += u64::from(!matches!(switch, Switch::Refused(_)));
+                        switch
                     }
+                    None => Switch::Refused(cause),
                 },
             };
-            match record(&mut recorder, &slot.generations, value) {
+            match switch {
                 Switch::None => {}
                 Switch::Done => switched += 1,
-                Switch::Refused(cause) => {
-                    dropped.push(cause);
-                    continue;
-                }
+                Switch::Refused(cause) => dropped.push(cause),
             }
-            folded += is_folded;
         }
         let page = self.page();
         page.values_folded += folded;
