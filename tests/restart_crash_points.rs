@@ -5,15 +5,15 @@
 //! again, and what two recording carbons have is held against the archive.
 #![cfg(debug_assertions)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use support::books::Books;
+use support::books::{Books, archived};
 use support::carbon::{Point, Protocol, RecordingCarbon, settled};
-use support::daemon::{Daemon, Ingest, Launch, floe_output, sender, text_of};
+use support::daemon::{Daemon, Ingest, Launch, sender};
 use support::settings::{Backend, toml};
 use support::{ports, wait};
 
@@ -76,19 +76,6 @@ fn segments(spool: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// What the archive holds of the counter, by timestamp.
-fn archived(spool: &Path) -> BTreeMap<u64, f64> {
-    let spool = spool.to_str().expect("temporary folders have plain names");
-    let output = floe_output(["query", "--spool", spool, HITS, "--json"]);
-    assert!(output.status.success(), "{}", text_of(&output));
-    let rows = String::from_utf8(output.stdout).expect("it prints text");
-    let row = |line: &str| {
-        let row: serde_json::Value = serde_json::from_str(line).expect("a line is an object");
-        (row["time"].as_u64().expect("seconds"), row["value"].as_f64().expect("a number"))
-    };
-    rows.lines().map(row).collect()
-}
-
 fn crash_at(point: &str, occasion: u32) {
     let folder = tempfile::tempdir().expect("the machine has a temporary folder");
     let folder = folder.path().join(point);
@@ -120,7 +107,7 @@ fn crash_at(point: &str, occasion: u32) {
         (pending("a") == 0 && (is_expiring || pending("b") == 0)).then_some(())
     });
     daemon.drain(Signal::TERM);
-    let expected = archived(&spool);
+    let expected = archived(&spool, HITS);
     assert!(!expected.is_empty(), "{point}: nothing was committed");
     for carbon in [Some(a), b].into_iter().flatten() {
         carbon.wait_idle(BOUND);

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use support::books::Books;
+use support::books::{Books, archived};
 use support::carbon::{Protocol, RecordingCarbon, settled};
-use support::daemon::{Daemon, Ingest, Launch, floe_output, sender, text_of};
+use support::daemon::{Daemon, Ingest, Launch, sender};
 use support::mount::{self, Mount, run, text};
 use support::settings::{Backend, toml};
 use support::{ports, wait};
@@ -94,18 +94,6 @@ fn archive(spool: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// What the archive holds of the counter, by timestamp.
-fn archived(spool: &Path) -> BTreeMap<u64, f64> {
-    let output = floe_output(["query", "--spool", text(spool), HITS, "--json"]);
-    assert!(output.status.success(), "{}", text_of(&output));
-    let rows = String::from_utf8(output.stdout).expect("it prints text");
-    let row = |line: &str| {
-        let row: serde_json::Value = serde_json::from_str(line).expect("a line is an object");
-        (row["time"].as_u64().expect("seconds"), row["value"].as_f64().expect("a number"))
-    };
-    rows.lines().map(row).collect()
-}
-
 /// Starts a daemon on a copy: all that was `known` is there and delivered, with the values of `all`.
 fn check(copy: &Path, folder: &Path, known: &BTreeSet<String>, all: &BTreeMap<u64, f64>) {
     let mount = Mount::image(copy, folder).expect("the copy is mounted like the first");
@@ -172,7 +160,7 @@ fn what_was_committed_an_interval_before_the_power_was_cut_is_there() {
     });
     assert!(cuts.iter().skip(1).all(|(_, known)| !known.is_empty()), "{cuts:?}");
     daemon.drain(Signal::TERM);
-    let all = archived(&spool);
+    let all = archived(&spool, HITS);
     std::thread::scope(|scope| {
         for (copy, known) in &cuts {
             let (folder, all) = (copy.with_extension("disk"), &all);

@@ -282,6 +282,25 @@ impl Serving {
         stream
     }
 
+    /// All steps of such a successor before the point of no return: it has the sockets.
+    fn ask_for_all(&self, form: u32) -> UnixStream {
+        let stream = self.ask(form);
+        message(&stream);
+        skip_descriptors(&stream);
+        say(&stream, r#"{"sockets":[0,1,2]}"#);
+        message(&stream);
+        skip_descriptors(&stream);
+        stream
+    }
+
+    /// The old daemon has ended; what it had is in the spool, and the next one delivers it.
+    fn check_next(self) {
+        let config = config(self.folder.path(), 1_000, self.carbon.port());
+        let mut next = launch(self.folder.path(), Ingest::Recvmmsg, &config).start();
+        next.drain(Signal::TERM);
+        self.check();
+    }
+
     fn wait_said(&self, what: &str) {
         let output = || self.daemon.output();
         wait::try_until(BOUND, || output().contains(what).then_some(()))
@@ -354,12 +373,7 @@ fn a_successor_that_goes_away_at_any_step_before_the_last_leaves_the_old_one_ser
 fn a_successor_that_dies_with_the_interval_in_its_hands_costs_what_it_received_alone() {
     let mut serving = Serving::start();
     serving.send();
-    let stream = serving.ask(1);
-    message(&stream);
-    skip_descriptors(&stream);
-    say(&stream, r#"{"sockets":[0,1,2]}"#);
-    message(&stream);
-    skip_descriptors(&stream);
+    let stream = serving.ask_for_all(1);
     serving.send();
     say(&stream, "\"Ready\"");
     assert!(message(&stream).contains("connections"));
@@ -371,23 +385,14 @@ fn a_successor_that_dies_with_the_interval_in_its_hands_costs_what_it_received_a
         "{}",
         serving.daemon.output()
     );
-    // What it had is in the spool; the next one delivers it.
-    let config = config(serving.folder.path(), 1_000, serving.carbon.port());
-    let mut next = launch(serving.folder.path(), Ingest::Recvmmsg, &config).start();
-    next.drain(Signal::TERM);
-    serving.check();
+    serving.check_next();
 }
 
 #[test]
 fn a_successor_of_another_form_gets_a_segment_and_a_longer_first_interval() {
     let mut serving = Serving::start();
     serving.send();
-    let stream = serving.ask(999);
-    message(&stream);
-    skip_descriptors(&stream);
-    say(&stream, r#"{"sockets":[0,1,2]}"#);
-    message(&stream);
-    skip_descriptors(&stream);
+    let stream = serving.ask_for_all(999);
     say(&stream, "\"Ready\"");
     message(&stream);
     assert_eq!(message(&stream), "", "no line had begun");
@@ -397,10 +402,7 @@ fn a_successor_of_another_form_gets_a_segment_and_a_longer_first_interval() {
     say(&stream, "\"Taken\"");
     let status = serving.daemon.wait_exit(BOUND);
     assert!(status.success(), "{status}: {}", serving.daemon.output());
-    let config = config(serving.folder.path(), 1_000, serving.carbon.port());
-    let mut next = launch(serving.folder.path(), Ingest::Recvmmsg, &config).start();
-    next.drain(Signal::TERM);
-    serving.check();
+    serving.check_next();
 }
 
 /// Starts a successor that is refused; gives what it said.
@@ -491,12 +493,7 @@ fn another_user_is_refused() {
 fn a_stop_goes_before_a_successor_that_takes_its_time() {
     let mut serving = Serving::start();
     serving.send();
-    let stream = serving.ask(1);
-    message(&stream);
-    skip_descriptors(&stream);
-    say(&stream, r#"{"sockets":[0,1,2]}"#);
-    message(&stream);
-    skip_descriptors(&stream);
+    let stream = serving.ask_for_all(1);
     serving.send();
     // It is held, and drains all the same.
     serving.daemon.drain(Signal::TERM);

@@ -73,12 +73,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// The end of what it wrote, on one line.
     fn last_words(&self) -> String {
-        let text = std::fs::read(self.folder.path().join("output")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().rev().take(4).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("; ")
+        last_words(&self.folder.path().join("output"))
     }
 
     fn signal(&self, signal: Signal) {
@@ -113,6 +109,14 @@ fn spawn_on(command: &mut Command, cpus: &[usize]) -> std::io::Result<Child> {
         });
         spawned.join().unwrap_or_else(|_| Err(std::io::Error::other("spawning panicked")))
     })
+}
+
+/// The end of what a program wrote into its `log`, on one line.
+pub(crate) fn last_words(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().rev().take(4).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("; ")
 }
 
 /// A UDP port of loopback that nobody is bound to now.

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::compare::probe::Waiting;
+use crate::contestants::daemon::last_words;
 
 /// Longest start, on a machine that builds beside us.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -109,10 +110,7 @@ impl Daemon {
 
     /// The end of what it wrote, on one line.
     pub(crate) fn last_words(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().rev().take(4).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("; ")
+        last_words(&self.log)
     }
 }
 

@@ -1,5 +1,6 @@
-//! `floe books`, and the kernel's own figures to hold them against.
+//! `floe books` and the archive, and the kernel's own figures to hold them against.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -71,4 +72,17 @@ pub(crate) fn kernel_drops(port: u16) -> u64 {
         lines.sum()
     };
     of("/proc/net/udp") + of("/proc/net/udp6")
+}
+
+/// What the archive of a spool holds of the row `name`, by timestamp.
+pub(crate) fn archived(spool: &Path, name: &str) -> BTreeMap<u64, f64> {
+    let spool = spool.to_str().expect("temporary folders have plain names");
+    let output = floe_output(["query", "--spool", spool, name, "--json"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    let rows = String::from_utf8(output.stdout).expect("it prints text");
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line).expect("a line is an object");
+        (row["time"].as_u64().expect("seconds"), row["value"].as_f64().expect("a number"))
+    };
+    rows.lines().map(row).collect()
 }

@@ -16,7 +16,7 @@ pub(crate) mod ports;
 pub(crate) mod process;
 /// The floe binary, from start to exit code.
 pub(crate) mod daemon;
-/// `floe books`, and the kernel's own figures.
+/// `floe books`, the archive, and the kernel's own figures.
 pub(crate) mod books;
 /// floe's own TOML as the tests need it.
 pub(crate) mod settings;

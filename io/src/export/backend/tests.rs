@@ -532,25 +532,11 @@ fn second_exporter_on_one_spool_is_refused() {
     let carbon = Carbon::start(&[]);
     let backends = [backend("main", carbon.address)];
     let first = store.export(&backends);
-    assert!(
-        Exporter::start(
-            store.directory.path(),
-            &backends,
-            &Arc::default(),
-            &Arc::default(),
-            OwnBooks::ByExporter
-        )
-        .is_err()
-    );
+    let start = || {
+        let (spool, books) = (store.directory.path(), OwnBooks::ByExporter);
+        Exporter::start(spool, &backends, &Arc::default(), &Arc::default(), books)
+    };
+    assert!(start().is_err());
     drop(first);
-    assert!(
-        Exporter::start(
-            store.directory.path(),
-            &backends,
-            &Arc::default(),
-            &Arc::default(),
-            OwnBooks::ByExporter
-        )
-        .is_ok()
-    );
+    assert!(start().is_ok());
 }
