@@ -1,7 +1,7 @@
 //! Claim: resident memory stays below the ceiling that the start prints, whatever arrives, what was
 //! there goes on exactly, and every budget says what it cut off. Method: the built daemon with small
-//! budgets under each kind of flood, its peak by the kernel's own figure (`VmHWM`); the limit of a
-//! cgroup by one that is made for the test, where the machine has one to give.
+//! budgets under each kind of flood, its peak by the kernel's own figure (`VmHWM`). The limit here is
+//! `memory.limit`; how that of a cgroup is read is tested in `io/src/memory_limit.rs`.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -330,7 +330,6 @@ fn totals_are_exact_while_another_thread_collects() {
     assert!(evicted != 0 || flips < 200, "{flips} flips and nothing was evicted");
 }
 
-/// Keys that are not touched leave the shard; the others stay.
 #[test]
 fn new_names_in_one_batch_are_recorded_whatever_grows() {
     let keys: Vec<String> = (0..50_000).map(|number| format!("name.{number}")).collect();
@@ -357,6 +356,7 @@ fn new_names_in_one_batch_are_recorded_whatever_grows() {
     assert_eq!(sums, keys.iter().cloned().zip((0..50_000).map(sum)).collect());
 }
 
+/// Keys that are not touched leave the shard; the others stay.
 #[test]
 fn idle_series_leave_and_come_back() {
     let (mut writer, mut reader) = shard(0, KeyHasher::default());
