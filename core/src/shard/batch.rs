@@ -8,7 +8,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::record::{Recorder, Switch};
+use super::record::{self, Number, Recorder, Switch};
 use super::slot::Head;
 use super::table::{Near, Spot};
 use super::{ShardWriter, flip::Generations};
@@ -29,16 +29,6 @@ struct Keyed<'d, V> {
 }
 
 type Pending<'d, V> = ArrayVec<Keyed<'d, V>, SAMPLE_BATCH_MAX>;
-
-/// A number on its way to a counter, timer or gauge.
-#[derive(Clone, Copy, Debug)]
-struct Number {
-    value: f64,
-    /// How many events it stands for, of a timer.
-    weight: f64,
-    /// Whether it began with a sign, of a gauge.
-    is_signed: bool,
-}
 
 /// Kinds whose values are numbers: the first of [`Kind::ALL`].
 const NUMBER_KINDS: usize = 3;
@@ -97,26 +87,16 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
     fn apply_numbers(&mut self, kind: Kind) {
         let list = &mut self.numbers[kind as usize];
         match kind {
-            Kind::Timer => self.shard.apply(kind, list, |recorder, series, number| {
-                recorder.timer(series, number.value, number.weight)
-            }),
-            Kind::Gauge => self.shard.apply(kind, list, |recorder, series, number| {
-                recorder.gauge(series, number.value, number.is_signed)
-            }),
-            Kind::Counter | Kind::Set => {
-                self.shard.apply(kind, list, |recorder, series, number| {
-                    recorder.counter(series, number.value)
-                })
-            }
+            Kind::Timer => self.shard.apply(kind, list, record::timer),
+            Kind::Gauge => self.shard.apply(kind, list, record::gauge),
+            Kind::Counter | Kind::Set => self.shard.apply(kind, list, record::counter),
         }
         list.clear();
     }
 
     #[inline(never)]
     fn apply_members(&mut self) {
-        self.shard.apply(Kind::Set, &self.members, |recorder, series, member| {
-            recorder.member(series, member)
-        });
+        self.shard.apply(Kind::Set, &self.members, record::member);
         self.members.clear();
     }
 
