@@ -4,23 +4,24 @@
 //! written in place; where the file is a symbolic link, the directories of what it leads to are
 //! watched as well, since a configuration map is changed by exchanging a link on the way. A hint is
 //! no more than that: whoever gets it waits until things are quiet, reads, and compares. Only names
-//! on the way to the file give hints, and reading it gives none: the kernel tells of every opening.
+//! on the way to the file give hints, and neither reading it nor a write before its end gives one.
 //! A look each few seconds stands in for hints that do not come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use floe_io::clock::{duration_ns, monotonic_ns};
 use floe_io::take_over::Successor;
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecursiveMode, Watcher};
 use signal_hook::iterator::Signals;
-use tracing::{debug, warn};
+use tracing::warn;
+
+use self::directories::{Directories, Names};
+
+mod directories;
 
 /// Signals that may wait.
 const SIGNALS_MAX: usize = 64;
@@ -60,22 +61,14 @@ pub(super) struct Events {
     watched: Option<Watched>,
 }
 
-/// Names of files and directories that give hints.
-type Names = Arc<Mutex<BTreeSet<OsString>>>;
-
 /// A watched file.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
     names: Names,
-    /// What is watched; a directory that was made anew under its name is another one.
-    directories: BTreeMap<PathBuf, FileId>,
     /// `None` where the kernel refuses to watch: then there is the look alone.
-    watcher: Option<notify::RecommendedWatcher>,
+    directories: Option<Directories>,
 }
-
-/// Device and inode.
-type FileId = (u64, u64);
 
 impl Events {
     /// Signals from now on.
@@ -150,62 +143,21 @@ impl Events {
 impl Watched {
     fn new(path: &Path, hints: Sender<()>) -> Self {
         let names = Names::default();
-        let wanted = Arc::clone(&names);
-        let watcher = notify::recommended_watcher(move |event| {
-            if is_hint(&event, &wanted) {
-                // A full channel holds a hint already.
-                hints.try_send(()).ok();
-            }
-        });
-        let watcher = watcher.inspect_err(|error| {
+        let directories = Directories::new(Arc::clone(&names), hints).inspect_err(|error| {
             warn!(%error, "configuration not watched: looked at every two seconds");
         });
-        let directories = BTreeMap::new();
-        let mut watched = Self { path: path.to_owned(), names, directories, watcher: watcher.ok() };
+        let mut watched = Self { path: path.to_owned(), names, directories: directories.ok() };
         watched.follow();
         watched
     }
 
     /// Watches the directories that the path leads through now.
     fn follow(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(directories) = &mut self.directories else { return };
         let way = Way::to(&self.path);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = way.names;
-        let mut watched = BTreeMap::new();
-        for directory in way.directories {
-            let id = std::fs::metadata(&directory).map(|it| (it.dev(), it.ino())).ok();
-            let before = self.directories.remove(&directory);
-            let Some(id) = id else { continue };
-            let is_watched = before == Some(id) || {
-                if before.is_some() {
-                    // One that was removed is not watched any more anyway.
-                    watcher.unwatch(&directory).ok();
-                }
-                watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok()
-            };
-            if is_watched {
-                watched.insert(directory, id);
-            } else {
-                debug!(directory = %directory.display(), "directory not watched");
-            }
-        }
-        for gone in std::mem::replace(&mut self.directories, watched).into_keys() {
-            watcher.unwatch(&gone).ok();
-        }
+        directories.watch(&way.directories);
     }
-}
-
-/// Whether the configuration may be another one after `event`.
-fn is_hint(event: &notify::Result<notify::Event>, names: &Names) -> bool {
-    // An error may have cost events.
-    let Ok(event) = event else { return true };
-    let is_change = match event.kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
-        _ => true,
-    };
-    let names = names.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_wanted = |path: &PathBuf| path.file_name().is_none_or(|name| names.contains(name));
-    event.need_rescan() || (is_change && event.paths.iter().any(is_wanted))
 }
 
 /// What a path leads through.

@@ -6,6 +6,9 @@
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -155,6 +158,87 @@ fn a_link_exchanged_on_the_way_is_seen() {
         });
     }
     daemon.drain(Signal::TERM);
+}
+
+/// Files beside the configuration that others write all the time, until this is dropped.
+struct Noise {
+    end: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Noise {
+    fn in_folders(folders: &[&Path]) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for folder in folders {
+            for name in ["one", "two"] {
+                let (path, other) = (folder.join(name), folder.join(format!("{name}.old")));
+                let seen = Arc::clone(&end);
+                threads.push(std::thread::spawn(move || {
+                    while !seen.load(Ordering::Relaxed) {
+                        std::fs::write(&path, "line\n").expect("the test's folder is writable");
+                        std::fs::rename(&path, &other).expect("the test's folder is writable");
+                    }
+                }));
+            }
+        }
+        Self { end, threads }
+    }
+}
+
+impl Drop for Noise {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so.
+            thread.join().ok();
+        }
+    }
+}
+
+/// Starts a daemon behind `wrapper` in a folder with `noise`, changes its file, and stops it.
+fn reload_and_stop_beside_noise(noise: impl FnOnce(&[&Path]) -> Noise, wrapper: &[&str]) {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let text = |prefix: &str| format!("port = 0\nmgmt_port = 0\nprefixStats = \"{prefix}\"\n");
+    // Two directories are to be watched, one after the other.
+    let (link, real) = (folder.path().join("floe.toml"), folder.path().join("real"));
+    std::fs::create_dir(&real).expect("the test's folder is writable");
+    std::fs::write(real.join("floe.toml"), text("one")).expect("the test's folder is writable");
+    symlink("real/floe.toml", &link).expect("the test's folder is writable");
+    let noise = noise(&[folder.path(), &real]);
+    let wrapper: Vec<String> = wrapper.iter().map(|word| (*word).to_owned()).collect();
+    let launch = Launch::under(folder.path(), Ingest::Recvmmsg).config_at(&link);
+    let mut daemon = launch.wrapped(&wrapper).start();
+    std::fs::write(real.join("floe.toml"), text("two")).expect("the test's folder is writable");
+    wait::until(APPLIED, BOUND, || daemon.output().contains(APPLIED).then_some(()));
+    daemon.signal(Signal::TERM);
+    let status = daemon.wait_exit(BOUND);
+    assert!(status.success(), "{status}: {}", daemon.output());
+    drop(noise);
+}
+
+/// A log, a cache.
+#[test]
+fn others_who_write_beside_the_file_all_the_time_delay_neither_a_reload_nor_the_stop() {
+    reload_and_stop_beside_noise(Noise::in_folders, &[]);
+}
+
+/// Each look of the daemon at the folder makes the trace longer, which is a reason for another look.
+#[test]
+#[expect(clippy::print_stderr, reason = "what could not be done is said")]
+fn r5_a_trace_of_the_daemon_beside_its_file_delays_neither_a_reload_nor_the_stop() {
+    let is_possible =
+        std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    if !is_possible.is_ok_and(|output| output.status.success()) {
+        return eprintln!(
+            "NOT TRIED: a daemon under strace, which this machine has not or forbids"
+        );
+    }
+    for _ in 0..5 {
+        // The tracer is no parent of it: signals reach the daemon itself.
+        let wrapper = ["strace", "-D", "-f", "-o", "trace"];
+        reload_and_stop_beside_noise(|_| Noise::in_folders(&[]), &wrapper);
+    }
 }
 
 #[test]
