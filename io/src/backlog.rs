@@ -35,6 +35,8 @@ struct State {
     sending: Vec<Sending>,
     /// Names here, and those on the disk that they have become; the last ones.
     moved: VecDeque<(SegmentName, SegmentName)>,
+    /// Whether the disk keeps something of the oldest interval, which may yet be a segment.
+    is_in_doubt: bool,
 }
 
 /// One interval.
@@ -76,6 +78,8 @@ pub(crate) enum Fate {
     Committed(SegmentName),
     /// It was dropped, and is in the books as that.
     Dropped,
+    /// The disk is trying it at this moment; it comes back here, or lies in the queue then.
+    BeingCommitted,
 }
 
 /// A part that an exporter is to send.
@@ -210,6 +214,18 @@ impl Backlog {
         Some(Oldest { rows: oldest.rows(), values: oldest.values, parts })
     }
 
+    /// The oldest interval, whose commit has failed: a backend has a part of it all the same, from a
+    /// link that did not come back.
+    pub(crate) fn had_from_disk(&self, part: usize, backend: &str) {
+        let mut state = self.lock();
+        let oldest = state.intervals.front_mut();
+        if let Some(part) = oldest.and_then(|held| held.parts.get_mut(part))
+            && !part.is_had_by(backend)
+        {
+            part.had_by.push(backend.to_owned());
+        }
+    }
+
     /// Writes `totals` into the oldest interval; returns its parts.
     pub(crate) fn stamp_oldest(&self, totals: TotalColumns) -> Vec<Arc<Rows>> {
         let mut state = self.lock();
@@ -243,9 +259,12 @@ impl Backlog {
         left
     }
 
-    /// The disk refuses: exporters may take everything.
-    pub(crate) fn offer_all(&self) {
-        self.lock().intervals.iter_mut().for_each(|held| held.is_offered = true);
+    /// The disk refuses: exporters may take everything; `is_in_doubt`: those that must not send
+    /// anything twice may not, for the disk has not removed what it refused.
+    pub(crate) fn offer_all(&self, is_in_doubt: bool) {
+        let mut state = self.lock();
+        state.is_in_doubt = is_in_doubt;
+        state.intervals.iter_mut().for_each(|held| held.is_offered = true);
     }
 
     /// Gives up one interval: the oldest that every one of `backends` has had; or else the oldest
@@ -275,9 +294,13 @@ impl Backlog {
 
 /// The exporters' side.
 impl Backlog {
-    /// Appends what is offered to `backend`, oldest first.
-    pub(crate) fn list(&self, backend: &str, out: &mut Vec<SegmentName>) {
+    /// Appends what is offered to `backend`, oldest first. `is_once`: to one that must not get it
+    /// twice.
+    pub(crate) fn list(&self, backend: &str, is_once: bool, out: &mut Vec<SegmentName>) {
         let state = self.lock();
+        if is_once && state.is_in_doubt {
+            return;
+        }
         let offered = state.intervals.iter().filter(|held| held.is_offered);
         let wanted = offered.flat_map(|held| &held.parts).filter(|part| !part.is_had_by(backend));
         out.extend(wanted.map(|part| part.name));
@@ -300,15 +323,19 @@ impl Backlog {
 
     /// `backend` has had `name`: what that means; `None` if it did not take it from here.
     pub(crate) fn settle(&self, backend: &str, name: SegmentName) -> Option<Fate> {
+        self.lock().settle(backend, name)
+    }
+
+    /// As [`Backlog::settle`], for a backend that must not get the part twice, and has not had it yet:
+    /// what is being committed is not settled here, for it may have a link by now.
+    pub(crate) fn settle_beforehand(&self, backend: &str, name: SegmentName) -> Option<Fate> {
         let mut state = self.lock();
-        let sending = state.forget(backend).filter(|sending| sending.name == name)?;
-        if sending.fate == Fate::Held {
-            let parts = state.intervals.iter_mut().flat_map(|held| &mut held.parts);
-            for part in parts.filter(|part| part.name == sending.name) {
-                part.had_by.push(backend.to_owned());
-            }
+        let is_in_doubt = state.is_in_doubt;
+        let mut tried = state.intervals.iter().filter(|held| !held.is_offered || is_in_doubt);
+        if tried.any(|held| held.parts.iter().any(|part| part.name == name)) {
+            return state.forget(backend).map(|_| Fate::BeingCommitted);
         }
-        Some(sending.fate)
+        state.settle(backend, name)
     }
 
     /// The name on the disk of what was called `held` here, if it has got one.
@@ -329,6 +356,17 @@ impl Backlog {
 }
 
 impl State {
+    fn settle(&mut self, backend: &str, name: SegmentName) -> Option<Fate> {
+        let sending = self.forget(backend).filter(|sending| sending.name == name)?;
+        if sending.fate == Fate::Held {
+            let parts = self.intervals.iter_mut().flat_map(|held| &mut held.parts);
+            for part in parts.filter(|part| part.name == sending.name) {
+                part.had_by.push(backend.to_owned());
+            }
+        }
+        Some(sending.fate)
+    }
+
     fn forget(&mut self, backend: &str) -> Option<Sending> {
         let place = self.sending.iter().position(|sending| sending.backend == backend)?;
         Some(self.sending.swap_remove(place))

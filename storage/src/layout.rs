@@ -18,6 +18,9 @@ use crate::disk;
 use crate::error::SpoolError;
 use crate::segment::SegmentName;
 
+/// Behind the name of a segment in `tmp/` that is not for every queue.
+const FOR_SOME_SUFFIX: &str = ".some";
+
 /// Tries at finding a free name in `quarantine/`.
 const QUARANTINE_NAMES_MAX: u32 = 1_000;
 
@@ -52,6 +55,13 @@ impl Layout {
 
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// The name of a segment while it is being committed. `is_for_all`: to every queue, so that a start
+    /// that finds it whole can finish the commit; of the others it would not know for whom they are.
+    pub(crate) fn unfinished(&self, name: SegmentName, is_for_all: bool) -> PathBuf {
+        let suffix = if is_for_all { "" } else { FOR_SOME_SUFFIX };
+        self.tmp().join(format!("{name}{suffix}"))
     }
 
     pub(crate) fn archive(&self) -> PathBuf {
@@ -103,6 +113,20 @@ pub(crate) fn list_segments(directory: &Path, out: &mut Vec<SegmentName>) -> io:
         }
     }
     Ok(foreign_count)
+}
+
+/// Files in `tmp` of commits that were not for every queue.
+pub(crate) fn list_for_some(tmp: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(tmp)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(FOR_SOME_SUFFIX));
+        if stem.and_then(SegmentName::parse).is_some() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// Removes a link; `false` if it was gone already.

@@ -51,5 +51,5 @@ pub use reader::{Reader, Segment};
 pub use recovery::{Abandoned, RecoveryReport};
 pub use retention::{Expired, Retired};
 pub use segment::SegmentName;
-pub use spool::{BackendLimits, Committed, QueueState, Spool, SpoolOptions, Usage};
+pub use spool::{BackendLimits, Committed, Kept, QueueState, Refused, Spool, SpoolOptions, Usage};
 pub use writer::Writer;

@@ -4,6 +4,11 @@
 //! between the two sends the same points again, with the same timestamps. The ingest half may run
 //! in the same process or in another one; nothing here needs its lock. Names whose file is gone
 //! (expired) are no error.
+//!
+//! A backend that must not get anything twice is served the other way round: what has a name in
+//! `tmp/` is left alone, for its commit may be taken back, or be finished by the next start for all
+//! queues; and `Queue::take_out` removes the link, for good, before the first byte is sent
+//! (docs/decisions/025-once-at-the-most.md).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +23,7 @@ use crate::segment::SegmentName;
 #[derive(Clone, Debug)]
 pub struct Queue {
     directory: PathBuf,
+    tmp: PathBuf,
     quarantine: PathBuf,
 }
 
@@ -37,7 +43,11 @@ impl Queue {
     /// [`SpoolError::Io`] if they cannot be made.
     pub fn open(spool: &Path, backend: &str) -> Result<Self, SpoolError> {
         let layout = Layout::new(spool);
-        let queue = Self { directory: layout.backend(backend), quarantine: layout.quarantine() };
+        let queue = Self {
+            directory: layout.backend(backend),
+            tmp: layout.tmp(),
+            quarantine: layout.quarantine(),
+        };
         layout::create_directory(&queue.directory)?;
         layout::create_directory(&queue.quarantine)?;
         Ok(queue)
@@ -52,6 +62,36 @@ impl Queue {
         layout::list_segments(&self.directory, out)?;
         out.sort_unstable();
         Ok(())
+    }
+
+    /// Removes from `listed`, which [`Queue::list`] has filled, what is still being committed.
+    ///
+    /// # Errors
+    /// Those of reading `tmp/`.
+    pub fn retain_finished(&self, listed: &mut Vec<SegmentName>) -> io::Result<()> {
+        let mut unfinished = Vec::new();
+        // Behind the listing: a name that was seen there, and is not seen here, has left `tmp/`.
+        layout::list_segments(&self.tmp, &mut unfinished)?;
+        listed.retain(|name| !unfinished.contains(name));
+        Ok(())
+    }
+
+    /// Removes this queue's link before the segment is sent for the only time, so that neither a kill
+    /// nor a power cut brings it back. Returns whether it was still there.
+    ///
+    /// # Errors
+    /// Those of unlinking; the segment stays in the queue and must not be sent. A sync that fails is
+    /// none: the link is gone, and only a power cut could bring it back.
+    /// # Cost
+    /// Two fsyncs of directories.
+    pub fn take_out(&self, name: &SegmentName) -> io::Result<bool> {
+        let was_there = layout::unlink(&self.path(name))?;
+        for directory in [&self.directory, &self.tmp] {
+            if was_there && let Err(error) = layout::sync_directory(directory) {
+                tracing::debug!(%error, "taken out, a power cut may bring it back");
+            }
+        }
+        Ok(was_there)
     }
 
     /// Where `name` lies in this queue.
@@ -83,6 +123,12 @@ impl Queue {
         let rows = reader::row_count_of_damaged(&path);
         let path = layout::move_to_quarantine(&path, &self.quarantine)?;
         Ok(Quarantined { path, rows })
+    }
+
+    /// Where names are while their commit is under way.
+    #[must_use]
+    pub fn tmp(&self) -> &Path {
+        &self.tmp
     }
 
     /// The directory that is the queue.

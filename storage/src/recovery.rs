@@ -1,7 +1,8 @@
 //! What a start does about the traces of a sudden stop.
 //!
 //! `tmp/` first: a file that is whole, body included, is published as if the stop had not come; a
-//! torn one was never promised to anybody and is removed. Then headers and lengths of all links,
+//! torn one was never promised to anybody and is removed. So is one that was not for every queue: some
+//! backend has had it, and which one died with the process. Then headers and lengths of all links,
 //! each file once however many links it has: damaged ones go to `quarantine/`, those of unknown
 //! versions stay untouched. Bodies are checked at first use, by the reader.
 //!
@@ -27,7 +28,7 @@ use crate::writer;
 pub struct RecoveryReport {
     /// Whole files of `tmp/` that were published.
     pub published: u64,
-    /// Torn files of `tmp/` that were removed.
+    /// Files of `tmp/` that were removed: torn, or not for every queue.
     pub torn: u64,
     /// Segments in the archive.
     pub archived: u64,
@@ -158,6 +159,9 @@ impl Recovery<'_> {
         let mut directories: Vec<_> =
             backends.iter().map(|backend| self.layout.backend(backend)).collect();
         directories.push(self.layout.archive());
+        for path in layout::list_for_some(&tmp).map_err(SpoolError::io("list", &tmp))? {
+            self.remove_torn(&path);
+        }
         let mut reader = Reader::new();
         for name in names {
             let path = tmp.join(name.to_string());
@@ -168,10 +172,7 @@ impl Recovery<'_> {
                     Ok(()) => self.report.published += 1,
                     Err(error) => self.fail(error),
                 },
-                Err(error) if error.is_damage() => match layout::unlink(&path) {
-                    Ok(_) => self.report.torn += 1,
-                    Err(error) => self.fail(SpoolError::io("unlink", &path)(error)),
-                },
+                Err(error) if error.is_damage() => self.remove_torn(&path),
                 Err(SegmentError::Io(error)) => self.fail(SpoolError::io("read", &path)(error)),
                 Err(_) => self.report.unknown += 1,
             }
@@ -184,6 +185,13 @@ impl Recovery<'_> {
         // What is left will be published one day: its timestamps are used.
         self.list(&tmp)?;
         Ok(())
+    }
+
+    fn remove_torn(&mut self, path: &Path) {
+        match layout::unlink(path) {
+            Ok(_) => self.report.torn += 1,
+            Err(error) => self.fail(SpoolError::io("unlink", path)(error)),
+        }
     }
 
     /// Checks headers and lengths in one directory.

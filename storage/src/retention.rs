@@ -70,8 +70,8 @@ pub(crate) struct Index {
     rows: u64,
     /// Rows whose link went without our doing, since this index was made.
     rows_left: u64,
-    /// Rows whose link went before their commit had succeeded: an exporter was quicker than its
-    /// failure.
+    /// Rows whose commit failed, and whose link did not come back: an exporter was quicker, or the
+    /// disk refused.
     rows_unannounced: u64,
 }
 
@@ -165,18 +165,25 @@ impl Index {
         self.rows_left
     }
 
-    /// Rows of failed commits that had left before the commit was taken back.
+    /// Rows of failed commits whose links could not be taken back.
     pub(crate) fn rows_unannounced(&self) -> u64 {
         self.rows_unannounced
     }
 
-    /// A link of a commit that failed is taken back; one that is gone already was taken for good.
-    pub(crate) fn take_back(&mut self, entry: &Entry) -> io::Result<()> {
-        if !layout::unlink(&self.path(entry.name))? {
-            self.rows_unannounced += entry.rows;
-            self.rows_left += entry.rows;
+    /// A link of a commit that failed is taken back; `false` where that came too late. One that is
+    /// gone already was taken for good; one that cannot be removed is there for good.
+    pub(crate) fn take_back(&mut self, entry: &Entry) -> bool {
+        match layout::unlink(&self.path(entry.name)) {
+            Ok(true) => return true,
+            Ok(false) => self.rows_left += entry.rows,
+            Err(error) => {
+                let path = self.path(entry.name);
+                tracing::debug!(%error, path = %path.display(), "link of a failed commit stays");
+                self.insert(*entry);
+            }
         }
-        Ok(())
+        self.rows_unannounced += entry.rows;
+        false
     }
 
     /// Removes a link that nobody needs any more; `false` if it had left by itself.
@@ -324,19 +331,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_of_a_failed_commit_that_was_taken_meanwhile_is_remembered() {
+    fn a_link_of_a_failed_commit_that_does_not_come_back_is_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let mut index = Index::new(directory.path().to_owned());
         let entry = |sequence, rows| {
             let name = NameParts { timestamp_s: 1, run_id: 2, sequence, part: 0 };
             Entry { name: SegmentName::new(name).unwrap(), bytes: 0, rows }
         };
-        let (there, taken) = (entry(1, 3), entry(2, 4));
+        let (there, taken, stuck) = (entry(1, 3), entry(2, 4), entry(3, 5));
         fs::write(index.path(there.name), "").unwrap();
-        for entry in [there, taken] {
-            index.take_back(&entry).unwrap();
-        }
+        // Not even root can unlink a directory.
+        fs::create_dir(index.path(stuck.name)).unwrap();
+        assert!(index.take_back(&there));
+        assert!(!index.take_back(&taken) && !index.take_back(&stuck));
         assert!(!index.path(there.name).exists());
-        assert_eq!((index.rows_left(), index.rows_unannounced(), index.rows()), (4, 4, 0));
+        assert_eq!((index.rows_left(), index.rows_unannounced(), index.rows()), (4, 9, 5));
     }
 }

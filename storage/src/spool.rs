@@ -2,7 +2,8 @@
 //!
 //! Driven by the coordinator. `Spool::commit` returns when every part of the interval lies on
 //! the disk under a name in every backend's queue and in the archive; after an error nothing of it
-//! is left, and the same call may be made again: it writes new files with the same timestamps.
+//! is left but what an exporter has taken meanwhile, which the error says, and the same call may be
+//! made again for the rest: it writes new files with the same timestamps.
 //!
 //! One holder per spool (`ingest.lock`). Reads no clock: the caller gives run id and time.
 
@@ -21,7 +22,8 @@ use crate::writer::Writer;
 
 mod commit;
 
-pub use self::commit::Committed;
+use self::commit::Leftovers;
+pub use self::commit::{Committed, Kept, Refused};
 
 /// What a spool is and may use.
 #[derive(Clone, Debug)]
@@ -66,6 +68,7 @@ pub struct Spool {
     newest_timestamp_s: Option<u64>,
     last_timestamp_s: Option<u64>,
     writer: Writer,
+    leftovers: Leftovers,
     lock: Lock,
 }
 
@@ -86,7 +89,8 @@ pub struct QueueState {
     /// Rows whose link went without this half's doing since the queue was opened: acknowledged or
     /// put away by an exporter.
     pub rows_left: u64,
-    /// Of these, rows of commits that failed behind the link: they were never counted as committed.
+    /// Rows of commits that failed behind the link, which did not come back: they left or lie there,
+    /// and were never counted as committed.
     pub rows_unannounced: u64,
 }
 
@@ -138,6 +142,7 @@ impl Spool {
             newest_timestamp_s: recovered.newest_timestamp_s,
             last_timestamp_s: recovered.last_timestamp_s,
             writer: Writer::new(),
+            leftovers: Leftovers::default(),
             lock,
         };
         Ok((spool, recovered.report))
@@ -196,6 +201,13 @@ impl Spool {
     #[must_use]
     pub fn backends(&self) -> &[BackendLimits] {
         &self.backends
+    }
+
+    /// Whether something of a commit that failed is still in `tmp/` or in a queue: a start would
+    /// publish it, whatever has become of the interval meanwhile.
+    #[must_use]
+    pub fn has_leftovers(&self) -> bool {
+        !self.leftovers.is_empty()
     }
 
     /// Looks into the queue of `backend`; `None` where it is not one of ours, or cannot be listed.

@@ -1,8 +1,10 @@
 //! Claim: whatever the disk refuses, and wherever the power is cut, each segment whose commit had
 //! returned is offered to each backend that has not acknowledged it, whole; nothing is offered that
-//! was never handed to a commit; and two files of one interval never differ in their rows.
+//! was never handed to a commit; two files of one interval never differ in their rows; and whoever
+//! takes segments out before they are sent never gets one twice, though commits that fail are made again
+//! (docs/decisions/025-once-at-the-most.md).
 //! Method: random histories of commits, acknowledgements, retention and restarts with ENOSPC, EIO and
-//! EROFS at random operations. The test stands in the door of the disk (`floe_storage::faults`) and
+//! EROFS at random operations, with exporters that look in the midst of a commit. The test stands in the door of the disk (`floe_storage::faults`) and
 //! keeps a second disk, on which only what was synced is sure: a file's bytes by its `fdatasync`, a
 //! directory's names by its `fsync`. A power cut keeps any subset of the rest, by name; the spool is
 //! opened again on what is left.
@@ -19,21 +21,27 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use floe_storage::faults::{self, Operation};
-use floe_storage::{Queue, Reader, Spool};
+use floe_storage::{Kept, Queue, Reader, SegmentName, Spool};
 use proptest::prelude::*;
-use support::{options, parts};
+use support::{options, parts, segments};
 
-const BACKENDS: [&str; 2] = ["a", "b"];
+const BACKENDS: [&str; 3] = ["a", "b", ONCE];
+/// Takes segments out before they are sent.
+const ONCE: &str = "once";
 const START_S: u64 = 1_700_000_000;
 const ERRNOS: [i32; 4] = [28, 5, 30, 122];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Commits an interval; with a fault, the operations from that one on are refused, `count` of
-    /// them.
+    /// Commits an interval, or the one that failed; with a fault, the operations from that one on are
+    /// refused, `count` of them. Before operation `taken_at` an exporter takes out what it sees.
     Commit {
         part_count: u32,
         fault: Option<Fault>,
+        taken_at: usize,
+    },
+    TakeOut {
+        count: usize,
     },
     Acknowledge {
         backend: usize,
@@ -51,6 +59,7 @@ enum Step {
     /// The power is cut in the midst of a commit, behind that many operations.
     PowerCutWithin {
         operations: usize,
+        taken_at: usize,
         luck: u64,
     },
 }
@@ -69,15 +78,17 @@ fn step() -> impl Strategy<Value = Step> {
         errno,
     });
     prop_oneof![
-        5 => (1..3_u32, prop::option::of(fault))
-            .prop_map(|(part_count, fault)| Step::Commit { part_count, fault }),
-        3 => (0..BACKENDS.len(), 1..3_usize)
+        5 => (1..3_u32, prop::option::of(fault), 0..30_usize)
+            .prop_map(|(part_count, fault, taken_at)| Step::Commit { part_count, fault, taken_at }),
+        2 => (1..3_usize).prop_map(|count| Step::TakeOut { count }),
+        3 => (0..2_usize, 1..3_usize)
             .prop_map(|(backend, count)| Step::Acknowledge { backend, count }),
         1 => (0..40_u64).prop_map(|later_s| Step::Retain { later_s }),
         1 => Just(Step::Restart),
         2 => any::<u64>().prop_map(|luck| Step::PowerCut { luck }),
-        3 => (0..24_usize, any::<u64>())
-            .prop_map(|(operations, luck)| Step::PowerCutWithin { operations, luck }),
+        3 => (0..24_usize, 0..24_usize, any::<u64>()).prop_map(|(operations, taken_at, luck)| {
+            Step::PowerCutWithin { operations, taken_at, luck }
+        }),
     ]
 }
 
@@ -176,25 +187,54 @@ struct World {
     handed: BTreeSet<(u64, u32)>,
     /// Per backend: what left its queue on purpose.
     left: BTreeMap<String, BTreeSet<(u64, u32)>>,
+    /// What an exporter took out in the midst of the step.
+    taken: Rc<RefCell<Vec<SegmentName>>>,
+    /// The interval whose commit failed: parts, and what did not come back.
+    pending: Option<(u32, Vec<Kept>)>,
     now_s: u64,
+}
+
+/// What is done to one commit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Plan {
+    fault: Option<Fault>,
+    cut_at: Option<usize>,
+    /// Before which operation the exporter looks.
+    taken_at: Option<usize>,
+}
+
+/// An exporter that takes out all it sees; not by way of the door, in which it stands.
+fn take_out_all(path: &Path, disk: &mut Disk) -> Vec<SegmentName> {
+    let (queue, tmp) = (path.join("backends").join(ONCE), path.join("tmp"));
+    let mut names = segments(&queue);
+    let unfinished = segments(&tmp);
+    names.retain(|name| !unfinished.contains(name));
+    for name in &names {
+        let link = queue.join(name.to_string());
+        fs::remove_file(&link).unwrap();
+        disk.apply(&Operation::Unlink(&link));
+        disk.apply(&Operation::SyncDirectory(&queue));
+        disk.apply(&Operation::SyncDirectory(&tmp));
+    }
+    names
 }
 
 impl World {
     /// Runs `work` with the second disk kept up, faults injected and the power cut where asked for.
-    fn watched<T>(
-        &self,
-        fault: Option<Fault>,
-        cut_at: Option<usize>,
-        work: impl FnOnce() -> T,
-    ) -> T {
+    fn watched<T>(&self, path: &Path, plan: Plan, work: impl FnOnce() -> T) -> T {
+        let Plan { fault, cut_at, taken_at } = plan;
         let (disk, done) = (Rc::clone(&self.disk), Rc::clone(&self.done));
-        let snapshot = Rc::clone(&self.snapshot);
+        let (snapshot, taken) = (Rc::clone(&self.snapshot), Rc::clone(&self.taken));
+        let path = path.to_owned();
         *done.borrow_mut() = 0;
         let watch = move |operation: &Operation<'_>| {
             let at = *done.borrow();
             *done.borrow_mut() += 1;
             if cut_at == Some(at) {
                 *snapshot.borrow_mut() = Some(disk.borrow().clone());
+            }
+            if taken_at == Some(at) && snapshot.borrow().is_none() {
+                taken.borrow_mut().extend(take_out_all(&path, &mut disk.borrow_mut()));
             }
             let is_refused =
                 fault.is_some_and(|fault| (fault.at..fault.at + fault.count).contains(&at));
@@ -215,27 +255,43 @@ impl World {
         options.run_id = 1_000;
         options.archive_age_ms = 30_000;
         options.backends[1].backlog_age_ms = 60_000;
-        let (spool, report) = self.watched(None, None, || Spool::open(options).unwrap());
+        let (spool, report) = self.watched(path, Plan::default(), || Spool::open(options).unwrap());
         assert_eq!(report.failed, 0, "{:?}", report.first_failure);
         spool
     }
 
-    fn commit(
-        &mut self,
-        spool: &mut Spool,
-        part_count: u32,
-        fault: Option<Fault>,
-        cut_at: Option<usize>,
-    ) {
-        self.now_s += 10;
+    fn commit(&mut self, spool: &mut Spool, part_count: u32, plan: Plan) {
+        let (part_count, mut kept) = self.pending.take().unwrap_or_else(|| {
+            self.now_s += 10;
+            (part_count, Vec::new())
+        });
         let rows = parts(self.now_s, part_count);
-        let all = (0..part_count).map(|part| (self.now_s, part));
+        let now_s = self.now_s;
+        let all = (0..part_count).map(move |part| (now_s, part));
         self.handed.extend(all.clone());
-        let result = self.watched(fault, cut_at, || spool.commit(&rows));
-        // With the power cut within, nobody was told.
-        if result.is_ok() && cut_at.is_none() {
-            self.committed.extend(all);
+        let is_wanted = |part: usize, backend: &str| {
+            !kept.iter().any(|kept: &Kept| kept.part == part && kept.backend == backend)
+        };
+        let path = spool.path().to_owned();
+        let result = self.watched(&path, plan, || spool.commit_to(&rows, is_wanted));
+        for name in self.taken.take() {
+            self.take_once(name);
         }
+        match result {
+            // With the power cut within, nobody was told.
+            Ok(_) if plan.cut_at.is_none() => self.committed.extend(all),
+            Ok(_) => {}
+            Err(refused) => {
+                kept.extend(refused.kept);
+                self.pending = Some((part_count, kept));
+            }
+        }
+    }
+
+    fn take_once(&mut self, name: SegmentName) {
+        let which = (name.timestamp_s(), name.part());
+        let is_first = self.left.entry(ONCE.to_owned()).or_default().insert(which);
+        assert!(is_first, "{which:?} a second time");
     }
 
     fn leave(&mut self, backend: &str, which: (u64, u32)) {
@@ -298,8 +354,19 @@ fn acknowledge(world: &mut World, path: &Path, backend: &str, count: usize) {
     let mut names = Vec::new();
     queue.list(&mut names).unwrap();
     for name in names.iter().take(count) {
-        world.watched(None, None, || queue.acknowledge(name)).unwrap();
+        world.watched(path, Plan::default(), || queue.acknowledge(name)).unwrap();
         world.leave(backend, (name.timestamp_s(), name.part()));
+    }
+}
+
+fn take_out(world: &mut World, path: &Path, count: usize) {
+    let queue = Queue::open(path, ONCE).unwrap();
+    let mut names = Vec::new();
+    queue.list(&mut names).unwrap();
+    queue.retain_finished(&mut names).unwrap();
+    for name in names.iter().take(count) {
+        assert!(world.watched(path, Plan::default(), || queue.take_out(name)).unwrap());
+        world.take_once(*name);
     }
 }
 
@@ -311,13 +378,18 @@ fn play(steps: &[Step]) {
         let running = spool.as_mut().unwrap();
         let mut luck_of_cut = None;
         match *step {
-            Step::Commit { part_count, fault } => world.commit(running, part_count, fault, None),
+            Step::Commit { part_count, fault, taken_at } => {
+                let plan = Plan { fault, cut_at: None, taken_at: Some(taken_at) };
+                world.commit(running, part_count, plan);
+            }
+            Step::TakeOut { count } => take_out(&mut world, directory.path(), count),
             Step::Acknowledge { backend, count } => {
                 acknowledge(&mut world, directory.path(), BACKENDS[backend], count);
             }
             Step::Retain { later_s } => {
                 let now_s = world.now_s + later_s;
-                let retired = world.watched(None, None, || running.retain(now_s));
+                let retired =
+                    world.watched(directory.path(), Plan::default(), || running.retain(now_s));
                 if !retired.backends.is_empty() {
                     let old = |which: &&(u64, u32)| which.0 + 60 < now_s;
                     let gone: Vec<_> = world.handed.iter().filter(old).copied().collect();
@@ -326,16 +398,19 @@ fn play(steps: &[Step]) {
             }
             Step::Restart => {
                 drop(spool.take());
+                world.pending = None;
                 spool = Some(world.open(directory.path()));
             }
             Step::PowerCut { luck } => luck_of_cut = Some(luck),
-            Step::PowerCutWithin { operations, luck } => {
-                world.commit(running, 1, None, Some(operations));
+            Step::PowerCutWithin { operations, taken_at, luck } => {
+                let (cut_at, taken_at) = (Some(operations), Some(taken_at));
+                world.commit(running, 1, Plan { fault: None, cut_at, taken_at });
                 luck_of_cut = Some(luck);
             }
         }
         if let Some(luck) = luck_of_cut {
             drop(spool.take());
+            world.pending = None;
             let disk = world.snapshot.borrow_mut().take();
             let disk = disk.unwrap_or_else(|| world.disk.borrow().clone());
             let (fresh, copy) = after_the_cut(&disk, luck, directory.path());

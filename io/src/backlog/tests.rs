@@ -18,13 +18,13 @@ fn backlog(intervals: &[u64]) -> Backlog {
 
 fn listed(backlog: &Backlog, backend: &str) -> Vec<(u64, u32)> {
     let mut names = Vec::new();
-    backlog.list(backend, &mut names);
+    backlog.list(backend, false, &mut names);
     names.iter().map(|name| (name.timestamp_s(), name.part())).collect()
 }
 
 fn first(backlog: &Backlog, backend: &str) -> SegmentName {
     let mut names = Vec::new();
-    backlog.list(backend, &mut names);
+    backlog.list(backend, false, &mut names);
     names[0]
 }
 
@@ -40,7 +40,7 @@ fn both() -> Vec<String> {
 fn nothing_is_offered_before_the_disk_has_refused_it_nor_while_it_is_tried() {
     let backlog = backlog(&[10, 20]);
     assert!(listed(&backlog, "a").is_empty());
-    backlog.offer_all();
+    backlog.offer_all(false);
     assert_eq!(listed(&backlog, "a"), [(10, 0), (10, 1), (20, 0), (20, 1)]);
     backlog.begin_commit().unwrap();
     assert_eq!(listed(&backlog, "a"), [(20, 0), (20, 1)]);
@@ -50,7 +50,7 @@ fn nothing_is_offered_before_the_disk_has_refused_it_nor_while_it_is_tried() {
 #[test]
 fn what_a_backend_has_had_is_not_offered_again_and_wants_no_link() {
     let backlog = backlog(&[10]);
-    backlog.offer_all();
+    backlog.offer_all(false);
     let name = first(&backlog, "a");
     assert_eq!(backlog.take("a", name).unwrap().part_count, 2);
     backlog.let_go("a");
@@ -66,7 +66,7 @@ fn what_a_backend_has_had_is_not_offered_again_and_wants_no_link() {
 #[test]
 fn a_part_that_reaches_the_disk_while_it_is_sent_is_acknowledged_there() {
     let backlog = backlog(&[10]);
-    backlog.offer_all();
+    backlog.offer_all(false);
     let name = first(&backlog, "a");
     backlog.take("a", name).unwrap();
     let begun = backlog.begin_commit().unwrap();
@@ -79,7 +79,7 @@ fn a_part_that_reaches_the_disk_while_it_is_sent_is_acknowledged_there() {
 #[test]
 fn a_part_that_was_had_during_its_commit_has_a_link_too_many() {
     let backlog = backlog(&[10]);
-    backlog.offer_all();
+    backlog.offer_all(false);
     let name = first(&backlog, "a");
     backlog.take("a", name).unwrap();
     let begun = backlog.begin_commit().unwrap();
@@ -92,7 +92,7 @@ fn a_part_that_was_had_during_its_commit_has_a_link_too_many() {
 #[test]
 fn what_all_have_had_goes_first_and_what_is_being_sent_last() {
     let backlog = backlog(&[10, 20, 30]);
-    backlog.offer_all();
+    backlog.offer_all(false);
     for backend in both() {
         for part in 0..2 {
             let parts = NameParts { timestamp_s: 30, run_id: 0, sequence: 2, part };
@@ -122,4 +122,38 @@ fn without_backends_nobody_has_had_anything() {
     let backlog = backlog(&[10]);
     assert_eq!(backlog.at_stake(&[]), (1, 2));
     assert_eq!(backlog.give_up_one(&[]).rows_lost, 2);
+}
+
+#[test]
+fn what_must_not_be_had_twice_is_not_taken_while_the_disk_may_have_it() {
+    let backlog = backlog(&[10]);
+    backlog.offer_all(false);
+    let name = first(&backlog, "a");
+    backlog.take("a", name).unwrap();
+    let begun = backlog.begin_commit().unwrap();
+    assert_eq!(backlog.settle_beforehand("a", name), Some(Fate::BeingCommitted));
+    assert_eq!(backlog.settle_beforehand("a", name), None, "let go");
+    backlog.offer_all(true);
+    let mut names = Vec::new();
+    backlog.list("a", true, &mut names);
+    assert!(names.is_empty(), "the disk has not removed what it refused");
+    assert_eq!(listed(&backlog, "b"), [(10, 0), (10, 1)], "others may");
+    backlog.take("a", name).unwrap();
+    assert_eq!(backlog.settle_beforehand("a", name), Some(Fate::BeingCommitted));
+    backlog.offer_all(false);
+    backlog.take("a", name).unwrap();
+    assert_eq!(backlog.settle_beforehand("a", name), Some(Fate::Held));
+    assert_eq!(listed(&backlog, "a"), [(10, 1)]);
+    assert!(begun.is_wanted(0, "a") && !backlog.begin_commit().unwrap().is_wanted(0, "a"));
+}
+
+#[test]
+fn what_a_backend_has_from_a_failed_commit_is_had() {
+    let backlog = backlog(&[10]);
+    backlog.begin_commit().unwrap();
+    backlog.had_from_disk(1, "a");
+    backlog.had_from_disk(1, "a");
+    backlog.offer_all(false);
+    assert_eq!((listed(&backlog, "a"), listed(&backlog, "b").len()), (vec![(10, 0)], 2));
+    assert_eq!(backlog.begin_commit().unwrap().wanted_by("a"), (1, 1));
 }

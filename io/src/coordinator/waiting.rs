@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use floe_core::row::Rows;
-use floe_storage::{Committed, Retired, SpoolError};
+use floe_storage::{Committed, Kept, Refused, Retired, SpoolError};
 use tracing::{debug, error, info, warn};
 
 use super::Coordinator;
@@ -67,7 +67,8 @@ impl Coordinator {
             let is_wanted = |part: usize, backend: &str| oldest.is_wanted(part, backend);
             match self.parts.spool.commit_to(&parts, is_wanted) {
                 Ok(committed) => self.take_leave(parts, &oldest, &committed),
-                Err(error) => {
+                Err(Refused { error, kept }) => {
+                    self.leave_out(&kept);
                     self.counts.spool_failures += 1;
                     self.refusal = SpoolCause::of(&error);
                     let has_to = is_last || self.is_memory_used_up();
@@ -81,7 +82,7 @@ impl Coordinator {
                         self.enter_dropped(&dropped);
                         continue;
                     }
-                    self.parts.backlog.offer_all();
+                    self.parts.backlog.offer_all(self.parts.spool.has_leftovers());
                     self.retry.postpone();
                     if !std::mem::replace(&mut self.is_refused, true) {
                         error!(%error, "segment refused: intervals wait in memory");
@@ -96,6 +97,15 @@ impl Coordinator {
         }
     }
 
+    /// What these backends have of the oldest interval from a commit that failed, they get neither
+    /// from memory nor by the next commit.
+    fn leave_out(&self, kept: &[Kept]) {
+        for Kept { part, backend, rows } in kept {
+            debug!(backend, part, rows, "commit failed, and its exporter had been quicker");
+            self.parts.backlog.had_from_disk(*part, backend);
+        }
+    }
+
     /// The oldest interval is on the disk.
     fn take_leave(&mut self, parts: Vec<Arc<Rows>>, oldest: &Oldest, committed: &Committed) {
         debug!(
@@ -107,6 +117,10 @@ impl Coordinator {
         // Ours go first, so that the memory can be used again.
         drop(parts);
         self.enter_spooled(oldest);
+        for kept in &committed.kept {
+            // Found in the queue, as the books say, and not spooled a second time.
+            self.enter_withdrawn(&kept.backend, kept.rows);
+        }
         let left = self.parts.backlog.committed(oldest, &committed.names);
         for (backend, name, rows) in left.had_meanwhile {
             match self.parts.spool.withdraw(&backend, name) {

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use floe_core::config::settings::{Acknowledgement, BackendSettings, BacklogOrder, Redelivery};
-use floe_storage::{SegmentError, SegmentName};
+use floe_storage::{Queue, SegmentError, SegmentName};
 use rustix::event::PollFlags;
 use rustix::fs::inotify;
 
@@ -127,7 +127,7 @@ impl Backend {
         stop: Arc<Stop>,
         patience: Patience,
     ) -> Self {
-        let notifications = watch(source.queue().directory())
+        let notifications = watch(source.queue(), settings.redelivery)
             .inspect_err(|error| {
                 tracing::warn!(backend = settings.name, %error, "inotify refused, scanning only");
             })
@@ -297,7 +297,7 @@ impl Backend {
         if self.redelivery == Redelivery::Never {
             match self.let_go(name, rows) {
                 Ok(true) => {}
-                // Expired meanwhile.
+                // Expired meanwhile, or being committed.
                 Ok(false) => return,
                 Err(error) => return self.fail(&error),
             }
@@ -341,14 +341,15 @@ impl Backend {
         Connection::open(addresses, self.patience, stop)
     }
 
-    /// Takes a segment that is sent once at the most out of the queue; whether it was still there.
+    /// Takes a segment that is sent once at the most out of the queue; whether it may be sent.
     fn let_go(&self, name: SegmentName, rows: u64) -> Result<bool, ExportError> {
         let result = self.accounts.settle(|| {
-            let left = self.source.acknowledge(name)?;
-            self.accounts.begin_flight(if left == Leave::Gone { 0 } else { rows });
+            let left = self.source.take_out(name)?;
+            let is_ours = matches!(left, Leave::Removed | Leave::FromMemory);
+            self.accounts.begin_flight(if is_ours { rows } else { 0 });
             let from_memory = if left == Leave::FromMemory { rows } else { 0 };
             self.accounts.add(Count::RowsFromMemory, from_memory);
-            Ok(left != Leave::Gone)
+            Ok(is_ours)
         });
         result.map_err(|(name, source)| {
             self.spool_error("remove", &self.source.queue().path(&name), source)
@@ -537,12 +538,16 @@ impl Backend {
     }
 }
 
-/// Notifications of names that appear in `directory`.
-fn watch(directory: &Path) -> io::Result<OwnedFd> {
+/// Notifications of segments that appear in `queue`, and, where only those that are whole count, of
+/// commits that end.
+fn watch(queue: &Queue, redelivery: Redelivery) -> io::Result<OwnedFd> {
     let notifications =
         inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let flags = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
-    inotify::add_watch(&notifications, directory, flags)?;
+    inotify::add_watch(&notifications, queue.directory(), flags)?;
+    if redelivery == Redelivery::Never {
+        inotify::add_watch(&notifications, queue.tmp(), inotify::WatchFlags::DELETE)?;
+    }
     Ok(notifications)
 }
 

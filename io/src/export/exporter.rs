@@ -135,7 +135,8 @@ impl Exporter {
         let thread_error = |source| StartError::Thread { backend: settings.name.clone(), source };
         let accounts = self.registry.account(&settings.name, wall_ms() / 1_000);
         let stop = Arc::new(Stop::new().map_err(thread_error)?);
-        let source = Source::open(&self.spool, &settings.name, Arc::clone(&self.backlog))?;
+        let backlog = Arc::clone(&self.backlog);
+        let source = Source::open(&self.spool, &settings.name, settings.redelivery, backlog)?;
         let (books, seen) = (self.own_books, Arc::clone(&stop));
         let patience = self.patience.unwrap_or_else(|| Patience::of(settings));
         let backend = Backend::new(source, settings, books, accounts, seen, patience);

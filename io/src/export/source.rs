@@ -3,13 +3,15 @@
 //!
 //! One list, one way of reading and one way of acknowledging for both, by name. What is on the disk
 //! is removed when it has been delivered; where the disk refuses even that, the name is remembered,
-//! not sent again, and removed when the disk allows it.
+//! not sent again, and removed when the disk allows it. For a backend without redelivery what is
+//! being committed is not there yet, neither on the disk nor in memory.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use floe_core::config::settings::Redelivery;
 use floe_storage::{
     EncodeError, Quarantined, Queue, Reader, Segment, SegmentError, SegmentName, SpoolError, Writer,
 };
@@ -39,6 +41,8 @@ pub(crate) enum Leave {
     FromMemory,
     /// It was gone already: expired or dropped, and in the books as that.
     Gone,
+    /// It is being committed, and comes again; only where it is taken out before it is sent.
+    NotYet,
 }
 
 /// Why there are no rows.
@@ -64,6 +68,7 @@ pub(crate) struct Source {
     queue: Queue,
     backlog: Arc<Backlog>,
     backend: String,
+    redelivery: Redelivery,
     /// Delivered segments that could not be removed.
     unremoved: BTreeMap<SegmentName, Delivered>,
     /// When to try again, ns.
@@ -74,12 +79,14 @@ impl Source {
     pub(crate) fn open(
         spool: &Path,
         backend: &str,
+        redelivery: Redelivery,
         backlog: Arc<Backlog>,
     ) -> Result<Self, SpoolError> {
         Ok(Self {
             queue: Queue::open(spool, backend)?,
             backlog,
             backend: backend.to_owned(),
+            redelivery,
             unremoved: BTreeMap::new(),
             remove_ns: 0,
         })
@@ -98,7 +105,11 @@ impl Source {
         buffers: &mut Buffers,
         out: &mut Vec<SegmentName>,
     ) -> io::Result<()> {
-        let result = self.queue.list(out);
+        let is_once = self.redelivery == Redelivery::Never;
+        let mut result = self.queue.list(out);
+        if is_once && result.is_ok() {
+            result = self.queue.retain_finished(out);
+        }
         if result.is_ok() {
             self.unremoved.retain(|name, _| out.binary_search(name).is_ok());
             out.retain(|name| !self.unremoved.contains_key(name));
@@ -106,7 +117,7 @@ impl Source {
             out.clear();
         }
         let from_disk = out.len();
-        self.backlog.list(&self.backend, out);
+        self.backlog.list(&self.backend, is_once, out);
         if from_disk == out.len() {
             buffers.writer = None;
             return result;
@@ -142,11 +153,26 @@ impl Source {
     pub(crate) fn acknowledge(&self, name: SegmentName) -> Result<Leave, (SegmentName, io::Error)> {
         let name = match self.backlog.settle(&self.backend, name) {
             Some(Fate::Held) => return Ok(Leave::FromMemory),
-            Some(Fate::Dropped) => return Ok(Leave::Gone),
+            Some(Fate::Dropped | Fate::BeingCommitted) => return Ok(Leave::Gone),
             Some(Fate::Committed(on_disk)) => on_disk,
             None => name,
         };
         self.queue.acknowledge(&name).map(removed).map_err(|error| (name, error))
+    }
+
+    /// Takes `name` out before it is sent, for a backend that must not get it twice.
+    ///
+    /// # Errors
+    /// Those of unlinking, with the name on the disk: it must not be sent then.
+    pub(crate) fn take_out(&self, name: SegmentName) -> Result<Leave, (SegmentName, io::Error)> {
+        let name = match self.backlog.settle_beforehand(&self.backend, name) {
+            Some(Fate::Held) => return Ok(Leave::FromMemory),
+            Some(Fate::Dropped) => return Ok(Leave::Gone),
+            Some(Fate::BeingCommitted) => return Ok(Leave::NotYet),
+            Some(Fate::Committed(on_disk)) => on_disk,
+            None => name,
+        };
+        self.queue.take_out(&name).map(removed).map_err(|error| (name, error))
     }
 
     /// `name` was delivered and cannot be removed: it is not sent again, and

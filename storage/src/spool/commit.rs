@@ -37,6 +37,32 @@ pub struct Committed {
     pub names: Vec<SegmentName>,
     /// What had to leave the archive because the disk was full.
     pub relieved: Retired,
+    /// Links of an earlier try within this commit that did not come back: these backends have the
+    /// part from there, and got no further link.
+    pub kept: Vec<Kept>,
+}
+
+/// A link of a failed try that could not be taken back, for its exporter was quicker, or the disk
+/// refuses to remove it: the backend has the part, or gets it from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Part of the interval, from 0.
+    pub part: usize,
+    /// Whose queue.
+    pub backend: String,
+    /// Rows of the part.
+    pub rows: u64,
+}
+
+/// A commit that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// Why.
+    pub error: SpoolError,
+    /// What did not come back. Whoever makes the commit again, or sends the interval otherwise, leaves
+    /// these out, or they are sent twice.
+    pub kept: Vec<Kept>,
 }
 
 /// What a commit that is under way has made.
@@ -45,6 +71,17 @@ struct Traces {
     entries: Vec<Entry>,
     /// Links made: part and directory, the archive behind the queues.
     links: Vec<(usize, usize)>,
+    /// Whether every queue is to get every part.
+    is_for_all: bool,
+}
+
+/// What commits that failed have left behind and could not remove, or not for good. A start would
+/// publish it beside what has become of the interval since, so nothing is committed before it is gone.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    paths: Vec<PathBuf>,
+    /// Something was removed, and a power cut may bring it back.
+    is_unsynced: bool,
 }
 
 impl Spool {
@@ -55,54 +92,65 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError::Io`] (see [`SpoolError::is_retryable`]), [`SpoolError::Reserve`] and
-    /// [`SpoolError::Encode`]; nothing of the interval is left then.
+    /// [`SpoolError::Encode`]; nothing of the interval is left then, unless an exporter was quicker
+    /// ([`Spool::commit_to`] says so).
     /// # Panics
     /// If the parts are not numbered from 0 or do not bear one timestamp.
     /// # Cost
     /// One statvfs, one fdatasync per part, one fsync per directory.
     pub fn commit(&mut self, parts: &[Rows]) -> Result<Committed, SpoolError> {
-        self.commit_to(parts, |_, _| true)
+        self.commit_to(parts, |_, _| true).map_err(|refused| refused.error)
     }
 
     /// As [`Spool::commit`], into the queues that want it: `is_wanted(part, backend)`. The archive
     /// has every part.
     ///
     /// # Errors
-    /// As [`Spool::commit`].
+    /// As [`Spool::commit`], with the links that did not come back.
     pub fn commit_to<R: Borrow<Rows>>(
         &mut self,
         parts: &[R],
         is_wanted: impl Fn(usize, &str) -> bool,
-    ) -> Result<Committed, SpoolError> {
+    ) -> Result<Committed, Refused> {
         let parts: Vec<&Rows> = parts.iter().map(Borrow::borrow).collect();
         for (index, part) in parts.iter().enumerate() {
             assert_eq!(part.part_index as usize, index, "parts are numbered in order");
             assert_eq!(part.timestamp_s, parts[0].timestamp_s, "an interval has one timestamp");
         }
-        let wanted: Vec<Vec<bool>> = (0..parts.len())
+        let mut wanted: Vec<Vec<bool>> = (0..parts.len())
             .map(|part| self.backends.iter().map(|limits| is_wanted(part, &limits.name)).collect())
             .collect();
+        let mut kept = Vec::new();
         let mut relieved = Retired::default();
         let (mut retry_count, mut is_rewritten) = (0, false);
         loop {
             let mut traces = Traces::default();
+            if let Err(error) = self.settle_leftovers() {
+                return Err(Refused { error, kept });
+            }
             let result = self.ensure_room(&parts, &mut relieved);
             let result = result.and_then(|()| self.publish(&parts, &wanted, &mut traces));
             let Err(error) = result else {
-                return Ok(self.committed(&traces.entries, &wanted, relieved));
+                let committed = self.committed(&traces.entries, &wanted, relieved);
+                return Ok(Committed { kept, ..committed });
             };
-            self.roll_back(&traces);
+            for (part, place) in self.roll_back(&traces) {
+                wanted[part][place] = false;
+                let (backend, rows) =
+                    (self.backends[place].name.clone(), traces.entries[part].rows);
+                kept.push(Kept { part, backend, rows });
+            }
             if error.is_sync_failure() && !std::mem::replace(&mut is_rewritten, true) {
                 // What a second sync of the same file says is worth nothing: a new file.
                 continue;
             }
             if !error.is_full() || retry_count == FULL_RETRIES_MAX {
-                return Err(error);
+                return Err(Refused { error, kept });
             }
             retry_count += 1;
             let freed = self.archive.relieve_archive(bytes_of(&parts), &mut relieved.archive);
             if !freed.is_ok_and(|bytes| 0 < bytes) {
-                return Err(error);
+                return Err(Refused { error, kept });
             }
         }
     }
@@ -155,16 +203,17 @@ impl Spool {
         if !tmp.is_dir() {
             self.restore()?;
         }
+        traces.is_for_all = wanted.iter().flatten().all(|is_wanted| *is_wanted);
         for part in parts {
             let encode_error = |source| SpoolError::Encode { part_index: part.part_index, source };
             let name = self.name(part, sequence).map_err(encode_error)?;
             let bytes = self.writer.encode(part, part_count).map_err(encode_error)?;
             let entry = Entry { name, bytes: bytes.len() as u64, rows: part.row_count() as u64 };
             traces.entries.push(entry);
-            writer::write_file(&tmp.join(name.to_string()), bytes)?;
+            writer::write_file(&self.layout.unfinished(name, traces.is_for_all), bytes)?;
         }
         for (part, (entry, wanted)) in traces.entries.iter().zip(wanted).enumerate() {
-            let source = tmp.join(entry.name.to_string());
+            let source = self.layout.unfinished(entry.name, traces.is_for_all);
             for (place, directory) in self.directories() {
                 if wanted.get(place) == Some(&false) {
                     continue;
@@ -176,7 +225,7 @@ impl Spool {
         }
         CrashPoint::LinkedAll.reach();
         for entry in &traces.entries {
-            let source = tmp.join(entry.name.to_string());
+            let source = self.layout.unfinished(entry.name, traces.is_for_all);
             layout::unlink(&source).map_err(SpoolError::io("unlink", &source))?;
         }
         CrashPoint::TmpUnlinked.reach();
@@ -226,28 +275,83 @@ impl Spool {
         committed
     }
 
-    /// Removes every trace of a failed commit. What resists is found at the next start; until then
-    /// it can only be sent twice, with the same timestamps.
-    fn roll_back(&mut self, traces: &Traces) {
-        let tell = |error: std::io::Error, path: PathBuf| {
-            tracing::debug!(%error, path = %path.display(), "trace of a commit left");
-        };
-        let tmp = self.layout.tmp();
+    /// Removes every trace of a failed commit, the links first: what has no name in `tmp/` any more
+    /// is no longer being committed. Returns the links that did not come back, as part and queue.
+    fn roll_back(&mut self, traces: &Traces) -> Vec<(usize, usize)> {
+        let mut kept = Vec::new();
         for (part, entry) in traces.entries.iter().enumerate() {
-            let directories = self.queues.iter_mut().chain([&mut self.archive]);
-            for (place, index) in directories.enumerate() {
-                let path = index.path(entry.name);
-                let result = if traces.links.contains(&(part, place)) {
-                    index.take_back(entry)
-                } else {
+            for (place, queue) in self.queues.iter_mut().enumerate() {
+                if !traces.links.contains(&(part, place)) {
                     // It may have been made though the call said otherwise.
-                    layout::unlink(&path).map(drop)
-                };
-                result.unwrap_or_else(|error| tell(error, path));
+                    self.leftovers.unlink(queue.path(entry.name));
+                } else if queue.take_back(entry) {
+                    self.leftovers.is_unsynced = true;
+                } else {
+                    kept.push((part, place));
+                }
             }
-            let path = tmp.join(entry.name.to_string());
-            layout::unlink(&path).map_or_else(|error| tell(error, path), drop);
+            self.leftovers.unlink(self.archive.path(entry.name));
+            self.leftovers.unlink(self.layout.unfinished(entry.name, traces.is_for_all));
         }
+        if let Err(error) = self.settle_leftovers() {
+            tracing::debug!(%error, "traces of a commit left");
+        }
+        kept
+    }
+
+    /// Removes what is left of commits that failed, for good.
+    fn settle_leftovers(&mut self) -> Result<(), SpoolError> {
+        self.leftovers.remove()?;
+        if self.leftovers.is_unsynced {
+            let tmp = self.layout.tmp();
+            let directories = self.directories().map(|(_, index)| index.directory.as_path());
+            // One that is gone was removed under us, with all that lay in it.
+            for directory in directories.chain([tmp.as_path()]).filter(|path| path.exists()) {
+                layout::sync_directory(directory)?;
+            }
+            self.leftovers.is_unsynced = false;
+        }
+        Ok(())
+    }
+}
+
+impl Leftovers {
+    /// Removes `path`, now or later; what is not there is no leftover.
+    fn unlink(&mut self, path: PathBuf) {
+        let error = match layout::unlink(&path) {
+            Ok(was_there) => {
+                self.is_unsynced |= was_there;
+                return;
+            }
+            Err(error) => error,
+        };
+        // A read-only file system refuses to remove what was never there.
+        if path.symlink_metadata().is_ok() {
+            tracing::debug!(%error, path = %path.display(), "trace of a commit left");
+            self.paths.push(path);
+        }
+    }
+
+    /// Tries again.
+    fn remove(&mut self) -> Result<(), SpoolError> {
+        let mut result = Ok(());
+        let is_unsynced = &mut self.is_unsynced;
+        self.paths.retain(|path| {
+            let Err(error) = layout::unlink(path) else {
+                *is_unsynced = true;
+                return false;
+            };
+            let is_there = path.symlink_metadata().is_ok();
+            if is_there {
+                result = Err(SpoolError::io("unlink", path)(error));
+            }
+            is_there
+        });
+        result
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths.is_empty() && !self.is_unsynced
     }
 }
 

@@ -23,7 +23,7 @@ const PLENTY: u64 = 50_000_000_000;
 fn deliver_all(coordinator: &Coordinator, backend: &str) -> u64 {
     let accounts = coordinator.parts.accounts.account(backend, 0);
     let mut names = Vec::new();
-    coordinator.parts.backlog.list(backend, &mut names);
+    coordinator.parts.backlog.list(backend, false, &mut names);
     let mut delivered = 0;
     for name in names {
         let rows = coordinator.parts.backlog.take(backend, name).unwrap().rows.row_count() as u64;
@@ -257,4 +257,51 @@ fn a_stop_on_a_full_disk_lets_the_oldest_give_way_to_the_newest() {
     let values: Vec<f64> = spooled(path).into_iter().map(|(_, value)| value).collect();
     assert_eq!(values.last(), Some(&4.0));
     assert!(values.len() < 4, "{values:?}");
+}
+
+/// The exporter of `a` has acknowledged its link when that of `b` fails, or when the directories do.
+#[test]
+fn what_was_delivered_from_a_commit_that_failed_is_not_delivered_again() {
+    type Behind = fn(&Operation<'_>) -> bool;
+    let link: Behind = |operation| matches!(operation, Operation::Link { to, .. } if to.to_string_lossy().contains("/b/"));
+    let sync: Behind = |operation| matches!(operation, Operation::SyncDirectory(_));
+    for (fails, waiting) in [(link, 1), (sync, 0)] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path();
+        let mut coordinator = with_backend(path, Told::All);
+        coordinator.go_on_with(path, &["a", "b"], "statsd");
+        let accounts = coordinator.parts.accounts.account("a", 0);
+        let queue = path.join("backends/a");
+        let mut is_first = true;
+        let disk = move |operation: &Operation<'_>| {
+            if !fails(operation) || !std::mem::take(&mut is_first) {
+                return Ok(());
+            }
+            let link = fs::read_dir(&queue).unwrap().next().unwrap().unwrap().path();
+            let rows = floe_storage::reader::read_header(&link).unwrap().row_count;
+            accounts.settle(|| {
+                fs::remove_file(&link).unwrap();
+                accounts.add(Count::RowsAcknowledged, u64::from(rows));
+            });
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        };
+        coordinator.receive(0, "c:1|c");
+        faults::with(disk, || coordinator.tick(1_010));
+        assert_eq!(coordinator.parts.backlog.len(), waiting);
+        assert_eq!(deliver_all(&coordinator, "a"), 0, "nothing is offered to it");
+        coordinator.spool_waiting(false);
+        assert_eq!((queued(path, "a"), queued(path, "b")), (0, 1));
+        assert_eq!(spooled(path), [(1_010, 1.0)]);
+        coordinator.receive(0, "c:2|c");
+        coordinator.tick(1_020);
+        let told = totals(path);
+        assert_eq!(told["accounting_broken"], 0);
+        let [found, had] = of(&told, "a", &["rows_found", "rows_acknowledged"])[..] else {
+            panic!("{told:?}")
+        };
+        assert!(0 < had && found == had, "{found} of {had}");
+        let [a, b] = ["a", "b"].map(|name| of(&told, name, &["rows_spooled"])[0]);
+        assert_eq!(a + had, b);
+        assert_eq!(of(&coordinator.totals(), "a", &["rows_untold"]), [0]);
+    }
 }

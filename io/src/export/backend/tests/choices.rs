@@ -68,3 +68,40 @@ fn without_redelivery_nothing_leaves_the_queue_before_there_is_a_connection() {
     assert_eq!(store.queued("main").len(), 1);
     assert_eq!(exporter.accounts()[0].count(Count::RowsUnconfirmed), 0);
 }
+
+#[test]
+fn without_redelivery_a_segment_is_not_sent_before_its_commit_has_ended() {
+    let mut store = Store::new(&["main"]);
+    store.commit(100);
+    let name = store.queued("main")[0];
+    let spool = store.directory.path();
+    // As a commit leaves it that has come no further than its links.
+    let unfinished = spool.join("tmp").join(name.to_string());
+    std::fs::hard_link(spool.join("archive").join(name.to_string()), &unfinished).unwrap();
+    let carbon = Carbon::start(&[]);
+    let redelivery = Redelivery::Never;
+    let exporter =
+        store.export(&[BackendSettings { redelivery, ..backend("main", carbon.address) }]);
+    store.commit(110);
+    assert_eq!(carbon.timestamp(), 110);
+    assert_eq!(store.queued("main"), [name]);
+    std::fs::remove_file(&unfinished).unwrap();
+    assert_eq!(carbon.timestamp(), 100);
+    wait_for(&exporter, Count::SegmentsAcknowledged, 2);
+}
+
+#[test]
+fn without_redelivery_memory_gives_nothing_that_the_disk_may_have() {
+    let store = Store::new(&["main"]);
+    store.backlog.push(vec![rows(100)], 0);
+    store.backlog.offer_all(true);
+    let carbon = Carbon::start(&[]);
+    let redelivery = Redelivery::Never;
+    let exporter =
+        store.export(&[BackendSettings { redelivery, ..backend("main", carbon.address) }]);
+    store.backlog.push(vec![rows(110)], 0);
+    store.backlog.offer_all(false);
+    let both = [carbon.timestamp(), carbon.timestamp()];
+    assert_eq!(both, [110, 100]);
+    wait_for(&exporter, Count::RowsFromMemory, 2);
+}

@@ -9,7 +9,7 @@ fn interval(timestamp_s: u64) -> Vec<Rows> {
 
 fn offered(store: &Store, backend: &str) -> usize {
     let mut names = Vec::new();
-    store.backlog.list(backend, &mut names);
+    store.backlog.list(backend, false, &mut names);
     names.len()
 }
 
@@ -19,7 +19,7 @@ fn what_memory_offers_is_sent_as_if_it_lay_in_the_queue() {
     store.commit(100);
     store.backlog.push(interval(110), 0);
     store.backlog.push(vec![rows(120)], 0);
-    store.backlog.offer_all();
+    store.backlog.offer_all(false);
     let carbon = Carbon::start(&[]);
     let exporter = store.export(&[backend("main", carbon.address)]);
     let order: Vec<_> = (0..4).map(|_| carbon.timestamp()).collect();
@@ -36,7 +36,7 @@ fn what_memory_offers_is_sent_as_if_it_lay_in_the_queue() {
 fn a_broken_delivery_from_memory_is_made_again() {
     let store = Store::new(&["main"]);
     store.backlog.push(vec![rows(100)], 0);
-    store.backlog.offer_all();
+    store.backlog.offer_all(false);
     let carbon = Carbon::start(&[Script::Reset, Script::CloseEarly]);
     let exporter = store.export(&[backend("main", carbon.address)]);
     assert_eq!((carbon.timestamp(), carbon.timestamp()), (100, 100));
@@ -56,7 +56,7 @@ fn a_queue_that_cannot_be_listed_keeps_memory_from_nobody() {
     std::fs::remove_dir(&queue).unwrap();
     std::fs::write(&queue, "in the way").unwrap();
     store.backlog.push(vec![rows(100)], 0);
-    store.backlog.offer_all();
+    store.backlog.offer_all(false);
     assert_eq!(carbon.timestamp(), 100);
     wait_for(&exporter, Count::RowsFromMemory, 1);
 }
@@ -65,7 +65,7 @@ fn a_queue_that_cannot_be_listed_keeps_memory_from_nobody() {
 fn a_segment_that_reaches_the_disk_while_it_is_sent_leaves_the_queue() {
     let mut store = Store::new(&["main"]);
     store.backlog.push(vec![rows(100)], 0);
-    store.backlog.offer_all();
+    store.backlog.offer_all(false);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let exporter = store.export_with(
         &[backend("main", listener.local_addr().unwrap())],
