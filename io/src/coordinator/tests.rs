@@ -26,6 +26,8 @@ mod clock;
 // Whoever stands in the door of the disk exists in debug builds alone.
 #[cfg(debug_assertions)]
 mod disk;
+#[cfg(debug_assertions)]
+mod parts;
 
 fn options(path: &Path) -> SpoolOptions {
     SpoolOptions {
