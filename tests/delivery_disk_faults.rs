@@ -2,7 +2,8 @@
 //! every interval from memory, once; what lay in queues is not sent twice though it cannot be removed;
 //! when the disk is back everything returns to it, a backend that was away misses nothing, and the
 //! books say that no row was dropped. Method: the built daemon with a spool on a file system of the
-//! test's own, two recording carbons as judges, one of them away for a part.
+//! test's own, two recording carbons as judges, one of them away for a part. Disks that fail in other
+//! ways are the subject of `delivery_disk_errors.rs`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};

@@ -44,6 +44,10 @@ pub(crate) fn write(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()
         file.write_all(&bytes[..bytes.len() / 2])?;
         return Err(error);
     }
+    #[cfg(debug_assertions)]
+    if faults::is_write_short() {
+        return faults::Short(file).write_all(bytes);
+    }
     let _ = path;
     file.write_all(bytes)
 }

@@ -1,12 +1,16 @@
 //! Faults for tests, in debug builds only: who stands in the door of the disk, and crash points.
 //!
 //! `with` lets a test see every change of the disk that its thread makes, before it is made, and
-//! refuse it. Nothing of this exists in a build without debug assertions
+//! refuse it. A process of its own is told by a file, which `FLOE_DISK_FAULTS` names and which is read
+//! anew at each operation: a line each, the operation and the error number, as in `sync-file 5`; or
+//! `write short`, which makes the disk take every write in pieces. While the file is not there the
+//! disk is sound. Nothing of this exists in a build without debug assertions
 //! (docs/decisions/020-faults-in-debug-builds.md).
 
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::disk::Space;
 
@@ -33,6 +37,22 @@ pub enum Operation<'a> {
     SyncDirectory(&'a Path),
 }
 
+impl Operation<'_> {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Write(..) => "write",
+            Self::SyncFile(_) => "sync-file",
+            Self::Link { .. } => "link",
+            Self::Unlink(_) => "unlink",
+            Self::SyncDirectory(_) => "sync-directory",
+        }
+    }
+}
+
+/// Most bytes that a disk takes at once which takes writes in pieces.
+const PIECE_BYTES: usize = 1_000;
+
 type Watch = Box<dyn FnMut(&Operation<'_>) -> io::Result<()>>;
 
 thread_local! {
@@ -57,7 +77,38 @@ pub fn set_space(space: Option<Space>) {
 }
 
 pub(crate) fn ask(operation: &Operation<'_>) -> io::Result<()> {
-    WATCH.with_borrow_mut(|watch| watch.as_mut().map_or(Ok(()), |watch| watch(operation)))
+    WATCH.with_borrow_mut(|watch| watch.as_mut().map_or(Ok(()), |watch| watch(operation)))?;
+    match told_of(operation.word()).and_then(|fault| fault.parse().ok()) {
+        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+        None => Ok(()),
+    }
+}
+
+/// What the file of faults says of an operation.
+fn told_of(word: &str) -> Option<String> {
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let file = FILE.get_or_init(|| std::env::var_os("FLOE_DISK_FAULTS").map(PathBuf::from));
+    let text = std::fs::read_to_string(file.as_ref()?).ok()?;
+    let mut faults = text.lines().filter_map(|line| line.split_once(' '));
+    faults.find(|(operation, _)| *operation == word).map(|(_, fault)| fault.to_owned())
+}
+
+/// Whether the disk takes writes in pieces.
+pub(crate) fn is_write_short() -> bool {
+    told_of("write").is_some_and(|fault| fault == "short")
+}
+
+/// A file of which every write takes a piece alone.
+pub(crate) struct Short<'f>(pub(crate) &'f mut std::fs::File);
+
+impl Write for Short<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(PIECE_BYTES)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 pub(crate) fn space() -> Option<Space> {
