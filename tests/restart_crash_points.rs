@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -23,7 +24,9 @@ const BOUND: Duration = Duration::from_secs(30);
 const HITS: &str = "stats_counts.crash.hits";
 const BETWEEN_DATAGRAMS: Duration = Duration::from_millis(5);
 /// Daemons at once: mostly they wait for the end of a second.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
+/// Each point so often, an occasion later each time.
+const REPEATS: u32 = 3;
 
 /// Every point, and the occasion on which the process aborts there: not the first one, so that a
 /// segment stands before the one in trouble.
@@ -118,13 +121,21 @@ fn crash_at(point: &str, occasion: u32) {
 
 #[test]
 fn every_segment_is_delivered_wherever_the_process_ends() {
-    for points in POINTS.chunks(AT_ONCE) {
-        std::thread::scope(|scope| {
-            for (point, occasion) in points {
-                scope.spawn(move || crash_at(point, *occasion));
-            }
-        });
+    let cases: Mutex<Vec<(&str, u32)>> = Mutex::default();
+    for repeat in 0..REPEATS {
+        let later = POINTS.iter().map(|(point, occasion)| (*point, occasion + repeat));
+        cases.lock().expect("nobody has it").extend(later);
     }
+    let next = || cases.lock().expect("a panic ends the test").pop();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((point, occasion)) = next() {
+                    crash_at(point, occasion);
+                }
+            });
+        }
+    });
 }
 
 #[test]
