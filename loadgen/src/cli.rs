@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::compose::{End, Packing};
@@ -19,9 +21,9 @@ use crate::settle::Patience;
 use crate::sink::Protocol;
 use crate::target::Target;
 use crate::workload::{LINE_TAIL_BYTES_MAX, Mix, Shape};
-use crate::workload_file;
+use crate::workload_file::WorkloadFile;
 
-use values::{count, duration, graphite, key_prefix, packing, percent, rate, sink};
+use values::{count, duration, graphite, key_prefix, lines, names, packing, percent, rate, sink};
 
 mod values;
 
@@ -34,9 +36,6 @@ const RATE_DEFAULT: u64 = 50_000;
 /// Longest wait for the books to balance, and for the lines of a round of a search.
 const SETTLE_DEFAULT: Duration = Duration::from_secs(30);
 const SETTLE_SEARCH_DEFAULT: Duration = Duration::from_secs(5);
-
-/// Name of the subcommand.
-const SEARCH: &str = "search";
 
 /// From this rate on lines are composed ahead: composing them one by one would be the limit.
 const ROTATION_RATE_MIN: u64 = 1_000_000;
@@ -56,6 +55,9 @@ pub(crate) struct Arguments {
     load: LoadArguments,
     #[command(subcommand)]
     command: Option<Command>,
+    /// Those options of a workload file that stand.
+    #[arg(skip)]
+    file: Option<WorkloadFile>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,7 +101,7 @@ struct LoadArguments {
     #[arg(long, default_value = "127.0.0.1:8125", value_parser = Target::read)]
     target: Target,
     /// Lines to send [default: 100000 without --duration]
-    #[arg(long)]
+    #[arg(long, value_parser = lines)]
     lines: Option<u64>,
     /// Time to send at most: 10s, 500ms, 2m
     #[arg(long, value_parser = duration)]
@@ -111,7 +113,7 @@ struct LoadArguments {
     #[arg(long, default_value = "packed", value_parser = packing)]
     packing: PackingChoice,
     /// Distinct names over all kinds
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = names)]
     names: u32,
     /// Weights of counters, timers, gauges and sets
     #[arg(long, default_value = "c=60,ms=30,g=8,s=2")]
@@ -281,22 +283,35 @@ impl Arguments {
     /// # Errors
     /// Those of clap for the options, one sentence for the file.
     pub(crate) fn read(line: &[OsString]) -> Result<Arguments, clap::Error> {
-        let arguments = Arguments::try_parse_from(line)?;
+        let matches = Arguments::command().try_get_matches_from(line)?;
+        let arguments = Arguments::from_arg_matches(&matches)?;
         let is_search = arguments.command.is_some();
         let load = match &arguments.command {
             Some(Command::Search(search)) => &search.load,
             None => &arguments.load,
         };
         let Some(file) = &load.workload else { return Ok(arguments) };
-        let options = workload_file::read(file, is_search).map_err(|error| {
-            Arguments::command().error(clap::error::ErrorKind::ValueValidation, error)
-        })?;
-        let own = 1 + usize::from(line.get(1).is_some_and(|word| word == SEARCH));
-        let (head, rest) = line.split_at(own.min(line.len()));
-        let options = options.into_iter().map(OsString::from);
+        let wrong = |error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n"));
+        let mut file = WorkloadFile::read(file, is_search).map_err(wrong)?;
+        for entry in &file.entries {
+            // On its own, so that what is wrong with it is told as a fault of the file.
+            let alone = [OsString::from("loadgen"), entry.option().into()];
+            if let Err(error) = Arguments::try_parse_from(alone) {
+                return Err(wrong(file.complain(entry, reason(&error))));
+            }
+        }
+        let own = matches.subcommand().map_or(&matches, |(_, own)| own);
+        file.entries.retain(|entry| {
+            own.value_source(&entry.name.replace('-', "_")) != Some(ValueSource::CommandLine)
+        });
+        let options = file.entries.iter().map(|entry| OsString::from(entry.option()));
+        // Behind the name of the program, and of the subcommand.
+        let (head, rest) = line.split_at((1 + usize::from(is_search)).min(line.len()));
         let whole: Vec<OsString> =
             head.iter().cloned().chain(options).chain(rest.iter().cloned()).collect();
-        Arguments::from_arg_matches(&Arguments::command().try_get_matches_from(whole)?)
+        let arguments =
+            Arguments::from_arg_matches(&Arguments::command().try_get_matches_from(whole)?)?;
+        Ok(Arguments { file: Some(file), ..arguments })
     }
 
     /// Checks what options say together.
@@ -304,10 +319,25 @@ impl Arguments {
     /// # Errors
     /// One sentence on what is wrong.
     pub(crate) fn into_task(self) -> Result<Task, String> {
-        match self.command {
+        let task = match self.command {
             Some(Command::Search(search)) => search.into_task(),
             None => self.load.into_task(),
-        }
+        };
+        task.map_err(|error| match &self.file {
+            Some(file) => file.located(error),
+            None => error,
+        })
+    }
+}
+
+/// What clap finds wrong with a value, without the option's name.
+fn reason(error: &clap::Error) -> String {
+    if let Some(source) = std::error::Error::source(error) {
+        return source.to_string();
+    }
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => format!("give one of {}", values.join(", ")),
+        _ => error.kind().to_string(),
     }
 }
 
@@ -322,6 +352,12 @@ impl SearchArguments {
         }
         if load.pid.is_none() && load.sink.is_empty() {
             return Err("search judges loss by --pid or --sink: give one of them".to_owned());
+        }
+        if load.sink.is_empty() && !matches!(load.target, Target::Udp(_)) {
+            return Err(format!(
+                "search to {} judges loss by --sink: only UDP sockets count what they drop",
+                load.target
+            ));
         }
         let settings = Settings {
             from: self.from,

@@ -55,10 +55,11 @@ impl fmt::Display for Target {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.to_socket_addrs()
-        .map_err(|error| format!("{text:?}: {error}"))?
-        .next()
-        .ok_or_else(|| format!("{text:?} has no address"))
+    let mut found = text.to_socket_addrs().map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidInput => format!("{text:?} is no HOST:PORT"),
+        _ => format!("{text:?}: {error}"),
+    })?;
+    found.next().ok_or_else(|| format!("{text:?} has no address"))
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ fn values_are_read_in_all_their_forms() {
     assert_eq!(load(&["--packing", "packed=8932"]).plan.packing.datagram_bytes_max, 8_932);
     assert_eq!(load(&["--gso"]).plan.packing.end, End::Padded);
     assert_eq!(load(&["--target", "unix:/s"]).plan.packing.end, End::LineFeed);
+    assert_eq!(load(&["--lines", "2M"]).share.lines_max, 2_000_000);
+    assert_eq!(load(&["--names", "10k"]).shape.names, 10_000);
     assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
     assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
     let load = load(&["--sink", "text=127.0.0.1:0", "--sink", "pickle=[::1]:2104"]);
@@ -62,6 +64,7 @@ fn nonsense_is_refused() {
         &["--packing", "packed=50"],
         &["--packing", "loose"],
         &["--names", "0"],
+        &["--names", "11M"],
         &["--mix", "c=0"],
         &["--bad", "101"],
         &["--duration", "10"],
@@ -83,6 +86,7 @@ fn nonsense_is_refused() {
         &["--target", "unix:"],
         &["search"],
         &["search", "--pid", "1", "--rate", "5"],
+        &["search", "--pid", "1", "--target", "tcp:127.0.0.1:1"],
         &["search", "--pid", "1", "--latency", "--sink", "text=127.0.0.1:0"],
         &["search", "--pid", "1", "--from", "5", "--to", "4"],
         &["search", "--pid", "1", "--loss", "100"],
@@ -156,12 +160,36 @@ fn the_options_of_a_file_give_way_to_those_beside_it() {
     assert_eq!((load.shape.names, load.shape.mix.weights), (8, [1, 0, 2, 0]));
 }
 
+/// Told by the file, its line and its key, and not as an option that nobody gave.
 #[test]
-fn a_file_with_a_wrong_value_is_refused_as_the_option_is() {
+fn r4_a_file_with_a_wrong_value_is_refused_by_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("workload.toml");
-    for wrong in ["names = 0", "packing = \"loose\"", "unknown = 1", "= 1"] {
-        std::fs::write(&file, wrong).unwrap();
-        assert!(task(&["--workload", file.to_str().unwrap()]).is_err(), "{wrong}");
+    let path = folder.path().join("workload.toml");
+    let file = path.to_str().unwrap();
+    for (wrong, why) in [
+        ("names = 0", "names = 0: give a number above 0"),
+        ("bad = 101", "bad = 101: 101 is not in 0..=100"),
+        ("packing = \"loose\"", "packing = loose: give single, packed"),
+        ("pacing = \"later\"", "pacing = later: give one of spin, sleep"),
+        ("mix = { x = 1 }", "mix = x=1: \"x\" is none of the kinds"),
+        ("lines = -5", "lines = -5: give a number above 0"),
+        ("packing = \"packed=50\"", "packing packed=50: lines may have"),
+        ("unknown = 1", "unknown is none of"),
+        ("= 1", ""),
+    ] {
+        std::fs::write(&path, format!("seed = 3\n{wrong}\n")).unwrap();
+        let error = task(&["--workload", file]).unwrap_err();
+        assert!(error.contains(&format!("{file}, line 2: {why}")), "{wrong}: {error}");
+        assert!(!error.contains(&format!("--{}", &wrong[..2])), "{wrong}: {error}");
     }
+}
+
+/// What the command line says instead is not the file's fault.
+#[test]
+fn r4_an_option_that_wins_over_the_file_is_told_as_an_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workload.toml");
+    std::fs::write(&path, "packing = \"single\"\n").unwrap();
+    let error = task(&["--workload", path.to_str().unwrap(), "--packing", "packed=50"]);
+    assert!(error.unwrap_err().starts_with("--packing packed=50: "));
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::{PackingChoice, Rate};
 use crate::sink::Protocol;
 
+/// Most distinct names.
+const NAMES_MAX: u32 = 10_000_000;
+
 /// Largest UDP payload over IPv4.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
@@ -40,6 +43,18 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
     match digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(number) if 0 < number => Ok(number),
         _ => Err("give a number above 0, such as 200000, 200k or 20M".to_owned()),
+    }
+}
+
+/// A number of lines, which may be none.
+pub(super) fn lines(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { count(text) }
+}
+
+pub(super) fn names(text: &str) -> Result<u32, String> {
+    match u32::try_from(count(text)?) {
+        Ok(names) if names <= NAMES_MAX => Ok(names),
+        _ => Err(format!("give at most {NAMES_MAX}")),
     }
 }
 
