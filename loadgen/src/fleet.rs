@@ -7,16 +7,18 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use hdrhistogram::Histogram;
 
 use crate::clock::Stopwatch;
 use crate::compose::{End, Packing};
 use crate::ledger::Sent;
-use crate::pacer::lag_histogram;
+use crate::pacer::{REACHED_MIN, due, lag_histogram};
+use crate::refused::Refused;
 use crate::sender::{Done, Flow, Manner, Meter, Sender, Share};
 use crate::socket::Socket;
 use crate::stock::Stock;
+use crate::stop::Stop;
 use crate::target::Target;
 use crate::workload::{Bases, Keys, Shape, Workload};
 
@@ -56,8 +58,12 @@ pub(crate) struct Round {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
+    /// Lines that were due until the end.
+    pub(crate) due: u64,
     /// Of every send, in nanoseconds.
     pub(crate) lag: Histogram<u64>,
+    /// One sentence for each sender that did not get through.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Round {
@@ -65,6 +71,33 @@ impl Round {
     pub(crate) fn per_second(&self, count: u64) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
         if seconds <= 0.0 { 0.0 } else { count as f64 / seconds }
+    }
+
+    /// How far it kept the rate that was asked for.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        let behind_lines = self.due.saturating_sub(self.lines);
+        let behind = due(behind_lines, self.offered?);
+        // Never rounded up to the whole.
+        let parts = u128::from(self.lines) * 10_000 / u128::from(self.due.max(1));
+        let parts = if self.due <= self.lines { 10_000 } else { parts };
+        let percent = f64::from(u32::try_from(parts).expect("at most the whole")) / 100.0;
+        Some(Kept { percent, behind, behind_lines })
+    }
+}
+
+/// How far a rate was kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Kept {
+    /// What left, of what was due.
+    pub(crate) percent: f64,
+    /// What was missing at the end, as time at the rate asked for.
+    pub(crate) behind: Duration,
+    pub(crate) behind_lines: u64,
+}
+
+impl Kept {
+    pub(crate) fn is_reached(&self) -> bool {
+        100.0 * REACHED_MIN <= self.percent
     }
 }
 
@@ -102,19 +135,20 @@ impl Fleet {
         Ok(Fleet { senders, keys })
     }
 
-    /// Sends `share` over all senders, and tells `watch` how they are doing.
-    pub(crate) fn run(&mut self, share: Share, watch: &mut dyn FnMut(Look)) -> Result<Round> {
+    /// Sends `share` over all senders until that is done or `stop` asked, and tells `watch` how they are
+    /// doing. A sender that fails does not end the others.
+    pub(crate) fn run(&mut self, share: Share, stop: &Stop, watch: &mut dyn FnMut(Look)) -> Round {
         let meters: Vec<Meter> = self.senders.iter().map(|_| Meter::default()).collect();
         let shares = share_out(share, self.senders.len() as u64);
         let stopwatch = Stopwatch::start();
-        let finished: Vec<Result<Done>> = thread::scope(|scope| {
+        let finished: Vec<Done> = thread::scope(|scope| {
             let main = thread::current();
             let running: Vec<_> = (self.senders.iter_mut().zip(shares))
                 .zip(&meters)
                 .map(|((sender, share), meter)| {
                     let main = main.clone();
                     scope.spawn(move || {
-                        let done = sender.run(stopwatch, share, meter);
+                        let done = sender.run(stopwatch, share, meter, stop);
                         main.unpark();
                         done
                     })
@@ -135,27 +169,32 @@ impl Fleet {
             datagrams: 0,
             bytes: 0,
             elapsed: Duration::ZERO,
+            due: 0,
             lag: lag_histogram(),
+            failures: Vec::new(),
         };
-        for done in finished {
-            let done = done?;
+        for (number, done) in (1..).zip(finished) {
+            round.due += done.due;
+            round.failures.extend(done.failure.map(|failure: Error| {
+                format!("sender {number} gave up after {} lines: {failure:#}", done.lines)
+            }));
             round.lines += done.lines;
             round.datagrams += done.datagrams;
             round.bytes += done.bytes;
             round.elapsed = round.elapsed.max(done.elapsed);
             round.lag.add(&done.lag).expect("both have the same bounds");
         }
-        Ok(round)
+        round
     }
 
-    /// Closes the sockets and the books; gives them with the number of refused sends.
-    pub(crate) fn close(self) -> (Sent, u64) {
+    /// Closes the sockets and the books; gives them with the refused sends.
+    pub(crate) fn close(self) -> (Sent, Refused) {
         let mut total = Sent::new(&self.keys);
-        let mut refused = 0;
+        let mut refused = Refused::default();
         for sender in self.senders {
             let (sent, sender_refused) = sender.close();
             total.merge(&sent);
-            refused += sender_refused;
+            refused.add(sender_refused);
         }
         (total, refused)
     }

@@ -162,8 +162,8 @@ pub(crate) struct Comparison {
     pub(crate) difference_count: u64,
     /// Sent minus received, by the daemon's own `metrics_received`.
     pub(crate) lines_lost: i64,
-    /// Sent minus received, by the daemon's own `packets_received`.
-    pub(crate) datagrams_lost: i64,
+    /// Sent minus received, by the daemon's own `packets_received`; none over a stream.
+    pub(crate) datagrams_lost: Option<i64>,
     pub(crate) points: u64,
     pub(crate) repeats: u64,
     pub(crate) refused: u64,
@@ -242,7 +242,7 @@ fn own_counters(result: &mut Comparison, terms: &Terms, sent: &Sent, received: &
     let datagrams_lost = check("packets_received", sent.datagrams);
     check("bad_lines_seen", sent.bad);
     result.lines_lost = lines_lost;
-    result.datagrams_lost = if terms.is_stream { 0 } else { datagrams_lost };
+    result.datagrams_lost = (!terms.is_stream).then_some(datagrams_lost);
 }
 
 /// Name of one key's point under `terms`.

@@ -3,9 +3,10 @@
 //! The independent witness: it shares no code with the daemon. On the way out a line goes
 //! `random → workload → compose → stock → sender → socket`; on the way back a point goes
 //! `sink` (or `graphite`) `→ received → ledger → settle → report`. `process` asks the kernel about the
-//! daemon meanwhile.
+//! daemon meanwhile, and `stop` whether the user wants to end.
 
 mod clock;
+mod stop;
 mod random;
 mod workload;
 mod compose;
@@ -14,6 +15,7 @@ mod pacer;
 mod sender;
 mod fleet;
 mod target;
+mod refused;
 mod socket;
 mod process;
 mod watch;
@@ -36,6 +38,8 @@ mod run;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use run::Outcome;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -48,8 +52,12 @@ fn main() -> ExitCode {
         Err(error) => return complain(&error, 2),
     };
     match run::run(task) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Unexplained) => ExitCode::from(1),
+        Ok(Outcome::Failed(why)) => complain(&why, 1),
+        Ok(Outcome::Interrupted(signal)) => {
+            complain(&format!("interrupted by {}", signal.name()), signal.status())
+        }
         Err(error) => complain(&format!("{error:#}"), 1),
     }
 }

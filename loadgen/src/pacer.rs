@@ -18,6 +18,9 @@ use crate::clock::{self, Stopwatch};
 /// Shortest sleep of [`Pacing::Sleep`].
 const SLEEP: Duration = Duration::from_millis(1);
 
+/// Part of a rate that a sender must reach to have kept it.
+pub(crate) const REACHED_MIN: f64 = 0.98;
+
 /// Lags above this are kept as this.
 const LAG_MAX: Duration = Duration::from_secs(3_600);
 

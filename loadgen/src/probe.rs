@@ -20,7 +20,9 @@ use hdrhistogram::Histogram;
 
 use crate::clock::{self, Stopwatch};
 use crate::naming::Naming;
+use crate::refused::Refused;
 use crate::socket::Socket;
+use crate::stop::Stop;
 use crate::target::Target;
 use crate::workload::Kind;
 
@@ -47,6 +49,7 @@ pub(crate) struct Sent {
     at: Vec<Duration>,
     /// Datagrams, or writes to a stream; each with one line.
     pub(crate) datagrams: u64,
+    pub(crate) refused: Refused,
 }
 
 impl Sent {
@@ -62,22 +65,32 @@ impl Probe {
         key_prefix: &str,
         every: Duration,
         stopwatch: Stopwatch,
+        stop: &Stop,
     ) -> Result<Probe> {
         let mut socket = Socket::connect(target, None)?;
         let feed = if target.is_stream() { "\n" } else { "" };
         let key_prefix = key_prefix.to_owned();
         let is_ending = Arc::new(AtomicBool::new(false));
-        let ending = Arc::clone(&is_ending);
+        let (ending, stop) = (Arc::clone(&is_ending), stop.clone());
         let send = move || {
             let mut sent = Sent::default();
             // Relaxed: the thread is joined before anything it made is read.
             while !ending.load(Ordering::Relaxed) && sent.lines() < PROBES_MAX {
                 let number = sent.lines() + 1;
                 let line = format!("{}:{number}|g{feed}", key(&key_prefix, number));
-                sent.at.push(stopwatch.elapsed());
-                sent.datagrams += socket.send_one(line.as_bytes())?;
+                let at = stopwatch.elapsed();
+                let taken = socket.send_one(line.as_bytes(), &stop);
+                if let Some(failure) = taken.failure {
+                    return Err(failure.context("cannot send a probe"));
+                }
+                if taken.bytes < line.len() {
+                    break;
+                }
+                sent.at.push(at);
+                sent.datagrams += 1;
                 clock::pause(every);
             }
+            sent.refused = socket.into_refused();
             Ok(sent)
         };
         let thread = thread::Builder::new()
@@ -185,7 +198,8 @@ mod tests {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let target = Target::Udp(socket.local_addr().unwrap());
         let every = Duration::from_millis(1);
-        let probe = Probe::start(&target, "loadgen", every, Stopwatch::start()).unwrap();
+        let stop = Stop::default();
+        let probe = Probe::start(&target, "loadgen", every, Stopwatch::start(), &stop).unwrap();
         let mut buffer = [0; 100];
         for number in 1..=5 {
             let length = socket.recv(&mut buffer).unwrap();
@@ -217,7 +231,8 @@ mod tests {
     fn latency_is_from_the_send_to_the_first_arrival() {
         let ms = Duration::from_millis;
         let mut arrivals = Arrivals::new(&legacy(), "loadgen", Stopwatch::start());
-        let sent = Sent { at: vec![ms(0), ms(10), ms(20), ms(30)], datagrams: 4 };
+        let sent =
+            Sent { at: vec![ms(0), ms(10), ms(20), ms(30)], datagrams: 4, ..Sent::default() };
         // Number 4 was overwritten; 1 and 2 are of one flush, 3 of the next; 9 was never sent.
         arrivals.first = BTreeMap::from([
             (1, (ms(105), 1_000)),

@@ -5,16 +5,20 @@
 //! thread that runs just now). The drops of its UDP sockets are those of `/proc/PID/net/udp` and `udp6`,
 //! whose rows are told by their inode from the rows of others (`/proc/PID/fd`). Nothing here asks the
 //! daemon: it works for any, and a daemon that miscounts its own losses is caught.
+//!
+//! Only sockets that receive from the target are looked at. Where there are none, what was dropped is not
+//! known: it is not 0.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as OwnSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::clock::{self, Stopwatch};
+use crate::target::Target;
 
 /// Between two looks at the queues.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -44,6 +48,7 @@ pub(crate) struct UdpSocket {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) threads: Vec<Thread>,
+    /// Those that receive from the target; empty where they are not known.
     pub(crate) sockets: Vec<UdpSocket>,
     pub(crate) resident_bytes: u64,
 }
@@ -53,16 +58,21 @@ impl Figures {
         self.threads.iter().map(|thread| thread.cpu_ns).sum()
     }
 
-    pub(crate) fn drops(&self) -> u64 {
-        self.sockets.iter().map(|socket| socket.drops).sum()
+    /// Datagrams that its sockets dropped, where it has sockets that are known.
+    pub(crate) fn drops(&self) -> Option<u64> {
+        self.of_sockets(|socket| socket.drops)
     }
 
-    pub(crate) fn queue_bytes(&self) -> u64 {
-        self.sockets.iter().map(|socket| socket.queue_bytes).sum()
+    pub(crate) fn queue_bytes(&self) -> Option<u64> {
+        self.of_sockets(|socket| socket.queue_bytes)
     }
 
-    /// What came on top of `before`: threads and sockets that were not there count from nothing. Queue
-    /// and memory are those of now.
+    fn of_sockets(&self, figure: impl Fn(&UdpSocket) -> u64) -> Option<u64> {
+        (!self.sockets.is_empty()).then(|| self.sockets.iter().map(figure).sum())
+    }
+
+    /// What came on top of `before`: threads that were not there count from nothing. Queue and memory are
+    /// those of now. Sockets are known only where they are the ones of before.
     pub(crate) fn since(&self, before: &Figures) -> Figures {
         let thread = |thread: &Thread| {
             let known = before.threads.iter().find(|known| known.id == thread.id);
@@ -80,9 +90,13 @@ impl Figures {
             let drops = socket.drops.saturating_sub(known.map_or(0, |known| known.drops));
             UdpSocket { drops, ..socket.clone() }
         };
+        let inodes = |figures: &Figures| -> BTreeSet<u64> {
+            figures.sockets.iter().map(|socket| socket.inode).collect()
+        };
+        let is_same = inodes(self) == inodes(before);
         Figures {
             threads: self.threads.iter().map(thread).collect(),
-            sockets: self.sockets.iter().map(socket).collect(),
+            sockets: if is_same { self.sockets.iter().map(socket).collect() } else { Vec::new() },
             resident_bytes: self.resident_bytes,
         }
     }
@@ -93,13 +107,19 @@ impl Figures {
 pub(crate) struct Process {
     pid: u32,
     folder: PathBuf,
+    /// Of its sockets that receive from the target.
     inodes: BTreeSet<u64>,
+    /// Why there are none.
+    stranger: Option<&'static str>,
 }
 
 impl Process {
+    /// The process `pid`, which is said to receive at `target`.
+    ///
     /// # Errors
-    /// Where there is no such process, or its descriptors may not be read.
-    pub(crate) fn open(pid: u32) -> Result<Process> {
+    /// Where there is no such process, its descriptors may not be read, or none of its sockets receives
+    /// from a UDP target on this machine: another process drops nothing at any rate.
+    pub(crate) fn open(pid: u32, target: &Target) -> Result<Process> {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         if !folder.exists() {
             bail!("no process {pid} (--pid)");
@@ -114,17 +134,47 @@ impl Process {
             let Ok(link) = fs::read_link(entry.path()) else { continue };
             inodes.extend(link.to_str().and_then(socket_inode));
         }
-        Ok(Process { pid, folder, inodes })
+        let mut process = Process { pid, folder, inodes, stranger: None };
+        let Target::Udp(address) = target else {
+            process.inodes.clear();
+            process.stranger = Some("only UDP sockets count what they drop");
+            return Ok(process);
+        };
+        let mut sockets = process.sockets()?;
+        sockets.retain(|socket| receives(socket.address, *address));
+        process.inodes = sockets.iter().map(|socket| socket.inode).collect();
+        if sockets.is_empty() {
+            // An address of this machine can be bound, any other cannot.
+            if OwnSocket::bind(any_port(*address)).is_ok() {
+                bail!(
+                    "process {pid} (--pid) has no UDP socket at port {} that receives from {target}: \
+                     give the pid of the daemon there",
+                    address.port()
+                );
+            }
+            process.stranger = Some("the target is not on this machine");
+        }
+        Ok(process)
+    }
+
+    /// Why `figures` do not say what was dropped; none where they do.
+    pub(crate) fn why_unknown(&self, figures: &Figures) -> Option<&'static str> {
+        let changed = "its sockets changed during the run";
+        figures.sockets.is_empty().then(|| self.stranger.unwrap_or(changed))
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
+    fn gone(&self) -> String {
+        format!("process {} (--pid) has ended", self.pid)
+    }
+
     /// # Errors
     /// Where the process has ended.
     pub(crate) fn figures(&self) -> Result<Figures> {
-        let gone = || format!("{} is gone (--pid)", self.folder.display());
+        let gone = || self.gone();
         let mut threads = Vec::new();
         for entry in fs::read_dir(self.folder.join("task")).with_context(gone)?.flatten() {
             // A thread may end between two calls.
@@ -146,9 +196,7 @@ impl Process {
                 Ok(text) => text,
                 // A kernel without IPv6 has no such table.
                 Err(_) if table == "net/udp6" => continue,
-                Err(error) => {
-                    return Err(error).with_context(|| format!("cannot read {}", path.display()));
-                }
+                Err(error) => return Err(error).with_context(|| self.gone()),
             };
             let rows = text.lines().filter_map(udp_row);
             sockets.extend(rows.filter(|socket| self.inodes.contains(&socket.inode)));
@@ -157,19 +205,34 @@ impl Process {
         Ok(sockets)
     }
 
-    /// Waits until its queues are empty; false where they still are not after `patience`.
-    pub(crate) fn drain(&self, patience: Duration) -> Result<bool> {
+    /// Waits until its queues are empty; false where they still are not after `patience`, none where it
+    /// has no queues that are known.
+    pub(crate) fn drain(&self, patience: Duration) -> Result<Option<bool>> {
         let stopwatch = Stopwatch::start();
         loop {
-            if self.sockets()?.iter().all(|socket| socket.queue_bytes == 0) {
-                return Ok(true);
+            let sockets = self.sockets()?;
+            if sockets.iter().all(|socket| socket.queue_bytes == 0) {
+                return Ok((!sockets.is_empty()).then_some(true));
             }
             if patience <= stopwatch.elapsed() {
-                return Ok(false);
+                return Ok(Some(false));
             }
             clock::pause(DRAIN_LOOK_EVERY);
         }
     }
+}
+
+fn any_port(mut address: SocketAddr) -> SocketAddr {
+    address.set_port(0);
+    address
+}
+
+/// Whether a socket bound to `own` receives what is sent to `target`.
+fn receives(own: SocketAddr, target: SocketAddr) -> bool {
+    let (ip, wanted) = (own.ip().to_canonical(), target.ip().to_canonical());
+    // A socket of all addresses of IPv6 takes those of IPv4 too.
+    let is_any = ip.is_unspecified() && (ip.is_ipv6() || wanted.is_ipv4());
+    own.port() == target.port() && (is_any || ip == wanted || wanted.is_unspecified())
 }
 
 /// The number in `socket:[12345]`.
@@ -252,19 +315,22 @@ mod tests {
         }
     }
 
+    /// A socket that nobody reads, its address as a target, and this process at it.
+    fn receiver() -> (OwnSocket, SocketAddr, Process) {
+        let socket = OwnSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let process = Process::open(std::process::id(), &Target::Udp(address)).unwrap();
+        (socket, address, process)
+    }
+
     /// This process, a socket of it that nobody reads, and more datagrams than its queue holds.
     #[test]
     fn the_drops_of_a_socket_are_those_of_its_process() {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (socket, address, process) = receiver();
         socket2::SockRef::from(&socket).set_recv_buffer_size(4_096).unwrap();
-        let process = Process::open(std::process::id()).unwrap();
-        let address = socket.local_addr().unwrap();
-        let ours = |figures: &Figures| {
-            figures.sockets.iter().find(|one| one.address == address).unwrap().clone()
-        };
         let before = process.figures().unwrap();
-        assert_eq!(ours(&before).drops, 0);
-        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(before.drops(), Some(0));
+        let sender = OwnSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..200 {
             sender.send_to(b"a:1|c", address).unwrap();
         }
@@ -275,14 +341,68 @@ mod tests {
             queued += 1;
         }
         let usage = after.since(&before);
-        assert_eq!(ours(&usage).drops, 200 - queued);
-        assert!(0 < ours(&usage).queue_bytes);
-        assert_eq!(ours(&process.figures().unwrap()).queue_bytes, 0);
+        assert_eq!(usage.drops(), Some(200 - queued));
+        assert!(usage.queue_bytes().is_some_and(|bytes| 0 < bytes));
+        assert_eq!(process.figures().unwrap().queue_bytes(), Some(0));
+        assert_eq!(process.drain(Duration::ZERO).unwrap(), Some(true));
+        assert_eq!(process.why_unknown(&usage), None);
+    }
+
+    #[test]
+    fn r4_a_process_without_a_socket_at_the_target_is_refused() {
+        let (other, ..) = receiver();
+        let port = other.local_addr().unwrap().port();
+        drop(other);
+        let target = Target::Udp(SocketAddr::from(([127, 0, 0, 1], port)));
+        let error = Process::open(std::process::id(), &target).unwrap_err().to_string();
+        assert!(error.contains(&format!("has no UDP socket at port {port}")), "{error}");
+    }
+
+    /// 192.0.2.0/24 is for documentation: no machine has it.
+    #[test]
+    fn r4_drops_that_were_not_measured_are_not_known() {
+        for (target, why) in [
+            (Target::read("192.0.2.1:8125").unwrap(), "the target is not on this machine"),
+            (Target::UnixStream(PathBuf::from("/s")), "only UDP sockets count what they drop"),
+        ] {
+            let process = Process::open(std::process::id(), &target).unwrap();
+            let figures = process.figures().unwrap();
+            assert_eq!((figures.drops(), figures.queue_bytes()), (None, None));
+            assert_eq!(process.why_unknown(&figures), Some(why));
+            assert_eq!(process.drain(Duration::ZERO).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn r4_a_socket_that_went_away_takes_its_drops_with_it() {
+        let (socket, _, process) = receiver();
+        let before = process.figures().unwrap();
+        drop(socket);
+        let usage = process.figures().unwrap().since(&before);
+        assert_eq!(usage.drops(), None);
+        assert_eq!(process.why_unknown(&usage), Some("its sockets changed during the run"));
+    }
+
+    #[test]
+    fn a_socket_receives_what_goes_to_its_address() {
+        for (own, target, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "10.0.0.1:1", true),
+            ("[::]:1", "10.0.0.1:1", true),
+            ("[::ffff:10.0.0.1]:1", "10.0.0.1:1", true),
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.2:1", "127.0.0.1:1", false),
+            ("0.0.0.0:1", "[::1]:1", false),
+        ] {
+            let is_received = receives(own.parse().unwrap(), target.parse().unwrap());
+            assert_eq!(is_received, expected, "{own} {target}");
+        }
     }
 
     #[test]
     fn threads_are_told_by_name_and_their_time_adds_up() {
-        let process = Process::open(std::process::id()).unwrap();
+        let (_socket, _, process) = receiver();
         let before = process.figures().unwrap();
         assert!(0 < before.cpu_ns() && 0 < before.resident_bytes);
         let later = Figures {
@@ -301,7 +421,7 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         // Above the largest number that the kernel gives.
-        let error = Process::open(u32::MAX).unwrap_err().to_string();
-        assert!(error.contains("no process"), "{error}");
+        let error = Process::open(u32::MAX, &Target::UnixStream(PathBuf::from("/s"))).unwrap_err();
+        assert!(error.to_string().contains("no process"), "{error}");
     }
 }

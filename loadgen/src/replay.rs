@@ -11,7 +11,9 @@ use indicatif::ProgressBar;
 use crate::clock::Stopwatch;
 use crate::compose::{BATCH_DATAGRAMS_MAX, Batch};
 use crate::pacer::due;
+use crate::refused::Refused;
 use crate::socket::DatagramSocket;
+use crate::stop::{ASK_EVERY, Stop};
 
 /// Batches per second of a paced replay at most: one per millisecond.
 const BATCHES_PER_SECOND: u64 = 1_000;
@@ -22,7 +24,7 @@ pub(crate) struct Replayed {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
-    pub(crate) refused: u64,
+    pub(crate) refused: Refused,
 }
 
 /// Sends `payloads` in their order, byte for byte; `rate` is in datagrams per second here.
@@ -31,6 +33,7 @@ pub(crate) fn replay(
     payloads: &[&[u8]],
     rate: Option<u64>,
     progress: &ProgressBar,
+    stop: &Stop,
 ) -> Result<Replayed> {
     let mut socket = DatagramSocket::connect(target, None)?;
     let per_batch = rate.map_or(BATCH_DATAGRAMS_MAX, |rate| {
@@ -41,19 +44,28 @@ pub(crate) fn replay(
     let mut batch = Batch::default();
     let (mut datagrams, mut bytes) = (0u64, 0u64);
     for chunk in payloads.chunks(per_batch) {
+        if stop.is_asked() {
+            break;
+        }
         batch.clear();
         for payload in chunk {
             batch.push(payload);
         }
-        socket.send(&batch, 0..batch.datagrams()).context("replay stopped")?;
+        if let Some(failure) = socket.send(&batch, 0..batch.datagrams(), stop).failure {
+            return Err(failure)
+                .with_context(|| format!("replay stopped after {datagrams} datagrams"));
+        }
         datagrams += chunk.len() as u64;
         bytes += chunk.iter().map(|payload| payload.len() as u64).sum::<u64>();
         progress.inc(chunk.len() as u64);
         if let Some(rate) = rate {
-            stopwatch.wait_until(due(datagrams, rate));
+            let due = due(datagrams, rate);
+            while !stop.is_asked() && stopwatch.elapsed() < due {
+                stopwatch.wait_until(due.min(stopwatch.elapsed() + ASK_EVERY));
+            }
         }
     }
-    Ok(Replayed { datagrams, bytes, elapsed: stopwatch.elapsed(), refused: socket.refused })
+    Ok(Replayed { datagrams, bytes, elapsed: stopwatch.elapsed(), refused: socket.into_refused() })
 }
 
 #[cfg(test)]
@@ -77,7 +89,8 @@ mod tests {
             };
             (0..200).map(|_| next()).collect::<Vec<_>>()
         });
-        let done = replay(target, &slices, None, &ProgressBar::hidden()).unwrap();
+        let stop = Stop::default();
+        let done = replay(target, &slices, None, &ProgressBar::hidden(), &stop).unwrap();
         assert_eq!(reader.join().unwrap(), payloads);
         assert_eq!((done.datagrams, done.bytes), (200, 600));
     }

@@ -4,41 +4,32 @@
 //! whatever it is given.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::fleet::{Plan, Round};
 use crate::ledger::{Comparison, Sent};
 use crate::probe::Latency;
-use crate::process::Figures;
-use crate::replay::Replayed;
+use crate::refused::Refused;
+use crate::run::Outcome;
 use crate::settle::{Statement, is_explained};
+use crate::stop::Signal;
+use crate::target::Target;
 use crate::watch::Moment;
 use crate::workload::Kind;
 
+use usage::Usage;
+
 mod latency;
+mod pace;
 pub(crate) mod page;
 mod plot;
+pub(crate) mod replayed;
 pub(crate) mod rounds;
+pub(crate) mod usage;
 
 /// Differences shown in the text report.
 const DIFFERENCES_SHOWN_MAX: usize = 10;
-
-/// Threads shown in the text report: those that used most.
-const THREADS_SHOWN_MAX: usize = 12;
-
-/// What the kernel said about the daemon over a round.
-#[derive(Debug, Clone)]
-pub(crate) struct Usage {
-    pub(crate) pid: u32,
-    /// From just before the first datagram until the queues were empty.
-    pub(crate) window: Duration,
-    /// What came on top in the window.
-    pub(crate) figures: Figures,
-    /// Whether the queues were empty at its end.
-    pub(crate) is_drained: bool,
-}
 
 /// Everything that is known at the end of a run.
 #[derive(Debug)]
@@ -47,17 +38,20 @@ pub(crate) struct Report<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) round: &'a Round,
     pub(crate) sent: &'a Sent,
-    /// Sends that met a closed port.
-    pub(crate) refused: u64,
-    pub(crate) usage: Option<&'a Usage>,
+    pub(crate) refused: Refused,
+    /// The error is one sentence.
+    pub(crate) usage: Option<&'a Result<Usage, String>>,
     pub(crate) moments: &'a [Moment],
     pub(crate) latency: Option<&'a Latency>,
     pub(crate) statements: &'a [Statement],
+    pub(crate) interrupted: Option<Signal>,
 }
 
 impl Report<'_> {
     fn verdict(&self) -> &'static str {
-        if self.statements.is_empty() {
+        if self.interrupted.is_some() {
+            "interrupted"
+        } else if self.statements.is_empty() {
             "not checked"
         } else if is_explained(self.statements) {
             "explained"
@@ -66,9 +60,28 @@ impl Report<'_> {
         }
     }
 
+    /// How the run ended.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if let Some(signal) = self.interrupted {
+            return Outcome::Interrupted(signal);
+        }
+        if let Some(failure) = self.round.failures.first() {
+            return Outcome::Failed(failure.clone());
+        }
+        if let Some(Err(gone)) = self.usage {
+            return Outcome::Failed(gone.clone());
+        }
+        match outcome_of_refused(self.refused, &self.plan.target) {
+            Some(outcome) => outcome,
+            None if is_explained(self.statements) => Outcome::Good,
+            None => Outcome::Unexplained,
+        }
+    }
+
     /// Writes the report for people.
     pub(crate) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         let (round, unit) = (self.round, self.plan.target.unit());
+        write_interrupted(out, self.interrupted)?;
         writeln!(
             out,
             "sent       {} lines ({} bad) in {} {unit}, {} bytes, in {:.3} s, seed {}",
@@ -86,21 +99,17 @@ impl Report<'_> {
             round.per_second(round.datagrams),
             round.per_second(round.bytes)
         )?;
-        match round.offered {
-            Some(offered) => writeln!(
-                out,
-                "pace       {offered} lines/s asked for; lag p50 {}, p99 {}, worst {}",
-                show_ns(round.lag.value_at_quantile(0.5)),
-                show_ns(round.lag.value_at_quantile(0.99)),
-                show_ns(round.lag.max())
-            )?,
-            None => writeln!(out, "pace       as fast as the sender can")?,
+        pace::write_text(out, round, &self.plan.target)?;
+        for failure in &round.failures {
+            writeln!(out, "failed     {failure}")?;
         }
-        if 0 < self.refused {
-            writeln!(out, "refused    {} sends met a closed port", self.refused)?;
+        if 0 < self.refused.total() {
+            writeln!(out, "refused    {} sends: {}", self.refused.total(), self.refused)?;
         }
-        if let Some(usage) = self.usage {
-            self.write_usage(out, usage)?;
+        match self.usage {
+            Some(Ok(usage)) => usage.write_text(out, round, unit.trim_end_matches('s'))?,
+            Some(Err(gone)) => writeln!(out, "daemon     not known: {gone}")?,
+            None => {}
         }
         if let Some(latency) = self.latency {
             latency::write_text(out, latency)?;
@@ -111,52 +120,11 @@ impl Report<'_> {
                 Err(error) => writeln!(out, "{witness}: {error}")?,
             }
         }
-        writeln!(out, "verdict    {}", self.verdict())
-    }
-
-    fn write_usage(&self, out: &mut impl Write, usage: &Usage) -> io::Result<()> {
-        let figures = &usage.figures;
-        let (lines, datagrams) = self.taken(usage);
-        let window = usage.window.as_secs_f64();
-        writeln!(
-            out,
-            "daemon     pid {}: {:.3} s of CPU in {window:.3} s, {:.0} MiB resident, {} datagrams dropped",
-            usage.pid,
-            Duration::from_nanos(figures.cpu_ns()).as_secs_f64(),
-            float(figures.resident_bytes) / 1_048_576.0,
-            figures.drops()
-        )?;
-        let mut threads: Vec<_> =
-            figures.threads.iter().filter(|thread| 0 < thread.cpu_ns).collect();
-        threads.sort_by_key(|thread| std::cmp::Reverse(thread.cpu_ns));
-        for thread in threads.iter().take(THREADS_SHOWN_MAX) {
-            writeln!(
-                out,
-                "  {:<16} {:>5.1} % of a core, {:>8.1} ns per line, {:>8.1} ns per {}",
-                thread.name,
-                100.0 * float(thread.cpu_ns) / 1e9 / window,
-                per(thread.cpu_ns, lines),
-                per(thread.cpu_ns, datagrams),
-                self.plan.target.unit().trim_end_matches('s')
-            )?;
+        write!(out, "verdict    {}", self.verdict())?;
+        if self.interrupted.is_some() && !self.statements.is_empty() {
+            write!(out, ": what is missing above may still be on its way")?;
         }
-        for socket in figures.sockets.iter().filter(|socket| 0 < socket.drops) {
-            let part = 100.0 * per(socket.drops, float(self.round.datagrams));
-            writeln!(out, "  {} dropped {} ({part:.3} %)", socket.address, socket.drops)?;
-        }
-        if !usage.is_drained {
-            writeln!(out, "  its queue was not empty {window:.3} s after the start")?;
-        }
-        Ok(())
-    }
-
-    /// Lines and datagrams that the daemon took: what was sent less what its sockets dropped. That a
-    /// dropped datagram had as many lines as the mean is an assumption.
-    fn taken(&self, usage: &Usage) -> (f64, f64) {
-        let sent = float(self.round.datagrams);
-        let taken = (sent - float(usage.figures.drops())).max(0.0);
-        let lines = float(self.round.lines) * if 0.0 < sent { taken / sent } else { 0.0 };
-        (lines, taken)
+        writeln!(out)
     }
 
     /// The report for programs.
@@ -172,6 +140,8 @@ impl Report<'_> {
             .collect();
         let mut value = json!({
             "verdict": self.verdict(),
+            "interrupted_by": interrupted_json(self.interrupted),
+            "failures": round.failures,
             "seed": self.seed,
             "target": self.plan.target.to_string(),
             "senders": self.plan.senders,
@@ -180,18 +150,18 @@ impl Report<'_> {
             "bad_lines": self.sent.bad,
             "datagrams": round.datagrams,
             "bytes": round.bytes,
-            "refused_sends": self.refused,
+            "refused_sends": self.refused.total(),
+            "refused_by_cause": self.refused.to_json(),
             "elapsed_s": round.elapsed.as_secs_f64(),
-            "offered_lines_per_s": round.offered,
             "lines_per_s": round.per_second(round.lines),
             "datagrams_per_s": round.per_second(round.datagrams),
             "bytes_per_s": round.per_second(round.bytes),
-            "lag_ms_p50": milliseconds(round.lag.value_at_quantile(0.5)),
-            "lag_ms_p99": milliseconds(round.lag.value_at_quantile(0.99)),
-            "lag_ms_max": milliseconds(round.lag.max()),
         });
-        if let Some(usage) = self.usage {
-            value["daemon"] = self.usage_json(usage);
+        pace::add_json(&mut value, round);
+        match self.usage {
+            Some(Ok(usage)) => value["daemon"] = usage.to_json(round),
+            Some(Err(gone)) => value["daemon"] = json!({"not_known": gone}),
+            None => {}
         }
         if let Some(latency) = self.latency {
             value["latency"] = latency::to_json(latency);
@@ -200,50 +170,22 @@ impl Report<'_> {
         value["moments"] = self.moments.iter().map(moment_json).collect();
         value
     }
+}
 
-    fn usage_json(&self, usage: &Usage) -> Value {
-        let figures = &usage.figures;
-        let (lines, datagrams) = self.taken(usage);
-        let threads: Vec<Value> = figures
-            .threads
-            .iter()
-            .map(|thread| {
-                json!({
-                    "tid": thread.id,
-                    "name": thread.name,
-                    "cpu_ns": thread.cpu_ns,
-                    "cpu_ns_per_line": per(thread.cpu_ns, lines),
-                    "cpu_ns_per_datagram": per(thread.cpu_ns, datagrams),
-                    "voluntary_switches": thread.switches[0],
-                    "involuntary_switches": thread.switches[1],
-                })
-            })
-            .collect();
-        let sockets: Vec<Value> = figures
-            .sockets
-            .iter()
-            .map(|socket| {
-                json!({
-                    "address": socket.address.to_string(),
-                    "inode": socket.inode,
-                    "drops": socket.drops,
-                    "queue_bytes": socket.queue_bytes,
-                })
-            })
-            .collect();
-        json!({
-            "pid": usage.pid,
-            "window_s": usage.window.as_secs_f64(),
-            "drained": usage.is_drained,
-            "cpu_ns": figures.cpu_ns(),
-            "cpu_ns_per_line": per(figures.cpu_ns(), lines),
-            "cpu_ns_per_datagram": per(figures.cpu_ns(), datagrams),
-            "drops": figures.drops(),
-            "resident_bytes": figures.resident_bytes,
-            "threads": threads,
-            "sockets": sockets,
-        })
-    }
+fn write_interrupted(out: &mut impl Write, interrupted: Option<Signal>) -> io::Result<()> {
+    let Some(signal) = interrupted else { return Ok(()) };
+    writeln!(out, "interrupted by {}: this is what was done until then", signal.name())
+}
+
+fn interrupted_json(interrupted: Option<Signal>) -> Option<&'static str> {
+    interrupted.map(Signal::name)
+}
+
+/// Refused sends are lost datagrams, whatever a witness says.
+fn outcome_of_refused(refused: Refused, target: &Target) -> Option<Outcome> {
+    let count = refused.total();
+    (0 < count)
+        .then(|| Outcome::Failed(format!("{count} sends to {target} were refused: {refused}")))
 }
 
 fn moment_json(moment: &Moment) -> Value {
@@ -297,20 +239,22 @@ fn plural(kind: Kind) -> &'static str {
     }
 }
 
+/// Sent minus received.
+fn balance(lost: i64, what: &str) -> String {
+    let count = lost.unsigned_abs();
+    if lost < 0 { format!("{count} {what} too many") } else { format!("{count} {what} lost") }
+}
+
 fn write_comparison(
     out: &mut impl Write,
     witness: &str,
     comparison: &Comparison,
 ) -> io::Result<()> {
-    writeln!(
-        out,
-        "{witness}: {} points, {} repeated, {} refused; lost {} lines, {} datagrams",
-        comparison.points,
-        comparison.repeats,
-        comparison.refused,
-        comparison.lines_lost,
-        comparison.datagrams_lost
-    )?;
+    let Comparison { points, repeats, refused, .. } = comparison;
+    let lines = balance(comparison.lines_lost, "lines");
+    let datagrams = comparison.datagrams_lost.map(|lost| balance(lost, "datagrams"));
+    write!(out, "{witness}: {points} points, {repeats} repeated, {refused} refused; {lines}")?;
+    writeln!(out, "{}", datagrams.map_or(String::new(), |datagrams| format!(", {datagrams}")))?;
     for (kind, tally) in Kind::ALL.into_iter().zip(comparison.tallies) {
         if 0 < tally.names {
             let kind = plural(kind);
@@ -350,34 +294,6 @@ fn comparison_json(witness: &str, comparison: &Comparison) -> Value {
         value[plural(kind)] = json!({"names": tally.names, "explained": tally.explained});
     }
     value
-}
-
-/// Writes the report of a replay.
-pub(crate) fn write_replayed(
-    out: &mut impl Write,
-    replayed: &Replayed,
-    skipped: u64,
-    is_json: bool,
-) -> io::Result<()> {
-    let Replayed { datagrams, bytes, elapsed, refused } = replayed;
-    let seconds = elapsed.as_secs_f64();
-    if is_json {
-        let value = json!({
-            "verdict": "not checked",
-            "datagrams": datagrams,
-            "bytes": bytes,
-            "skipped_packets": skipped,
-            "refused_sends": refused,
-            "elapsed_s": seconds,
-            "datagrams_per_s": if 0.0 < seconds { float(*datagrams) / seconds } else { 0.0 },
-        });
-        return writeln!(out, "{value}");
-    }
-    writeln!(out, "replayed   {datagrams} datagrams, {bytes} bytes, in {seconds:.3} s")?;
-    if 0 < *refused {
-        writeln!(out, "refused    {refused} sends met a closed port")?;
-    }
-    writeln!(out, "left out   {skipped} packets of other kinds or ports")
 }
 
 #[cfg(test)]

@@ -18,9 +18,12 @@ use crate::ledger::Terms;
 use crate::probe::{Arrivals, Latency, Probe, Sent};
 use crate::process::Process;
 use crate::replay;
-use crate::report::{self, Report, Usage, page};
+use crate::report::replayed::ReplayReport;
+use crate::report::usage::Usage;
+use crate::report::{Report, page};
 use crate::settle::{self, Witness};
 use crate::sink::Sink;
+use crate::stop::{Signal, Stop};
 use crate::watch::{Moment, Watch};
 use crate::workload::Keys;
 
@@ -35,27 +38,49 @@ const START_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest wait for the daemon to empty its queues after the last datagram.
 pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Runs `task`; true where nothing is left to explain.
-pub(crate) fn run(task: Task) -> Result<bool> {
+/// How a task ended, once its report was written.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Good,
+    /// The report says what is left to explain.
+    Unexplained,
+    /// One sentence.
+    Failed(String),
+    Interrupted(Signal),
+}
+
+/// Runs `task`.
+pub(crate) fn run(task: Task) -> Result<Outcome> {
     match task {
         Task::Load(load) => run_load(&load),
         Task::Search(load, settings) => hunt::run_search(&load, settings),
-        Task::Replay(replay) => run_replay(&replay).map(|()| true),
+        Task::Replay(replay) => run_replay(&replay),
     }
 }
 
-fn run_load(load: &Load) -> Result<bool> {
+fn run_load(load: &Load) -> Result<Outcome> {
     let sinks = set_up(load)?;
+    let process = load.pid.map(|pid| Process::open(pid, &load.plan.target)).transpose()?;
     let step = i64::try_from(load.graphite_step.as_secs()).unwrap_or(i64::MAX);
     let from = clock::unix_seconds().saturating_sub(step);
     let mut fleet = Fleet::prepare(&load.plan, &load.shape)?;
-    let probe = start_probe(load, &sinks)?;
-    let (round, usage, moments) = send(load, &mut fleet)?;
-    let (mut sent, refused) = fleet.close();
-    let probed = probe.map(Probe::end).transpose()?;
+    // From here on there is something to report.
+    let stop = Stop::on_signals()?;
+    let probe = start_probe(load, &sinks, &stop)?;
+    let Course { mut round, usage, moments } = send(load, &mut fleet, process.as_ref(), &stop)?;
+    let (mut sent, mut refused) = fleet.close();
+    let probed = match probe.map(Probe::end) {
+        Some(Ok(probed)) => Some(probed),
+        Some(Err(failure)) => {
+            round.failures.push(format!("{failure:#}"));
+            None
+        }
+        None => None,
+    };
     if let Some(probed) = &probed {
         sent.lines += probed.lines();
         sent.datagrams += probed.datagrams;
+        refused.add(probed.refused);
     }
 
     let mut witnesses: Vec<Witness> = sinks.into_iter().map(Witness::Sink).collect();
@@ -69,7 +94,7 @@ fn run_load(load: &Load) -> Result<bool> {
         is_stream: load.plan.target.is_stream(),
     };
     let waiting = waiting(!witnesses.is_empty());
-    let statements = settle::settle(&witnesses, &terms, &sent, load.patience);
+    let statements = settle::settle(&witnesses, &terms, &sent, load.patience, &stop);
     waiting.finish_and_clear();
     let latency = latency(load, &witnesses, probed.as_ref());
 
@@ -83,6 +108,7 @@ fn run_load(load: &Load) -> Result<bool> {
         moments: &moments,
         latency: latency.as_ref(),
         statements: &statements,
+        interrupted: stop.signal(),
     };
     let mut out = io::stdout().lock();
     if load.is_json {
@@ -91,7 +117,7 @@ fn run_load(load: &Load) -> Result<bool> {
         report.write_text(&mut out).context("cannot write the report")?;
     }
     write_page(load, || page::of_run(&report))?;
-    Ok(settle::is_explained(&statements))
+    Ok(report.outcome())
 }
 
 /// Writes the page where one is wanted.
@@ -114,11 +140,11 @@ fn set_up(load: &Load) -> Result<Vec<Sink>> {
 }
 
 /// Starts the probes, whose arrivals the first sink notes.
-fn start_probe(load: &Load, sinks: &[Sink]) -> Result<Option<Probe>> {
+fn start_probe(load: &Load, sinks: &[Sink], stop: &Stop) -> Result<Option<Probe>> {
     let (Some(every), Some(sink)) = (load.probe_every, sinks.first()) else { return Ok(None) };
     let (stopwatch, prefix) = (Stopwatch::start(), &load.shape.key_prefix);
     sink.received().arrivals = Some(Arrivals::new(&load.naming, prefix, stopwatch));
-    Probe::start(&load.plan.target, prefix, every, stopwatch).map(Some)
+    Probe::start(&load.plan.target, prefix, every, stopwatch, stop).map(Some)
 }
 
 fn latency(load: &Load, witnesses: &[Witness], probed: Option<&Sent>) -> Option<Latency> {
@@ -131,25 +157,28 @@ fn latency(load: &Load, witnesses: &[Witness], probed: Option<&Sent>) -> Option<
     })
 }
 
+/// How the sending went.
+struct Course {
+    round: Round,
+    /// What that did to the daemon; the error is one sentence.
+    usage: Option<Result<Usage, String>>,
+    moments: Vec<Moment>,
+}
+
 /// Sends the load, and asks the kernel what that did to the daemon.
-fn send(load: &Load, fleet: &mut Fleet) -> Result<(Round, Option<Usage>, Vec<Moment>)> {
-    let process = load.pid.map(Process::open).transpose()?;
+fn send(load: &Load, fleet: &mut Fleet, process: Option<&Process>, stop: &Stop) -> Result<Course> {
     let progress = progress(lines_expected(load), "lines");
-    let mut watch = Watch::new(&progress, process.as_ref());
-    let before = process.as_ref().map(Process::figures).transpose()?;
+    let mut watch = Watch::new(&progress, process);
+    let before = process.map(Process::figures).transpose()?;
     let stopwatch = Stopwatch::start();
-    let round = fleet.run(load.share, &mut |look| watch.look(look))?;
-    let usage = match (&process, before) {
-        (Some(process), Some(before)) => {
-            let is_drained = process.drain(DRAIN_TIME_MAX)?;
-            let figures = process.figures()?.since(&before);
-            Some(Usage { pid: process.pid(), window: stopwatch.elapsed(), figures, is_drained })
-        }
-        _ => None,
-    };
+    let round = fleet.run(load.share, stop, &mut |look| watch.look(look));
+    let usage = process.zip(before).map(|(process, before)| {
+        // A daemon that ended meanwhile does not take the report with it.
+        Usage::since(process, &before, stopwatch).map_err(|error| format!("{error:#}"))
+    });
     let moments = watch.into_moments();
     progress.finish_and_clear();
-    Ok((round, usage, moments))
+    Ok(Course { round, usage, moments })
 }
 
 /// Lines that the load has, where that is known before.
@@ -163,17 +192,24 @@ fn lines_expected(load: &Load) -> Option<u64> {
     Some(by_time.min(load.share.lines_max)).filter(|lines| *lines != u64::MAX)
 }
 
-fn run_replay(replay: &Replay) -> Result<()> {
+fn run_replay(replay: &Replay) -> Result<Outcome> {
     let path = replay.file.display();
     let file = std::fs::read(&replay.file).with_context(|| format!("cannot read {path}"))?;
     let capture =
         capture::read(&file, replay.port).with_context(|| format!("cannot replay {path}"))?;
     let progress = progress(Some(capture.payloads.len() as u64), "datagrams");
-    let replayed = replay::replay(replay.target, &capture.payloads, replay.rate, &progress)?;
+    let stop = Stop::on_signals()?;
+    let replayed = replay::replay(replay.target, &capture.payloads, replay.rate, &progress, &stop)?;
     progress.finish_and_clear();
-    let mut out = io::stdout().lock();
-    report::write_replayed(&mut out, &replayed, capture.skipped, replay.is_json)
-        .context("cannot write the report")
+    let report = ReplayReport {
+        target: replay.target,
+        replayed: &replayed,
+        payloads: capture.payloads.len() as u64,
+        skipped: capture.skipped,
+        interrupted: stop.signal(),
+    };
+    report.write(&mut io::stdout().lock(), replay.is_json).context("cannot write the report")?;
+    Ok(report.outcome())
 }
 
 /// Tells where the sinks listen: in the ready file, else on stderr.

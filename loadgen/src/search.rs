@@ -5,14 +5,14 @@
 //! halved until it is as narrow as the resolution. A round fails where more was lost than allowed, or
 //! where the sender did not reach the rate. A failed round is tried once more, because a hiccup of the
 //! machine is not the daemon's limit; the rate that comes out must hold for a round three times as long,
-//! and gives way by the resolution until it does.
+//! and gives way by the resolution until it does. What was tried until the user ends the search, or a
+//! round fails to be made, is told as well.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 
-/// Part of the rate that a sender must reach.
-const REACHED_MIN: f64 = 0.98;
+use crate::pacer::REACHED_MIN;
 
 /// The long round, in rounds.
 const CONFIRM_ROUNDS: u32 = 3;
@@ -95,35 +95,54 @@ impl Settings {
     }
 }
 
+/// Why a search ended before it was through.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// The user wanted to end.
+    Interrupted,
+    /// A round could not be made.
+    Failed(Error),
+}
+
+impl From<Error> for Cut {
+    fn from(error: Error) -> Cut {
+        Cut::Failed(error)
+    }
+}
+
 /// What came out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Found {
-    /// The highest rate that held, also in the long round; none where no rate did.
+    /// The highest rate that held, also in the long round where the search was not cut; none where no
+    /// rate did.
     pub(crate) rate: Option<u64>,
-    /// The lowest rate that did not hold, and why; none where the search ended at its highest rate.
+    /// The lowest rate that did not hold, and why; none where none failed.
     pub(crate) above: Option<(u64, Verdict)>,
     /// Every round in its order.
     pub(crate) trials: Vec<Trial>,
+    pub(crate) cut: Option<Cut>,
 }
 
 /// Sends at a rate, lines per second, for a time.
-pub(crate) type Attempt<'a> = dyn FnMut(u64, Duration) -> Result<Trial> + 'a;
+pub(crate) type Attempt<'a> = dyn FnMut(u64, Duration) -> Result<Trial, Cut> + 'a;
 
 struct Search<'a, 'b> {
     settings: Settings,
     attempt: &'a mut Attempt<'b>,
     trials: Vec<Trial>,
+    good: Option<u64>,
+    above: Option<(u64, Verdict)>,
 }
 
 impl Search<'_, '_> {
-    fn judge(&mut self, rate: u64, time: Duration) -> Result<Verdict> {
+    fn judge(&mut self, rate: u64, time: Duration) -> Result<Verdict, Cut> {
         let trial = (self.attempt)(rate, time)?;
         self.trials.push(trial);
         Ok(self.settings.verdict(&trial))
     }
 
     /// Tries `rate`, twice where the first round fails.
-    fn judge_twice(&mut self, rate: u64) -> Result<Verdict> {
+    fn judge_twice(&mut self, rate: u64) -> Result<Verdict, Cut> {
         match self.judge(rate, self.settings.round)? {
             Verdict::Held => Ok(Verdict::Held),
             _ => self.judge(rate, self.settings.round),
@@ -134,63 +153,89 @@ impl Search<'_, '_> {
         let gap = good.abs_diff(bad);
         gap <= 1 || percent(gap, bad) <= self.settings.resolution_percent
     }
+
+    fn run(&mut self) -> Result<(), Cut> {
+        self.double()?;
+        self.halve()?;
+        self.confirm()
+    }
+
+    /// Doubles the rate until one fails.
+    fn double(&mut self) -> Result<(), Cut> {
+        let to = self.settings.to;
+        let mut rate = self.settings.from;
+        loop {
+            match self.judge_twice(rate)? {
+                Verdict::Held => self.good = Some(rate),
+                verdict => {
+                    self.above = Some((rate, verdict));
+                    return Ok(());
+                }
+            }
+            if rate == to {
+                return Ok(());
+            }
+            rate = rate.saturating_mul(2).min(to);
+        }
+    }
+
+    /// Halves the gap between what held and what did not.
+    fn halve(&mut self) -> Result<(), Cut> {
+        while let Some((bad, _)) = self.above {
+            // Where the first rate failed, what is good lies below it.
+            let floor = self.good.unwrap_or(0);
+            let is_given_up = self.good.is_none() && STEPS_DOWN_MAX < self.trials.len();
+            if self.is_narrow(floor, bad) || is_given_up {
+                break;
+            }
+            let middle = floor + (bad - floor) / 2;
+            match self.judge_twice(middle)? {
+                Verdict::Held => self.good = Some(middle),
+                verdict => self.above = Some((middle, verdict)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps down until a rate holds in the long round.
+    fn confirm(&mut self) -> Result<(), Cut> {
+        let mut steps = 0;
+        while let Some(rate) = self.good {
+            let verdict = self.judge(rate, self.settings.round * CONFIRM_ROUNDS)?;
+            if verdict == Verdict::Held {
+                break;
+            }
+            steps += 1;
+            self.above = Some((rate, verdict));
+            let lower = below(rate, self.settings.resolution_percent);
+            self.good = (0 < lower && steps < STEPS_DOWN_MAX).then_some(lower);
+        }
+        Ok(())
+    }
+
+    /// The highest rate of a round that held, below every one that did not.
+    fn held_so_far(&self) -> Option<u64> {
+        let limit = self.above.map_or(u64::MAX, |(rate, _)| rate);
+        let held = self
+            .trials
+            .iter()
+            .filter(|trial| trial.rate < limit && self.settings.verdict(trial) == Verdict::Held);
+        held.map(|trial| trial.rate).max()
+    }
 }
 
 /// Searches by `settings`.
 ///
 /// # Errors
-/// Where `attempt` fails, or the settings make no sense.
+/// Where the settings make no sense; a round that fails is told by what was found.
 pub(crate) fn find(settings: Settings, attempt: &mut Attempt<'_>) -> Result<Found> {
     if settings.to < settings.from || settings.from == 0 {
         bail!("cannot search from {} to {} lines/s", settings.from, settings.to);
     }
-    let mut search = Search { settings, attempt, trials: Vec::new() };
-    let (mut good, mut above) = (None, None);
-    let mut rate = settings.from;
-    loop {
-        match search.judge_twice(rate)? {
-            Verdict::Held if rate == settings.to => {
-                good = Some(rate);
-                break;
-            }
-            Verdict::Held => {
-                good = Some(rate);
-                rate = rate.saturating_mul(2).min(settings.to);
-            }
-            verdict => {
-                above = Some((rate, verdict));
-                break;
-            }
-        }
-    }
-    // The first rate failed: what is good lies below it.
-    let mut floor = good.unwrap_or(0);
-    while let Some((bad, _)) = above {
-        if search.is_narrow(floor, bad) || (good.is_none() && STEPS_DOWN_MAX < search.trials.len())
-        {
-            break;
-        }
-        let middle = floor + (bad - floor) / 2;
-        match search.judge_twice(middle)? {
-            Verdict::Held => {
-                floor = middle;
-                good = Some(middle);
-            }
-            verdict => above = Some((middle, verdict)),
-        }
-    }
-    let mut steps = 0;
-    while let Some(rate) = good {
-        let verdict = search.judge(rate, settings.round * CONFIRM_ROUNDS)?;
-        if verdict == Verdict::Held {
-            break;
-        }
-        steps += 1;
-        above = Some((rate, verdict));
-        let lower = below(rate, settings.resolution_percent);
-        good = (0 < lower && steps < STEPS_DOWN_MAX).then_some(lower);
-    }
-    Ok(Found { rate: good, above, trials: search.trials })
+    let mut search = Search { settings, attempt, trials: Vec::new(), good: None, above: None };
+    let cut = search.run().err();
+    let rate = if cut.is_some() { search.held_so_far() } else { search.good };
+    Ok(Found { rate, above: search.above, trials: search.trials, cut })
 }
 
 /// `rate` less `percent`, at least one line less.
@@ -264,9 +309,46 @@ mod tests {
     fn the_highest_rate_ends_the_search() {
         let found = search(Settings { to: 50_000, ..Settings::default() }, u64::MAX, u64::MAX);
         assert_eq!((found.rate, found.above), (Some(50_000), None));
-        assert!(
-            find(Settings { to: 5, ..Settings::default() }, &mut |_, _| bail!("asked")).is_err()
-        );
+        let asked = &mut |_, _| Err(Cut::Interrupted);
+        assert!(find(Settings { to: 5, ..Settings::default() }, asked).is_err());
+    }
+
+    /// 10,000, 20,000 and 40,000 hold, 80,000 fails twice, 60,000 fails twice, 50,000 is cut.
+    #[test]
+    fn r4_a_search_that_is_cut_tells_what_it_knows() {
+        for rounds in [0, 1, 7] {
+            let mut count = 0;
+            let mut attempt = |rate, _| {
+                count += 1;
+                if rounds < count {
+                    Err(Cut::Interrupted)
+                } else {
+                    Ok(trial(rate, 45_000, u64::MAX))
+                }
+            };
+            let found = find(Settings::default(), &mut attempt).unwrap();
+            assert!(matches!(found.cut, Some(Cut::Interrupted)));
+            assert_eq!(found.trials.len(), rounds);
+            let expected = [(0, None), (1, Some(10_000)), (7, Some(40_000))];
+            let expected = expected.into_iter().find(|(known, _)| *known == rounds);
+            assert_eq!(Some((rounds, found.rate)), expected);
+            let above = (rounds == 7).then_some((60_000, Verdict::Lost));
+            assert_eq!(found.above, above);
+        }
+    }
+
+    /// The rate that comes next was never tried: it is not told as one that held.
+    #[test]
+    fn r4_a_rate_that_failed_in_the_long_round_did_not_hold() {
+        let settings = Settings { to: 10_000, ..Settings::default() };
+        let mut attempt = |rate, time| match time {
+            _ if rate < 10_000 => Err(Cut::Failed(anyhow::anyhow!("gone"))),
+            time if settings.round < time => Ok(trial(rate, 0, u64::MAX)),
+            _ => Ok(trial(rate, u64::MAX, u64::MAX)),
+        };
+        let found = find(settings, &mut attempt).unwrap();
+        assert_eq!((found.rate, found.above), (None, Some((10_000, Verdict::Lost))));
+        assert!(matches!(found.cut, Some(Cut::Failed(_))));
     }
 
     #[test]

@@ -7,14 +7,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::Error;
 use hdrhistogram::Histogram;
 
 use crate::clock::{self, Stopwatch};
 use crate::ledger::Sent;
 use crate::pacer::{Pacer, Pacing};
+use crate::refused::Refused;
 use crate::socket::Socket;
 use crate::stock::Stock;
+use crate::stop::{ASK_EVERY, Stop};
 
 /// A rest around each wall-clock multiple of an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +103,12 @@ pub(crate) struct Done {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
+    /// Lines that were due until then; those of a datagram that was not yet due are not among them.
+    pub(crate) due: u64,
     /// Of every send, in nanoseconds.
     pub(crate) lag: Histogram<u64>,
+    /// What ended it early, other than the user.
+    pub(crate) failure: Option<Error>,
 }
 
 /// A socket with its datagrams.
@@ -128,70 +134,86 @@ impl Sender {
         stopwatch: Stopwatch,
         share: Share,
         meter: &Meter,
-    ) -> Result<Done> {
+        stop: &Stop,
+    ) -> Done {
         let mut pacer = Pacer::new(stopwatch, share.rate, self.manner.pacing);
-        let (mut lines, mut datagrams, mut bytes) = (0, 0, 0);
+        let (mut lines, mut datagrams, mut bytes, mut failure) = (0, 0, 0, None);
+        // Of the next send, once there was one.
+        let mut step = u64::MAX;
         let mut now = pacer.now();
-        while lines < share.lines_max {
-            if let Some(quiet) = self.manner.quiet {
-                pacer.rest(rest(quiet));
-                now = pacer.now();
-            }
+        while lines < share.lines_max && failure.is_none() && !stop.is_asked() {
             if share.duration_max.is_some_and(|duration| duration <= now) {
                 break;
+            }
+            let rested = self.manner.quiet.map_or(Duration::ZERO, rest);
+            if !rested.is_zero() {
+                pacer.rest(rested);
+                now = pacer.now();
+                continue;
             }
             let left = share.lines_max - lines;
             let stock = &mut self.flows[self.turn].stock;
             stock.prepare(left);
-            let step = pacer.step(stock.lines_of(self.manner.burst)).min(left);
+            step = pacer.step(stock.lines_of(self.manner.burst)).min(left);
             let allowed = pacer.allowed(now).saturating_sub(lines).min(left);
             if allowed < step {
-                let due = pacer.due(lines + step);
+                // A long wait is cut into pieces, so that the user is heard.
+                let due = pacer.due(lines + step).min(now + ASK_EVERY);
                 now = pacer.wait(share.duration_max.map_or(due, |duration| due.min(duration)));
                 continue;
             }
             let first_lines = stock.lines_of(1).min(left);
-            let gone = self.send(allowed)?;
+            let gone = self.send(allowed, stop);
             self.turn = (self.turn + 1) % self.flows.len();
             now = pacer.now();
             let lag = pacer.sent(now, lines + first_lines);
             lines += gone.lines;
             datagrams += gone.datagrams;
             bytes += gone.bytes;
+            failure = gone.failure;
             meter.set(lines, lag);
         }
         self.sent.datagrams += datagrams;
         self.sent.bytes += bytes;
-        Ok(Done { lines, datagrams, bytes, elapsed: now, lag: pacer.into_lag() })
+        let allowed = pacer.allowed(now);
+        let is_behind = share.rate.is_some() && lines.saturating_add(step) <= allowed;
+        let due = if is_behind { allowed } else { lines };
+        Done { lines, datagrams, bytes, elapsed: now, due, lag: pacer.into_lag(), failure }
     }
 
     /// Sends what `lines` lines allow of the flow whose turn it is.
-    fn send(&mut self, lines: u64) -> Result<Gone> {
+    fn send(&mut self, lines: u64, stop: &Stop) -> Gone {
         let Flow { socket, stock } = &mut self.flows[self.turn];
         let count = stock.within(lines);
-        if count == 0 {
+        let (offered, taken, whole) = if count == 0 {
             // The last lines of a run are fewer than the next datagram has.
             let part = stock.cut(lines, self.manner.is_stream);
-            let bytes = part.len() as u64;
-            let datagrams = socket.send_one(part)?;
-            stock.advance_cut(lines, &mut self.sent);
-            return Ok(Gone { lines, datagrams, bytes });
-        }
-        let (batch, first) = stock.next();
-        let range = first..first + count;
-        let bytes = batch.slice(range.clone()).len() as u64;
-        let datagrams = socket.send(batch, range)?;
-        let lines = stock.lines_of(count);
-        stock.advance(count, &mut self.sent);
-        Ok(Gone { lines, datagrams, bytes })
+            (part, socket.send_one(part, stop), lines)
+        } else {
+            let (batch, first) = stock.next();
+            let range = first..first + count;
+            let taken = socket.send(batch, range.clone(), stop);
+            (batch.slice(range), taken, stock.lines_of(count))
+        };
+        let lines = if taken.bytes == offered.len() {
+            whole
+        } else if self.manner.is_stream {
+            offered[..taken.bytes].iter().filter(|byte| **byte == b'\n').count() as u64
+        } else {
+            stock.lines_of(taken.sends)
+        };
+        let (datagrams, bytes) = (taken.sends as u64, taken.bytes as u64);
+        stock.leave(lines, &mut self.sent);
+        Gone { lines, datagrams, bytes, failure: taken.failure }
     }
 
     /// Closes the books.
-    pub(crate) fn close(mut self) -> (Sent, u64) {
-        for flow in &self.flows {
+    pub(crate) fn close(mut self) -> (Sent, Refused) {
+        let mut refused = Refused::default();
+        for flow in self.flows {
             flow.stock.close(&mut self.sent);
+            refused.add(flow.socket.into_refused());
         }
-        let refused = self.flows.iter().map(|flow| flow.socket.refused()).sum();
         (self.sent, refused)
     }
 }
@@ -201,16 +223,17 @@ struct Gone {
     lines: u64,
     datagrams: u64,
     bytes: u64,
+    failure: Option<Error>,
 }
 
-/// Rests where it has to, and gives the time that went by.
+/// Rests where it has to, for a while at the most, and gives the time that went by.
 fn rest(quiet: Quiet) -> Duration {
     let left = quiet.left(clock::unix_time());
     if left.is_zero() {
         return left;
     }
     let stopwatch = Stopwatch::start();
-    clock::pause(left);
+    clock::pause(left.min(ASK_EVERY));
     stopwatch.elapsed()
 }
 

@@ -2,7 +2,8 @@
 //!
 //! After `sender`: points arrive an interval later, so the books are compared again and again. The wait ends
 //! early once all witnesses agree; a confirmation time then goes on watching for what must not come any
-//! more, such as an interval delivered twice under another timestamp.
+//! more, such as an interval delivered twice under another timestamp. It ends at once where the user
+//! wants to.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::clock::{self, Stopwatch};
 use crate::graphite::Graphite;
 use crate::ledger::{Comparison, Sent, Terms, compare};
 use crate::sink::Sink;
+use crate::stop::{ASK_EVERY, Stop};
 
 /// Between two comparisons.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -64,6 +66,7 @@ pub(crate) fn settle(
     terms: &Terms,
     sent: &Sent,
     patience: Patience,
+    stop: &Stop,
 ) -> Vec<Statement> {
     let stopwatch = Stopwatch::start();
     loop {
@@ -72,10 +75,13 @@ pub(crate) fn settle(
             if patience.confirm.is_zero() {
                 return statements;
             }
-            clock::pause(patience.confirm);
+            let confirmed = stopwatch.elapsed() + patience.confirm;
+            while !stop.is_asked() && stopwatch.elapsed() < confirmed {
+                clock::pause(ASK_EVERY.min(confirmed.saturating_sub(stopwatch.elapsed())));
+            }
             return state_all(witnesses, terms, sent);
         }
-        if patience.settle <= stopwatch.elapsed() {
+        if patience.settle <= stopwatch.elapsed() || stop.is_asked() {
             return statements;
         }
         clock::pause(LOOK_EVERY);

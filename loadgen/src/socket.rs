@@ -3,9 +3,13 @@
 //! The near end of the wire, used by `sender` and `probe`. The only module of the load generator with
 //! `unsafe`: `sendmmsg` and the `UDP_SEGMENT` option have no safe wrapper in the libraries used here.
 //!
-//! A datagram socket that is connected hears about a closed port (`ECONNREFUSED`) at a later send. That
-//! send took nothing; it is counted and tried again, and the datagram before it is what got lost. A Unix
-//! datagram waits where the receiver's queue is full, as a stream does.
+//! A UDP socket that is connected hears about a closed port (`ECONNREFUSED`) at a later send. That send
+//! took nothing; it is counted and tried again, and the datagram before it is what got lost. Within a
+//! `sendmmsg` the kernel keeps the error to itself and only takes fewer: then one datagram is sent at a
+//! time, until the errors are seen or there are none.
+//!
+//! A Unix datagram waits where the receiver's queue is full, as a stream does. That wait is cut into
+//! pieces, so that a user who wants to end is heard.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -14,10 +18,13 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow};
+use socket2::SockRef;
 
 use crate::clock;
 use crate::compose::{BATCH_DATAGRAMS_MAX, Batch};
+use crate::refused::Refused;
+use crate::stop::{ASK_EVERY, Stop};
 use crate::target::Target;
 
 /// Send buffer asked for; the kernel caps it at `net.core.wmem_max`.
@@ -32,8 +39,20 @@ const SEGMENTS_MAX: usize = 64;
 /// Most bytes of one offloaded send: an IP packet's payload, with room for headers.
 const SEGMENTED_BYTES_MAX: usize = 65_000;
 
-/// Refused or full sends in a row before the run is given up.
+/// Refused or full sends in a row before the sender gives up.
 const RETRIES_MAX: u32 = 10_000;
+
+/// What failed where a timeout cannot be set.
+const TIMEOUT: &str = "cannot set SO_SNDTIMEO";
+
+/// What became of a send: all of it left, unless it failed, or was stopped while the daemon did not read.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Datagrams that left, or writes that were begun.
+    pub(crate) sends: usize,
+    pub(crate) bytes: usize,
+    pub(crate) failure: Option<Error>,
+}
 
 /// One sending socket.
 #[derive(Debug)]
@@ -55,69 +74,94 @@ impl Socket {
             Target::UnixDatagram(path) => {
                 let socket = UnixDatagram::unbound().context("cannot make a Unix socket")?;
                 socket.connect(path).with_context(reach)?;
-                Ok(Socket::Datagram(DatagramSocket::new(socket.into())))
+                socket.set_write_timeout(Some(ASK_EVERY)).context(TIMEOUT)?;
+                Ok(Socket::Datagram(DatagramSocket::new(socket.into(), false)))
             }
             Target::Tcp(address) => {
                 let stream = TcpStream::connect(address).with_context(reach)?;
                 stream.set_nodelay(true).context("cannot set TCP_NODELAY")?;
+                stream.set_write_timeout(Some(ASK_EVERY)).context(TIMEOUT)?;
                 Ok(Socket::Tcp(stream))
             }
             Target::UnixStream(path) => {
-                UnixStream::connect(path).with_context(reach).map(Socket::UnixStream)
+                let stream = UnixStream::connect(path).with_context(reach)?;
+                stream.set_write_timeout(Some(ASK_EVERY)).context(TIMEOUT)?;
+                Ok(Socket::UnixStream(stream))
             }
         }
     }
 
-    /// Sends `datagrams` of `batch`; gives how many datagrams or writes that were.
-    pub(crate) fn send(&mut self, batch: &Batch, datagrams: Range<usize>) -> Result<u64> {
+    /// Sends `datagrams` of `batch`.
+    pub(crate) fn send(&mut self, batch: &Batch, datagrams: Range<usize>, stop: &Stop) -> Taken {
         match self {
-            Socket::Datagram(socket) => {
-                let count = datagrams.len() as u64;
-                socket.send(batch, datagrams).map(|()| count)
-            }
-            Socket::Tcp(stream) => write(stream, batch.slice(datagrams)),
-            Socket::UnixStream(stream) => write(stream, batch.slice(datagrams)),
+            Socket::Datagram(socket) => socket.send(batch, datagrams, stop),
+            Socket::Tcp(stream) => write(stream, batch.slice(datagrams), stop),
+            Socket::UnixStream(stream) => write(stream, batch.slice(datagrams), stop),
         }
     }
 
     /// Sends the bytes of one datagram.
-    pub(crate) fn send_one(&mut self, bytes: &[u8]) -> Result<u64> {
+    pub(crate) fn send_one(&mut self, bytes: &[u8], stop: &Stop) -> Taken {
         match self {
-            Socket::Datagram(socket) => socket.send_all(&[bytes]).map(|()| 1),
-            Socket::Tcp(stream) => write(stream, bytes),
-            Socket::UnixStream(stream) => write(stream, bytes),
+            Socket::Datagram(socket) => socket.send_all(&[bytes], stop),
+            Socket::Tcp(stream) => write(stream, bytes, stop),
+            Socket::UnixStream(stream) => write(stream, bytes, stop),
         }
     }
 
-    /// Sends that reported an earlier datagram as refused.
-    pub(crate) fn refused(&self) -> u64 {
+    /// Sends that were refused, with what the last one met.
+    pub(crate) fn into_refused(self) -> Refused {
         match self {
-            Socket::Datagram(socket) => socket.refused,
-            Socket::Tcp(_) | Socket::UnixStream(_) => 0,
+            Socket::Datagram(socket) => socket.into_refused(),
+            Socket::Tcp(_) | Socket::UnixStream(_) => Refused::default(),
         }
     }
 }
 
-fn write(stream: &mut impl io::Write, bytes: &[u8]) -> Result<u64> {
-    stream.write_all(bytes).context("the connection broke")?;
-    Ok(1)
+fn write(stream: &mut impl io::Write, bytes: &[u8], stop: &Stop) -> Taken {
+    let mut taken = Taken { sends: 1, ..Taken::default() };
+    while taken.bytes < bytes.len() {
+        let error = match stream.write(&bytes[taken.bytes..]) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(count) => {
+                taken.bytes += count;
+                continue;
+            }
+            Err(error) => error,
+        };
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock if !stop.is_asked() => {}
+            io::ErrorKind::WouldBlock => break,
+            _ => {
+                taken.failure = Some(Error::new(error).context("the connection broke"));
+                break;
+            }
+        }
+    }
+    taken
 }
 
 /// A connected socket that sends many datagrams in one system call.
 #[derive(Debug)]
 pub(crate) struct DatagramSocket {
     socket: OwnedFd,
+    is_udp: bool,
     /// Datagrams per message: above 1 with segmentation offload.
     datagrams_per_message: usize,
-    /// Sends that reported an earlier datagram as refused.
-    pub(crate) refused: u64,
+    refused: Refused,
+    /// Messages that are to be sent one by one, since the kernel took fewer than it was given.
+    singly: usize,
+    /// Refusals that it kept to itself meanwhile, whose cause is that of the next one.
+    untold: u64,
 }
 
 impl DatagramSocket {
-    fn new(socket: OwnedFd) -> DatagramSocket {
+    fn new(socket: OwnedFd, is_udp: bool) -> DatagramSocket {
         // A smaller buffer than asked for only means more waiting.
-        drop(socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES));
-        DatagramSocket { socket, datagrams_per_message: 1, refused: 0 }
+        drop(SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES));
+        let refused = Refused::default();
+        DatagramSocket { socket, is_udp, datagrams_per_message: 1, refused, singly: 0, untold: 0 }
     }
 
     /// Connects a UDP socket to `target`; `segment_bytes` as for [`Socket::connect`].
@@ -131,7 +175,7 @@ impl DatagramSocket {
         };
         let socket = UdpSocket::bind(local).context("cannot make a UDP socket")?;
         socket.connect(target).with_context(|| format!("cannot reach {target}"))?;
-        let mut socket = DatagramSocket::new(socket.into());
+        let mut socket = DatagramSocket::new(socket.into(), true);
         if let Some(segment_bytes) = segment_bytes {
             socket.datagrams_per_message =
                 (SEGMENTED_BYTES_MAX / segment_bytes).clamp(1, SEGMENTS_MAX);
@@ -141,62 +185,125 @@ impl DatagramSocket {
     }
 
     /// Sends `datagrams` of `batch`, at most [`BATCH_DATAGRAMS_MAX`] of them at a time.
-    pub(crate) fn send(&mut self, batch: &Batch, datagrams: Range<usize>) -> Result<()> {
+    pub(crate) fn send(&mut self, batch: &Batch, datagrams: Range<usize>, stop: &Stop) -> Taken {
         let mut slices: [&[u8]; BATCH_DATAGRAMS_MAX] = [&[]; BATCH_DATAGRAMS_MAX];
+        let mut whole = Taken::default();
         let mut first = datagrams.start;
         while first < datagrams.end {
-            let mut count = 0;
+            let (begin, mut count, mut bytes) = (first, 0, 0);
             while first < datagrams.end && count < slices.len() {
                 let last = (first + self.datagrams_per_message).min(datagrams.end);
                 slices[count] = batch.slice(first..last);
+                bytes += slices[count].len();
                 count += 1;
                 first = last;
             }
-            self.send_all(&slices[..count])?;
+            let taken = self.send_all(&slices[..count], stop);
+            whole.bytes += taken.bytes;
+            whole.sends += (taken.sends * self.datagrams_per_message).min(first - begin);
+            whole.failure = taken.failure;
+            if taken.bytes < bytes {
+                break;
+            }
         }
-        Ok(())
+        whole
     }
 
-    fn send_all(&mut self, messages: &[&[u8]]) -> Result<()> {
-        let mut sent = 0;
+    /// Sends all `messages`; counts messages.
+    fn send_all(&mut self, messages: &[&[u8]], stop: &Stop) -> Taken {
+        let mut taken = Taken::default();
         let mut retries = 0;
-        while sent < messages.len() {
-            let rest = &messages[sent..];
+        while taken.sends < messages.len() {
+            let mut rest = &messages[taken.sends..];
+            if 0 < self.singly {
+                rest = &rest[..1];
+            }
             // A paced sender mostly has one: it need not pay for an array of headers.
-            let taken = match rest.len() {
+            let sent = match rest.len() {
                 1 => send_messages::<1>(&self.socket, rest),
                 _ => send_messages::<BATCH_DATAGRAMS_MAX>(&self.socket, rest),
             };
-            match taken {
+            match sent {
                 Ok(count) => {
-                    sent += count;
+                    self.note_taken(count, rest.len());
+                    taken.bytes += rest[..count].iter().map(|message| message.len()).sum::<usize>();
+                    taken.sends += count;
                     retries = 0;
+                }
+                Err(error) if !self.is_udp && error.kind() == io::ErrorKind::WouldBlock => {
+                    if stop.is_asked() {
+                        break;
+                    }
                 }
                 Err(error) => {
                     retries += 1;
-                    self.after_error(&error, retries)?;
+                    if let Err(failure) = self.after_error(error, retries) {
+                        taken.failure = Some(failure);
+                        break;
+                    }
                 }
             }
         }
-        Ok(())
+        taken
     }
 
-    fn after_error(&mut self, error: &io::Error, retries: u32) -> Result<()> {
+    /// Looks at how many of `offered` messages the kernel took.
+    fn note_taken(&mut self, count: usize, offered: usize) {
+        if !self.is_udp {
+            return;
+        }
+        self.singly = self.singly.saturating_sub(count);
+        if self.singly == 0 {
+            self.untold = 0;
+        }
+        if count < offered {
+            self.singly = BATCH_DATAGRAMS_MAX;
+            self.untold = 1;
+        }
+    }
+
+    /// # Errors
+    /// Where it makes no sense to try again.
+    fn after_error(&mut self, error: io::Error, retries: u32) -> Result<()> {
         if RETRIES_MAX <= retries {
-            bail!("cannot send: {error}; tried {retries} times");
+            return Err(Error::new(error).context(format!("cannot send, tried {retries} times")));
         }
         match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            Some(libc::ECONNREFUSED) => self.refused += 1,
-            Some(libc::EAGAIN | libc::ENOBUFS) => clock::pause(Duration::from_micros(100)),
-            Some(libc::EMSGSIZE | libc::EINVAL) => {
-                bail!(
-                    "cannot send: {error}; the datagram is too large for the route, lower --packing"
-                )
+            Some(libc::EINTR) => return Ok(()),
+            Some(libc::EAGAIN | libc::ENOBUFS) => {
+                clock::pause(Duration::from_micros(100));
+                return Ok(());
             }
-            _ => bail!("cannot send: {error}"),
+            Some(libc::EMSGSIZE | libc::EINVAL) => {
+                return Err(anyhow!(
+                    "cannot send: {error}; the datagram is too large for the route, lower --packing"
+                ));
+            }
+            _ => {}
         }
-        Ok(())
+        match self.refused.of(&error) {
+            Some(count) if self.is_udp => {
+                // Without a route every try fails, and the datagram is the same one.
+                if retries == 1 || error.kind() == io::ErrorKind::ConnectionRefused {
+                    *count += 1 + std::mem::take(&mut self.untold);
+                } else {
+                    clock::pause(Duration::from_micros(100));
+                }
+                self.singly = BATCH_DATAGRAMS_MAX;
+                Ok(())
+            }
+            _ => Err(Error::new(error).context("cannot send")),
+        }
+    }
+
+    /// Sends that were refused, with what the last one met: nobody has heard of it yet.
+    pub(crate) fn into_refused(mut self) -> Refused {
+        if let Ok(Some(error)) = SockRef::from(&self.socket).take_error()
+            && let Some(count) = self.refused.of(&error)
+        {
+            *count += 1 + self.untold;
+        }
+        self.refused
     }
 }
 
@@ -278,6 +385,12 @@ mod tests {
         buffer[..length].to_vec()
     }
 
+    /// What left, where all of it did.
+    fn all_left(taken: Taken) -> (usize, usize) {
+        assert!(taken.failure.is_none(), "{:?}", taken.failure);
+        (taken.sends, taken.bytes)
+    }
+
     fn batch(payloads: &[&str]) -> Batch {
         let mut batch = Batch::default();
         for payload in payloads {
@@ -292,7 +405,7 @@ mod tests {
             let receiver = receiver(address);
             let mut sender = DatagramSocket::connect(receiver.local_addr().unwrap(), None).unwrap();
             let batch = batch(&["a:1|c", "", "b:2|ms\nc:3|g"]);
-            sender.send(&batch, 0..3).unwrap();
+            all_left(sender.send(&batch, 0..3, &Stop::default()));
             let got: Vec<Vec<u8>> = (0..3).map(|_| receive(&receiver)).collect();
             assert_eq!(got, [b"a:1|c".to_vec(), b"".to_vec(), b"b:2|ms\nc:3|g".to_vec()]);
         }
@@ -306,7 +419,7 @@ mod tests {
         for number in 0..150u8 {
             batch.push(&[number]);
         }
-        sender.send(&batch, 3..150).unwrap();
+        all_left(sender.send(&batch, 3..150, &Stop::default()));
         for number in 3..150 {
             assert_eq!(receive(&receiver), [number]);
         }
@@ -316,7 +429,8 @@ mod tests {
     fn segmentation_offload_cuts_at_the_segment_size() {
         let receiver = receiver("127.0.0.1:0");
         let mut sender = DatagramSocket::connect(receiver.local_addr().unwrap(), Some(8)).unwrap();
-        sender.send(&batch(&["a:1|c\n\n\n", "bb:2|c\n\n", "ccc:3|c\n"]), 0..3).unwrap();
+        let batch = batch(&["a:1|c\n\n\n", "bb:2|c\n\n", "ccc:3|c\n"]);
+        assert_eq!(all_left(sender.send(&batch, 0..3, &Stop::default())), (3, 24));
         let got: Vec<Vec<u8>> = (0..3).map(|_| receive(&receiver)).collect();
         let expected = [b"a:1|c\n\n\n".to_vec(), b"bb:2|c\n\n".to_vec(), b"ccc:3|c\n".to_vec()];
         assert_eq!(got, expected);
@@ -328,7 +442,8 @@ mod tests {
         let path = folder.path().join("socket");
         let receiver = UnixDatagram::bind(&path).unwrap();
         let mut sender = Socket::connect(&Target::UnixDatagram(path), None).unwrap();
-        assert_eq!(sender.send(&batch(&["a:1|c", "b:2|c"]), 0..2).unwrap(), 2);
+        let taken = sender.send(&batch(&["a:1|c", "b:2|c"]), 0..2, &Stop::default());
+        assert_eq!(all_left(taken), (2, 10));
         let mut buffer = [0; 100];
         for expected in [b"a:1|c", b"b:2|c"] {
             let length = receiver.recv(&mut buffer).unwrap();
@@ -345,8 +460,10 @@ mod tests {
         let targets = [Target::UnixStream(path), Target::Tcp(tcp.local_addr().unwrap())];
         for target in targets {
             let mut sender = Socket::connect(&target, None).unwrap();
-            assert_eq!(sender.send(&batch(&["a:1|c\n", "b:2|c\n"]), 0..2).unwrap(), 1);
-            assert_eq!(sender.send_one(b"c:3|c\n").unwrap(), 1);
+            let stop = Stop::default();
+            let taken = sender.send(&batch(&["a:1|c\n", "b:2|c\n"]), 0..2, &stop);
+            assert_eq!(all_left(taken), (1, 12));
+            assert_eq!(all_left(sender.send_one(b"c:3|c\n", &stop)), (1, 6));
             drop(sender);
             let mut text = String::new();
             match target {
@@ -374,9 +491,56 @@ mod tests {
         let mut sender = DatagramSocket::connect(closed, None).unwrap();
         let batch = batch(&["a:1|c"]);
         for _ in 0..20 {
-            sender.send(&batch, 0..1).unwrap();
+            all_left(sender.send(&batch, 0..1, &Stop::default()));
         }
-        assert!(0 < sender.refused);
+        assert!(0 < sender.into_refused().closed_port);
+    }
+
+    /// The only datagram, and a batch of which `sendmmsg` tells no error.
+    #[test]
+    fn r4_a_refusal_is_heard_of_however_it_is_sent() {
+        for count in [1, 64] {
+            let closed = receiver("127.0.0.2:0").local_addr().unwrap();
+            let mut sender = DatagramSocket::connect(closed, None).unwrap();
+            let batch = batch(&vec!["a:1|c"; count]);
+            all_left(sender.send(&batch, 0..count, &Stop::default()));
+            let refused = sender.into_refused().closed_port;
+            assert!((1..=count as u64).contains(&refused), "{refused} of {count}");
+        }
+    }
+
+    #[test]
+    fn r4_a_unix_socket_whose_reader_went_away_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let mut sender = Socket::connect(&Target::UnixDatagram(path), None).unwrap();
+        drop(receiver);
+        let taken = sender.send_one(b"a:1|c", &Stop::default());
+        assert_eq!((taken.sends, taken.bytes), (0, 0));
+        assert!(taken.failure.unwrap().to_string().contains("cannot send"));
+        assert_eq!(sender.into_refused().total(), 0);
+    }
+
+    #[test]
+    fn r4_a_full_unix_socket_hears_the_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _receiver = UnixDatagram::bind(&path).unwrap();
+        let mut sender = Socket::connect(&Target::UnixDatagram(path), None).unwrap();
+        let stop = Stop::default();
+        stop.ask();
+        let batch = batch(&["a:1|c"; 100]);
+        let mut left = 0;
+        loop {
+            let taken = sender.send(&batch, 0..100, &stop);
+            assert!(taken.failure.is_none());
+            left += taken.sends;
+            if taken.sends < 100 {
+                break;
+            }
+        }
+        assert!(0 < left);
     }
 
     #[test]
@@ -385,7 +549,8 @@ mod tests {
         let mut sender = DatagramSocket::connect(receiver.local_addr().unwrap(), None).unwrap();
         let mut batch = Batch::default();
         batch.push(&vec![b'a'; 65_508]);
-        let error = sender.send(&batch, 0..1).unwrap_err().to_string();
+        let taken = sender.send(&batch, 0..1, &Stop::default());
+        let error = taken.failure.unwrap().to_string();
         assert!(error.contains("--packing"), "{error}");
     }
 }

@@ -100,8 +100,19 @@ impl Stock {
         }
     }
 
+    /// Enters that the next `lines` lines have left. A rotation must not go on where they end within a
+    /// datagram.
+    pub(crate) fn leave(&mut self, lines: u64, sent: &mut Sent) {
+        let whole = self.within(lines);
+        let rest = lines - self.lines_of(whole);
+        self.advance(whole, sent);
+        if 0 < rest {
+            self.advance_cut(rest, sent);
+        }
+    }
+
     /// Enters that the next `datagrams` datagrams have left.
-    pub(crate) fn advance(&mut self, datagrams: usize, sent: &mut Sent) {
+    fn advance(&mut self, datagrams: usize, sent: &mut Sent) {
         let first = self.batch.lines_before(self.position);
         self.position += datagrams;
         let last = self.batch.lines_before(self.position);
@@ -112,9 +123,8 @@ impl Stock {
         }
     }
 
-    /// Enters that the first `lines` lines of the next datagram have left. A rotation must not go on
-    /// after that.
-    pub(crate) fn advance_cut(&mut self, cut: u64, sent: &mut Sent) {
+    /// Enters that the first `cut` lines of the next datagram have left.
+    fn advance_cut(&mut self, cut: u64, sent: &mut Sent) {
         match &mut self.supply {
             Supply::Fresh { lines, .. } => {
                 let first = self.batch.lines_before(self.position);
@@ -178,15 +188,16 @@ mod tests {
             let count = stock.within(left);
             if count == 0 {
                 take(stock.cut(left, false));
-                stock.advance_cut(left, &mut sent);
+                stock.leave(left, &mut sent);
                 break;
             }
             let (batch, first) = stock.next();
             for index in first..first + count {
                 take(batch.slice(index..index + 1));
             }
-            left -= stock.lines_of(count);
-            stock.advance(count, &mut sent);
+            let lines = stock.lines_of(count);
+            stock.leave(lines, &mut sent);
+            left -= lines;
         }
         stock.close(&mut sent);
         (texts, sent)

@@ -169,16 +169,58 @@ fn a_replay_of_what_is_no_capture_is_status_1() {
     }
 }
 
+/// Nobody else drops what is sent to the target, so "0 dropped" would not be a measurement.
 #[test]
-fn r4_search_needs_the_pid_of_a_process_that_receives_there() {
+fn r4_the_pid_is_that_of_a_process_that_receives_there() {
     let (_receiver, target) = receiver();
     let mut other =
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let pid = other.id().to_string();
-    let found = output(&["search", "--target", &target, "--pid", &pid, "--to", "10k"]);
+    let arguments = ["--target", &target, "--pid", &pid];
+    let found = [
+        output(&[&["search"][..], &arguments, &["--to", "10k"]].concat()),
+        output(&[&arguments[..], &["--lines", "10"]].concat()),
+    ];
     drop(other.stdin.take());
     other.wait().unwrap();
-    let told = String::from_utf8_lossy(&found.stderr);
-    assert_eq!(found.status.code(), Some(1), "{told}");
-    assert!(told.contains("has no UDP socket at port"), "{told}");
+    for found in found {
+        let told = String::from_utf8_lossy(&found.stderr);
+        assert_eq!(found.status.code(), Some(1), "{told}");
+        assert!(told.contains("has no UDP socket at port"), "{told}");
+        assert!(found.stdout.is_empty());
+    }
+}
+
+#[test]
+fn r4_a_run_to_a_port_where_nobody_listens_is_status_1_with_its_report() {
+    // An address of its own: no other test can take the port meanwhile.
+    let closed = UdpSocket::bind("127.0.0.5:0").unwrap().local_addr().unwrap().to_string();
+    let file = frozone();
+    for arguments in [
+        &["--lines", "5000", "--rate", "max", "--packing", "single"][..],
+        &["--lines", "50", "--packing", "single"],
+        &["--replay", file.to_str().unwrap()],
+    ] {
+        let output = output(&[&["--target", &closed, "--json"][..], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let refused = report["refused_by_cause"]["closed_port"].as_u64().unwrap();
+        assert!(0 < refused && report["refused_sends"] == refused, "{report}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        let message = format!("loadgen: {refused} sends to udp:{closed} were refused: ");
+        assert!(told.starts_with(&message), "{told}");
+    }
+}
+
+#[test]
+fn r4_a_connection_that_breaks_is_status_1_with_its_report() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp:{}", listener.local_addr().unwrap());
+    let child = loadgen(&["--target", &target, "--duration", "60m", "--json"]).spawn().unwrap();
+    drop(listener.accept().unwrap());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["failures"][0].as_str().unwrap().contains("the connection broke"), "{report}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("sender 1 gave up after"));
 }

@@ -42,10 +42,10 @@ pub(crate) fn share(lines_max: u64) -> Share {
     Share { lines_max, duration_max: None, rate: Some(50_000) }
 }
 
-pub(crate) fn run(plan: &Plan, share: Share) -> (Round, Sent, u64) {
+pub(crate) fn run(plan: &Plan, share: Share) -> (Round, Sent, Refused) {
     let shape = Shape { streams: plan.senders * plan.sockets, ..shape() };
     let mut fleet = Fleet::prepare(plan, &shape).unwrap();
-    let round = fleet.run(share, &mut |_| {}).unwrap();
+    let round = fleet.run(share, &Stop::default(), &mut |_| {});
     let (sent, refused) = fleet.close();
     (round, sent, refused)
 }
@@ -58,7 +58,7 @@ fn every_sender_sends_its_share_and_the_books_add_up() {
         let (round, sent, refused) = run(&plan, share(1_000));
         let datagrams = datagrams.join().unwrap();
         let bytes: usize = datagrams.iter().map(|(_, datagram)| datagram.len()).sum();
-        assert_eq!((round.lines, sent.lines, refused), (1_000, 1_000, 0));
+        assert_eq!((round.lines, sent.lines, refused.total()), (1_000, 1_000, 0));
         assert_eq!(
             (sent.datagrams, sent.bytes),
             (datagrams.len() as u64, bytes as u64),
@@ -119,16 +119,118 @@ fn a_second_round_goes_on_where_the_first_one_ended() {
     let mut fleet = Fleet::prepare(&plan, &shape()).unwrap();
     let mut looks = Vec::new();
     // Whole datagrams only: a cut one ends the stock.
-    let round = fleet
-        .run(
-            Share { duration_max: Some(Duration::from_millis(20)), ..share(u64::MAX) },
-            &mut |at| {
-                looks.push(at);
-            },
-        )
-        .unwrap();
-    let second = fleet.run(share(700), &mut |_| {}).unwrap();
+    let short = Share { duration_max: Some(Duration::from_millis(20)), ..share(u64::MAX) };
+    let stop = Stop::default();
+    let round = fleet.run(short, &stop, &mut |at| looks.push(at));
+    let second = fleet.run(share(700), &stop, &mut |_| {});
     drop(datagrams.join().unwrap());
     assert_eq!(looks.last().unwrap().lines, round.lines);
     assert_eq!(fleet.close().0.lines, round.lines + second.lines);
+}
+
+fn prepared(plan: &Plan) -> Fleet {
+    Fleet::prepare(plan, &Shape { streams: plan.senders * plan.sockets, ..shape() }).unwrap()
+}
+
+/// One line a second, of which a packed datagram has dozens: the next one is a minute ahead.
+#[test]
+fn r4_a_user_who_wants_to_end_is_heard_by_senders_that_wait() {
+    for quiet in [None, Some(Quiet::new(Duration::from_secs(4_000), Duration::from_secs(1_999)))] {
+        let (target, _datagrams) = receiver(0);
+        let mut plan = plan(target);
+        plan.manner.quiet = quiet.transpose().unwrap();
+        let mut fleet = prepared(&plan);
+        let stop = Stop::default();
+        let share = Share { rate: Some(1), ..share(u64::MAX) };
+        let round = fleet.run(share, &stop, &mut |_| stop.ask());
+        assert_eq!((round.lines, round.failures.len()), (0, 0));
+    }
+}
+
+/// A peer that never reads: the senders hang in their writes when the user has had enough. What the
+/// peer finds in its buffers then is what the books say.
+#[test]
+fn r4_a_user_who_wants_to_end_is_heard_by_senders_whose_peer_does_not_read() {
+    use std::io::Read as _;
+    let folder = tempfile::tempdir().unwrap();
+    let stream = folder.path().join("stream");
+    let listener = std::os::unix::net::UnixListener::bind(&stream).unwrap();
+    let mut plan = plan(Target::UnixStream(stream));
+    plan.packing.end = End::LineFeed;
+    for rotation_lines in [None, Some(1_000)] {
+        let mut fleet = prepared(&Plan { rotation_lines, ..plan.clone() });
+        let (mut peer, _) = listener.accept().unwrap();
+        let stop = Stop::default();
+        let (mut lines, mut same) = (0, 0);
+        // Three looks in a row without a line: the buffers are full.
+        let mut watch = |look: Look| {
+            same = if look.lines == lines && 0 < lines { same + 1 } else { 0 };
+            lines = look.lines;
+            if same == 3 {
+                stop.ask();
+            }
+        };
+        let round = fleet.run(Share { rate: None, ..share(u64::MAX) }, &stop, &mut watch);
+        let (sent, _) = fleet.close();
+        let mut text = Vec::new();
+        peer.read_to_end(&mut text).unwrap();
+        let came = text.iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert_eq!((round.lines, sent.lines, round.bytes), (came, came, text.len() as u64));
+    }
+}
+
+#[test]
+fn r4_a_sender_that_fails_leaves_its_books_and_says_why() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = plan(Target::Tcp(listener.local_addr().unwrap()));
+    plan.packing.end = End::LineFeed;
+    let mut fleet = prepared(&plan);
+    drop(listener.accept().unwrap());
+    let round = fleet.run(share(u64::MAX), &Stop::default(), &mut |_| {});
+    assert_eq!(round.failures.len(), 1);
+    assert!(round.failures[0].starts_with("sender 1 gave up after "), "{:?}", round.failures);
+    assert!(round.failures[0].contains("the connection broke"), "{:?}", round.failures);
+    assert_eq!(fleet.close().0.lines, round.lines);
+}
+
+/// Nobody listens: every datagram is refused, whether they leave one by one or many at a time.
+#[test]
+fn r4_refused_sends_are_counted_and_the_run_goes_on() {
+    for rate in [Some(100_000), None] {
+        // An address of its own: no other test can take the port meanwhile.
+        let closed = std::net::UdpSocket::bind("127.0.0.3:0").unwrap().local_addr().unwrap();
+        let mut plan = plan(Target::Udp(closed));
+        plan.packing.is_single = true;
+        let (round, sent, refused) = run(&plan, Share { rate, ..share(1_000) });
+        assert_eq!((round.lines, sent.lines, round.failures.len()), (1_000, 1_000, 0));
+        // A refusal that comes late may hide behind another.
+        assert!((500..=1_000).contains(&refused.closed_port), "{refused} at {rate:?}");
+        assert_eq!(refused.unreachable, 0);
+    }
+}
+
+#[test]
+fn r4_a_rate_that_no_sender_reaches_is_said_to_be_missed() {
+    let (target, _datagrams) = receiver(0);
+    let duration_max = Some(Duration::from_millis(100));
+    let share = Share { duration_max, rate: Some(100_000_000_000), ..share(u64::MAX) };
+    let (round, ..) = run(&plan(target), share);
+    let kept = round.kept().unwrap();
+    assert!(!kept.is_reached() && kept.percent < 98.0, "{kept:?}");
+    // 100 ms and more were due, and less than 98 % of that left.
+    assert!(Duration::from_millis(2) <= kept.behind, "{kept:?}");
+    assert_eq!(kept.behind_lines, round.due - round.lines);
+}
+
+/// A datagram of dozens of lines that is due after the end is not what the sender owes.
+#[test]
+fn r4_what_is_not_due_yet_is_not_behind() {
+    let (target, _datagrams) = receiver(0);
+    let duration_max = Some(Duration::from_millis(30));
+    let (round, ..) =
+        run(&plan(target), Share { duration_max, rate: Some(100), ..share(u64::MAX) });
+    let kept = round.kept().unwrap();
+    assert_eq!((round.lines, kept.percent, kept.behind_lines), (0, 100.0, 0));
+    let round = Round { offered: None, ..round };
+    assert_eq!(round.kept(), None);
 }

@@ -42,16 +42,12 @@ pub(crate) fn of_run(report: &Report<'_>) -> Result<String> {
             "How long after its due time the latest datagram left, the worst between two looks.",
         ),
     ];
-    if report.usage.is_some() {
-        plots.push((
-            cores(report.moments),
-            "CPU time of the daemon per second: all of its threads, and those that used most.",
-        ));
-        plots.push((
-            drops(report.moments),
-            "What its UDP sockets dropped, and what waited in them.",
-        ));
-    }
+    // Without figures a plot has no points, and is left out.
+    plots.push((
+        cores(report.moments),
+        "CPU time of the daemon per second: all of its threads, and those that used most.",
+    ));
+    plots.push((drops(report.moments), "What its UDP sockets dropped, and what waited in them."));
     if let Some(latency) = report.latency {
         let points = (0..=100u8).map(|percent| {
             let quantile = f64::from(percent) / 100.0;
@@ -168,10 +164,10 @@ fn cores(moments: &[Moment]) -> Plot {
 }
 
 fn drops(moments: &[Moment]) -> Plot {
-    let dropped = growth(moments, |moment| moment.figures.as_ref().map(|figures| figures.drops()));
+    let dropped = growth(moments, |moment| moment.figures.as_ref()?.drops());
     let queue = moments.iter().filter_map(|moment| {
         let figures = moment.figures.as_ref()?;
-        Some((moment.at.as_secs_f64(), float(figures.queue_bytes()) / 1_024.0))
+        Some((moment.at.as_secs_f64(), float(figures.queue_bytes()?) / 1_024.0))
     });
     let curves =
         vec![line("dropped datagrams/s", dropped), line("KiB in the queues", queue.collect())];

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::show_ns;
-use crate::search::{Found, Settings, Verdict};
+use super::{interrupted_json, show_ns, write_interrupted};
+use crate::search::{Cut, Found, Settings, Verdict};
+use crate::stop::Signal;
 
 /// Everything that is known at the end of a search.
 #[derive(Debug)]
@@ -15,10 +16,13 @@ pub(crate) struct SearchReport<'a> {
     pub(crate) judges: &'a str,
     pub(crate) settings: Settings,
     pub(crate) found: &'a Found,
+    /// Where the user cut it.
+    pub(crate) interrupted: Option<Signal>,
 }
 
 impl SearchReport<'_> {
     pub(crate) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        write_interrupted(out, self.interrupted)?;
         writeln!(out, "search     {}, loss judged by {}", self.target, self.judges)?;
         let heads = ["asked for/s", "sent/s", "lost", "worst lag", "CPU per line"];
         let [asked, sent, lost, lag, cpu] = heads;
@@ -35,14 +39,22 @@ impl SearchReport<'_> {
                 self.settings.verdict(trial).word()
             )?;
         }
+        if let Some(Cut::Failed(error)) = &self.found.cut {
+            writeln!(out, "failed     {error:#}")?;
+        }
         writeln!(out, "found      {}", self.sentence())
     }
 
     /// What came out, with its resolution.
     pub(crate) fn sentence(&self) -> String {
         let Settings { loss_percent, resolution_percent, from, .. } = self.settings;
+        let is_cut = self.found.cut.is_some();
         let Some(rate) = self.found.rate else {
-            return format!("no rate held at {from} lines/s or below");
+            return if is_cut {
+                "nothing: the search was cut before a rate held".to_owned()
+            } else {
+                format!("no rate held at {from} lines/s or below")
+            };
         };
         let why = match self.found.above {
             Some((above, Verdict::NotReached)) => {
@@ -51,6 +63,11 @@ impl SearchReport<'_> {
             Some((above, _)) => format!("{above} did not hold"),
             None => "nothing higher was tried".to_owned(),
         };
+        if is_cut {
+            return format!(
+                "no limit: the search was cut. {rate} lines/s held so far, not yet in the long round; {why}"
+            );
+        }
         format!(
             "{rate} lines/s with at most {loss_percent} % lost; {why} (resolution {resolution_percent} %)"
         )
@@ -82,7 +99,14 @@ impl SearchReport<'_> {
             "loss_percent": self.settings.loss_percent,
             "resolution_percent": self.settings.resolution_percent,
             "round_s": self.settings.round.as_secs_f64(),
-            "lines_per_s": self.found.rate,
+            "interrupted_by": interrupted_json(self.interrupted),
+            "failure": match &self.found.cut {
+                Some(Cut::Failed(error)) => Some(format!("{error:#}")),
+                _ => None,
+            },
+            // What held until a search was cut is not what it looked for.
+            "lines_per_s": self.found.rate.filter(|_| self.found.cut.is_none()),
+            "held_lines_per_s": self.found.rate,
             "above": above,
             "rounds": trials,
         })
@@ -95,8 +119,18 @@ mod tests {
     use crate::search::find;
 
     fn report(capacity: u64, reach: u64, read: impl Fn(&SearchReport<'_>)) {
+        report_of(capacity, reach, usize::MAX, read);
+    }
+
+    /// The user cuts it after `rounds` rounds.
+    fn report_of(capacity: u64, reach: u64, rounds: usize, read: impl Fn(&SearchReport<'_>)) {
         let settings = Settings { to: 1_000_000, ..Settings::default() };
+        let mut count = 0;
         let found = find(settings, &mut |rate, _| {
+            if count == rounds {
+                return Err(Cut::Interrupted);
+            }
+            count += 1;
             let lost_percent = crate::search::percent(rate.saturating_sub(capacity), rate);
             #[expect(clippy::cast_precision_loss, reason = "a small number")]
             let achieved = rate.min(reach) as f64;
@@ -104,7 +138,33 @@ mod tests {
             Ok(crate::search::Trial { rate, achieved, lost_percent, lag_ns_max, cpu_ns_per_line })
         });
         let (target, found) = ("udp:127.0.0.1:1".to_owned(), found.unwrap());
-        read(&SearchReport { target, judges: "drops", settings, found: &found });
+        let interrupted = found.cut.as_ref().map(|_| Signal::Interrupt);
+        read(&SearchReport { target, judges: "drops", settings, found: &found, interrupted });
+    }
+
+    #[test]
+    fn r4_a_search_that_was_interrupted_says_so() {
+        let words = |rounds, sentence: &str, held: Value| {
+            report_of(u64::MAX, u64::MAX, rounds, |report| {
+                let mut out = Vec::new();
+                report.write_text(&mut out).unwrap();
+                let text = String::from_utf8(out).unwrap();
+                assert!(text.starts_with("interrupted by SIGINT"), "{text}");
+                assert!(text.contains(sentence), "{text}");
+                let json = report.to_json();
+                assert_eq!(
+                    (&json["interrupted_by"], &json["lines_per_s"]),
+                    (&"SIGINT".into(), &Value::Null)
+                );
+                assert_eq!((&json["held_lines_per_s"], &json["failure"]), (&held, &Value::Null));
+            });
+        };
+        words(0, "cut before a rate held", Value::Null);
+        words(
+            2,
+            "20000 lines/s held so far, not yet in the long round; nothing higher",
+            20_000.into(),
+        );
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The report in both forms, from made-up rounds.
 
 use super::*;
+use std::time::Duration;
+
 use crate::compose::{End, Packing};
 use crate::ledger::{Difference, Tally};
 use crate::pacer::{Pacing, lag_histogram};
-use crate::process::{Thread, UdpSocket};
+use crate::process::{Figures, Thread, UdpSocket};
 use crate::sender::Manner;
 use crate::target::Target;
 use crate::workload::{Keys, tests::shape};
@@ -31,7 +33,9 @@ fn round() -> Round {
         datagrams: 100,
         bytes: 20_000,
         elapsed: Duration::from_secs(2),
+        due: 1_200,
         lag,
+        failures: Vec::new(),
     }
 }
 
@@ -49,7 +53,8 @@ fn usage() -> Usage {
         sockets: vec![socket],
         resident_bytes: 40 << 20,
     };
-    Usage { pid: 7, window: Duration::from_secs(2), figures, is_drained: true }
+    let (window, is_drained) = (Duration::from_secs(2), Some(true));
+    Usage { pid: 7, window, figures, why_unknown: None, is_drained }
 }
 
 /// 100 probes 10 ms apart, of which 90 were seen after 1 to 90 ms.
@@ -79,28 +84,40 @@ fn short(count: usize) -> Comparison {
 
 /// Calls `read` with a report of `statements`.
 fn with<T>(statements: &[Statement], read: impl Fn(&Report<'_>) -> T) -> T {
+    with_usage(statements, Ok(usage()), read)
+}
+
+fn with_usage<T>(
+    statements: &[Statement],
+    usage: Result<Usage, String>,
+    read: impl Fn(&Report<'_>) -> T,
+) -> T {
     let mut sent = Sent::new(&Keys::new(&shape()));
     sent.bad = 10;
-    let (plan, round, usage) = (plan("127.0.0.1:8125"), round(), usage());
+    let (plan, round) = (plan("127.0.0.1:8125"), round());
+    let figures = usage.as_ref().ok().map(|usage| usage.figures.clone());
     read(&Report {
         seed: 42,
         plan: &plan,
         round: &round,
         sent: &sent,
-        refused: 0,
+        refused: Refused::default(),
         usage: Some(&usage),
-        moments: &[Moment { lines: 3, figures: Some(usage.figures.clone()), ..Moment::default() }],
+        moments: &[Moment { lines: 3, figures, ..Moment::default() }],
         latency: Some(&latency()),
         statements,
+        interrupted: None,
     })
 }
 
 fn text(statements: &[Statement]) -> String {
-    with(statements, |report| {
-        let mut out = Vec::new();
-        report.write_text(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    })
+    with(statements, text_of)
+}
+
+fn text_of(report: &Report<'_>) -> String {
+    let mut out = Vec::new();
+    report.write_text(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
 }
 
 #[test]
@@ -108,7 +125,7 @@ fn the_text_tells_rates_and_verdict() {
     let text = text(&[("text sink".to_owned(), Ok(short(0)))]);
     assert!(text.contains("1000 lines (10 bad) in 100 datagrams, 20000 bytes"), "{text}");
     assert!(text.contains("500 lines/s, 50 datagrams/s, 10000 bytes/s"), "{text}");
-    assert!(text.contains("600 lines/s asked for; lag p50 2.0 µs"), "{text}");
+    assert!(text.contains("behind at the end; p50 2.0 µs"), "{text}");
     assert!(text.contains("counters 20 of 20 explained"), "{text}");
     assert!(text.ends_with("verdict    explained\n"), "{text}");
 }
@@ -120,7 +137,7 @@ fn the_text_shows_the_first_differences_and_their_number() {
     assert!(text.contains("stats_counts.n9"), "{text}");
     assert!(!text.contains("stats_counts.n10"), "{text}");
     assert!(text.contains("10 of 12 differences shown"), "{text}");
-    assert!(text.contains("lost 3 lines"), "{text}");
+    assert!(text.contains("0 refused; 3 lines lost\n"), "{text}");
     assert!(text.ends_with("verdict    not explained\n"), "{text}");
 }
 
@@ -175,6 +192,13 @@ fn the_json_has_pace_and_every_witness() {
 }
 
 #[test]
+fn r4_lines_of_others_are_not_a_negative_loss() {
+    let surplus = Comparison { lines_lost: -7, datagrams_lost: Some(0), ..short(1) };
+    let text = text(&[("text sink".to_owned(), Ok(surplus))]);
+    assert!(text.contains("0 refused; 7 lines too many, 0 datagrams lost\n"), "{text}");
+}
+
+#[test]
 fn times_are_shown_with_few_digits() {
     for (ns, shown) in [
         (0, "0 ns"),
@@ -185,4 +209,84 @@ fn times_are_shown_with_few_digits() {
     ] {
         assert_eq!(show_ns(ns), shown);
     }
+}
+
+/// 600 lines/s over 2 s are 1,200 lines, and 1,000 left.
+#[test]
+fn r4_a_rate_that_was_not_kept_is_said_to_be_missed() {
+    let text = text(&[]);
+    let pace =
+        "pace       NOT KEPT: 83.33 % of the 600 lines/s asked for; the sender is too slow\n";
+    assert!(text.contains(pace), "{text}");
+    assert!(text.contains("lag        333.33 ms (200 lines) behind at the end"), "{text}");
+    let json = with(&[], |report| report.to_json());
+    assert_eq!((&json["offered_percent"], &json["offered_kept"]), (&83.33.into(), &false.into()));
+    assert_eq!(json["behind_lines"], 200);
+    assert!(with(&[], |report| page::of_run(report).unwrap()).contains("NOT KEPT"));
+}
+
+#[test]
+fn r4_what_has_no_meaning_without_a_rate_is_not_told() {
+    let (words, json) = with(&[], |report| {
+        let round = Round { offered: None, due: 1_000, ..round() };
+        let report = Report { round: &round, ..*report };
+        (text_of(&report), report.to_json())
+    });
+    assert!(words.contains("pace       as fast as the sender can\ndaemon"), "{words}");
+    for name in ["offered_lines_per_s", "offered_percent", "behind_ms", "lag_ms_max"] {
+        assert_eq!(json[name], Value::Null, "{name}");
+    }
+}
+
+#[test]
+fn r4_a_report_of_an_interrupted_run_says_so() {
+    let statements = [("text sink".to_owned(), Ok(short(1)))];
+    let interrupted = Some(Signal::Terminate);
+    let (words, json, page) = with(&statements, |report| {
+        let report = Report { interrupted, ..*report };
+        assert!(matches!(report.outcome(), Outcome::Interrupted(Signal::Terminate)));
+        (text_of(&report), report.to_json(), page::of_run(&report).unwrap())
+    });
+    assert!(words.starts_with("interrupted by SIGTERM: "), "{words}");
+    assert!(words.contains("verdict    interrupted: what is missing above may still"), "{words}");
+    assert_eq!(
+        (&json["verdict"], &json["interrupted_by"]),
+        (&"interrupted".into(), &"SIGTERM".into())
+    );
+    assert!(page.contains("interrupted by SIGTERM"));
+}
+
+#[test]
+fn r4_drops_that_were_not_measured_are_not_zero() {
+    let mut unknown = usage();
+    unknown.figures.sockets.clear();
+    unknown.why_unknown = Some("the target is not on this machine");
+    unknown.is_drained = None;
+    let (words, json) = with_usage(&[], Ok(unknown), |report| (text_of(report), report.to_json()));
+    assert!(words.contains("drops not known: the target is not on this machine\n"), "{words}");
+    let daemon = &json["daemon"];
+    assert_eq!((&daemon["drops"], &daemon["drained"]), (&Value::Null, &Value::Null));
+    assert_eq!(daemon["drops_not_known"], "the target is not on this machine");
+    assert_eq!(json["moments"][0]["drops"], Value::Null);
+}
+
+#[test]
+fn r4_failures_and_refusals_are_told_and_end_a_run_badly() {
+    let failures = vec!["sender 1 gave up after 7 lines: gone".to_owned()];
+    let round = Round { failures, ..round() };
+    let refused = Refused { closed_port: 9, unreachable: 0 };
+    let told = |report: &Report<'_>| match report.outcome() {
+        Outcome::Failed(why) => (why, text_of(report)),
+        other => panic!("{other:?}"),
+    };
+    let (why, words) = with(&[], |report| told(&Report { round: &round, ..*report }));
+    assert_eq!(why, "sender 1 gave up after 7 lines: gone");
+    assert!(words.contains("failed     sender 1 gave up after 7 lines: gone\n"), "{words}");
+    let (why, words) = with(&[], |report| told(&Report { refused, ..*report }));
+    assert!(why.starts_with("9 sends to udp:127.0.0.1:8125 were refused: nobody listens"), "{why}");
+    assert!(words.contains("refused    9 sends: nobody listens at the port (9)\n"), "{words}");
+    let gone = || Err("/proc/7 is gone (--pid)".to_owned());
+    let (why, words) = with_usage(&[], gone(), told);
+    assert_eq!(why, "/proc/7 is gone (--pid)");
+    assert!(words.contains("daemon     not known: /proc/7 is gone (--pid)\n"), "{words}");
 }

@@ -3,19 +3,19 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::ProgressBar;
 
-use super::{DRAIN_TIME_MAX, set_up, waiting, write_page};
+use super::{DRAIN_TIME_MAX, Outcome, set_up, waiting, write_page};
 use crate::cli::Load;
 use crate::clock::{self, Stopwatch};
 use crate::fleet::{Fleet, Round};
 use crate::process::{Figures, Process};
 use crate::report::{page, rounds::SearchReport};
-use crate::search::{self, Settings, Trial};
+use crate::search::{self, Cut, Settings, Trial};
 use crate::sender::Share;
 use crate::sink::Sink;
-use crate::target::Target;
+use crate::stop::Stop;
 
 /// Between two looks at the sink.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -30,12 +30,13 @@ struct Range<'a> {
     /// Longest wait for the lines of a round to come to the sink.
     settle: Duration,
     progress: ProgressBar,
+    stop: Stop,
 }
 
-/// Searches; true where a rate held.
-pub(super) fn run_search(load: &Load, settings: Settings) -> Result<bool> {
+/// Searches; good where a rate held.
+pub(super) fn run_search(load: &Load, settings: Settings) -> Result<Outcome> {
     let sinks = set_up(load)?;
-    let process = load.pid.map(|pid| judge_of(pid, &load.plan.target)).transpose()?;
+    let process = load.pid.map(|pid| Process::open(pid, &load.plan.target)).transpose()?;
     let mut range = Range {
         fleet: Fleet::prepare(&load.plan, &load.shape)?,
         process,
@@ -43,16 +44,19 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<bool> {
         counter: load.naming.own_counter("metrics_received"),
         settle: load.patience.settle,
         progress: waiting(true),
+        stop: Stop::on_signals()?,
     };
+    let judges = range.judges()?;
     let found = search::find(settings, &mut |rate, time| range.attempt(rate, time))?;
     range.progress.finish_and_clear();
-    let judges = match (&range.process, range.sink) {
-        (Some(_), Some(_)) => "kernel drops and the sink",
-        (Some(_), None) => "kernel drops",
-        _ => "the sink",
+    let interrupted = range.stop.signal().filter(|_| matches!(found.cut, Some(Cut::Interrupted)));
+    let report = SearchReport {
+        target: load.plan.target.to_string(),
+        judges,
+        settings,
+        found: &found,
+        interrupted,
     };
-    let report =
-        SearchReport { target: load.plan.target.to_string(), judges, settings, found: &found };
     let mut out = io::stdout().lock();
     if load.is_json {
         writeln!(out, "{:#}", report.to_json()).context("cannot write the report")?;
@@ -60,40 +64,53 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<bool> {
         report.write_text(&mut out).context("cannot write the report")?;
     }
     write_page(load, || page::of_search(&report))?;
-    Ok(found.rate.is_some())
-}
-
-/// The process whose sockets say what was lost.
-///
-/// # Errors
-/// Where none of them is at the port of `target`: another process loses nothing at any rate.
-fn judge_of(pid: u32, target: &Target) -> Result<Process> {
-    let process = Process::open(pid)?;
-    if let Target::Udp(address) = target {
-        let port = address.port();
-        let is_receiver = process.sockets()?.iter().any(|socket| socket.address.port() == port);
-        ensure!(
-            is_receiver,
-            "process {pid} (--pid) has no UDP socket at port {port}: give the pid of the daemon there"
-        );
-    }
-    Ok(process)
+    Ok(match (interrupted, &found.cut, found.rate) {
+        (Some(signal), ..) => Outcome::Interrupted(signal),
+        (None, Some(Cut::Failed(error)), _) => Outcome::Failed(format!("{error:#}")),
+        (None, _, Some(_)) => Outcome::Good,
+        (None, _, None) => Outcome::Unexplained,
+    })
 }
 
 impl Range<'_> {
-    fn attempt(&mut self, rate: u64, time: Duration) -> Result<Trial> {
+    /// Who says what was lost.
+    fn judges(&self) -> Result<&'static str> {
+        let Some(process) = &self.process else { return Ok("the sink") };
+        let why_unknown = process.why_unknown(&process.figures()?);
+        match (why_unknown, self.sink) {
+            (None, None) => Ok("kernel drops"),
+            (None, Some(_)) => Ok("kernel drops and the sink"),
+            (Some(_), Some(_)) => Ok("the sink"),
+            (Some(why), None) => bail!("what --pid drops is not known, {why}: judge by --sink"),
+        }
+    }
+
+    fn attempt(&mut self, rate: u64, time: Duration) -> Result<Trial, Cut> {
         self.progress.set_message(format!("{rate} lines/s"));
         let received = self.received();
         let before = self.process.as_ref().map(Process::figures).transpose()?;
         let share = Share { lines_max: u64::MAX, duration_max: Some(time), rate: Some(rate) };
-        let round = self.fleet.run(share, &mut |_| {})?;
+        let round = self.fleet.run(share, &self.stop, &mut |_| {});
+        if let Some(failure) = round.failures.first() {
+            return Err(Cut::Failed(anyhow!("{failure}")));
+        }
         let mut lost_percent = self.wait_for(received, &round);
         let mut cpu_ns_per_line = None;
         if let (Some(process), Some(before)) = (&self.process, before) {
             process.drain(DRAIN_TIME_MAX)?;
             let used = process.figures()?.since(&before);
-            lost_percent = lost_percent.max(search::percent(used.drops(), round.datagrams));
+            match used.drops() {
+                Some(drops) => {
+                    lost_percent = lost_percent.max(search::percent(drops, round.datagrams));
+                }
+                None if self.sink.is_some() => {}
+                None => return Err(Cut::Failed(anyhow!("the sockets of --pid changed"))),
+            }
             cpu_ns_per_line = Some(cpu_per_line(&used, &round));
+        }
+        // A round that was cut says nothing.
+        if self.stop.is_asked() {
+            return Err(Cut::Interrupted);
         }
         Ok(Trial {
             rate,
@@ -122,7 +139,8 @@ impl Range<'_> {
         let stopwatch = Stopwatch::start();
         loop {
             let missing = (lines - (self.received() - before)).max(0.0);
-            if missing == 0.0 || self.settle <= stopwatch.elapsed() {
+            let is_over = self.settle <= stopwatch.elapsed() || self.stop.is_asked();
+            if missing == 0.0 || is_over {
                 return if lines == 0.0 { 0.0 } else { 100.0 * missing / lines };
             }
             clock::pause(LOOK_EVERY);
@@ -130,10 +148,10 @@ impl Range<'_> {
     }
 }
 
-/// CPU time of all threads for each line that the sockets did not drop.
+/// CPU time of all threads for each line that the sockets are not known to have dropped.
 #[expect(clippy::cast_precision_loss, reason = "shown rounded")]
 fn cpu_per_line(used: &Figures, round: &Round) -> f64 {
-    let dropped = search::percent(used.drops(), round.datagrams) / 100.0;
+    let dropped = search::percent(used.drops().unwrap_or(0), round.datagrams) / 100.0;
     let lines = round.lines as f64 * (1.0 - dropped);
     if 0.0 < lines { used.cpu_ns() as f64 / lines } else { 0.0 }
 }

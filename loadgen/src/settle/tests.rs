@@ -96,7 +96,7 @@ fn statement(mistake: impl FnOnce(&mut BTreeMap<String, f64>)) -> Comparison {
     let terms =
         Terms { keys: Keys::new(&shape), naming: legacy(), is_shared: false, is_stream: false };
     let patience = Patience { settle: Duration::ZERO, confirm: Duration::ZERO };
-    let mut statements = settle(&[Witness::Sink(sink)], &terms, &sent, patience);
+    let mut statements = settle(&[Witness::Sink(sink)], &terms, &sent, patience, &Stop::default());
     assert_eq!(statements.len(), 1);
     statements.remove(0).1.unwrap()
 }
@@ -141,6 +141,21 @@ fn a_name_that_never_came_is_a_difference() {
     });
     assert_eq!(comparison.difference_count, 1);
     assert_eq!(comparison.differences[0].received, "nothing");
+}
+
+#[test]
+fn r4_a_user_who_wants_to_end_waits_for_nothing() {
+    let sink = Sink::bind(Protocol::Text, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let keys = Keys::new(&shape());
+    let mut sent = Sent::new(&keys);
+    sent.lines = 1;
+    let terms = Terms { keys, naming: legacy(), is_shared: false, is_stream: false };
+    let stop = Stop::default();
+    stop.ask();
+    // Without the wish the test would not end.
+    let patience = Patience { settle: Duration::MAX, confirm: Duration::ZERO };
+    let statements = settle(&[Witness::Sink(sink)], &terms, &sent, patience, &stop);
+    assert!(!is_explained(&statements));
 }
 
 #[test]
