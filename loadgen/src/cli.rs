@@ -103,7 +103,7 @@ struct LoadArguments {
     /// Lines to send [default: 100000 without --duration]
     #[arg(long, value_parser = lines)]
     lines: Option<u64>,
-    /// Time to send at most: 10s, 500ms, 2m
+    /// Time to send at most: 10s, 500ms, 2m, 1h
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
     /// Lines per second over all senders (datagrams with --replay), or max [default: 50000]
@@ -177,7 +177,7 @@ struct LoadArguments {
     #[arg(long, value_parser = graphite)]
     graphite: Option<String>,
     /// Finest step of the Graphite schema: points are asked for since this long before the start
-    #[arg(long, default_value = "10s", value_parser = duration)]
+    #[arg(long, default_value = "10s", value_parser = duration, requires = "graphite")]
     graphite_step: Duration,
     /// Namespace of the daemon under test (`graphite.legacyNamespace`)
     #[arg(long, value_enum, default_value = "legacy")]
@@ -206,7 +206,7 @@ struct LoadArguments {
     #[arg(long, requires = "sink")]
     latency: bool,
     /// Time between two probes; 1024 of them must last longer than an interval
-    #[arg(long, default_value = "10ms", value_parser = duration)]
+    #[arg(long, default_value = "10ms", value_parser = duration, requires = "latency")]
     probe_every: Duration,
     /// Report as JSON
     #[arg(long)]
@@ -215,7 +215,7 @@ struct LoadArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     html: Option<PathBuf>,
     /// Send the UDP payloads of a pcap instead of a workload
-    #[arg(long, conflicts_with_all = ["sink", "graphite", "lines", "duration", "gso"])]
+    #[arg(long, conflicts_with_all = ["sink", "graphite", "lines", "duration", "gso", "pid", "workload"])]
     replay: Option<PathBuf>,
     /// Only the datagrams captured on their way to this port
     #[arg(long, requires = "replay")]

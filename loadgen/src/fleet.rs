@@ -187,6 +187,15 @@ impl Fleet {
         round
     }
 
+    /// Closes the sockets without the books; gives the refused sends.
+    pub(crate) fn into_refused(self) -> Refused {
+        let mut refused = Refused::default();
+        for flow in self.senders.into_iter().flat_map(|sender| sender.flows) {
+            refused.add(flow.socket.into_refused());
+        }
+        refused
+    }
+
     /// Closes the sockets and the books; gives them with the refused sends.
     pub(crate) fn close(self) -> (Sent, Refused) {
         let mut total = Sent::new(&self.keys);

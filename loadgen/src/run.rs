@@ -2,6 +2,7 @@
 //!
 //! Called by `main` with checked settings; the only module that knows the order of things.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -128,6 +129,14 @@ fn write_page(load: &Load, page: impl FnOnce() -> Result<String>) -> Result<()> 
 
 /// Binds the sinks, tells where they are, and waits for the start.
 fn set_up(load: &Load) -> Result<Vec<Sink>> {
+    if let Some(path) = &load.html {
+        // A page that cannot be written is no surprise for the end of a long run.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let mut sinks = Vec::new();
     for &(protocol, address) in &load.sinks {
         sinks.push(Sink::bind(protocol, address)?);

