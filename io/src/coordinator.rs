@@ -342,13 +342,18 @@ impl Coordinator {
             worker.signals.stop();
         }
         self.join_workers();
+        self.collect_last();
         self.close_sockets();
         self.spool_open_interval();
     }
 
-    /// Waits for the end of the workers, who have been told, and adds what they have.
+    /// Waits for the end of the workers, who have been told.
     fn join_workers(&mut self) {
         self.workers.iter_mut().for_each(Worker::join);
+    }
+
+    /// Takes what workers that have ended had of the open interval.
+    fn collect_last(&mut self) {
         for (reader, worker) in self.parts.readers.iter_mut().zip(&mut self.workers) {
             reader.request();
             worker.answer();

@@ -146,8 +146,6 @@ pub(crate) fn cookie_of(socket: impl AsFd) -> u64 {
 pub enum UdpOffload {
     /// `UDP_GRO`: what came as a train is received as one.
     Joined,
-    /// No `UDP_GRO`: datagram by datagram, as ever.
-    Apart,
     /// `UDP_SEGMENT`: what is sent is cut into datagrams of so many bytes.
     Cut(u16),
 }
@@ -159,7 +157,6 @@ pub enum UdpOffload {
 pub fn set_udp_offload(socket: impl AsFd, offload: UdpOffload) -> io::Result<()> {
     let (name, value) = match offload {
         UdpOffload::Joined => (libc::UDP_GRO, 1),
-        UdpOffload::Apart => (libc::UDP_GRO, 0),
         UdpOffload::Cut(bytes) => (libc::UDP_SEGMENT, libc::c_int::from(bytes)),
     };
     let bytes = libc::socklen_t::try_from(size_of_val(&value)).expect("4 bytes fit");
@@ -176,6 +173,26 @@ pub fn set_udp_offload(socket: impl AsFd, offload: UdpOffload) -> io::Result<()>
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether trains are received as one (`UDP_GRO`); false where the kernel does not say.
+pub(crate) fn has_udp_trains(socket: impl AsFd) -> bool {
+    let mut value: libc::c_int = 0;
+    let mut bytes = libc::socklen_t::try_from(size_of_val(&value)).expect("4 bytes fit");
+    #[expect(unsafe_code, reason = "no safe crate offers this option")]
+    // SAFETY:
+    // - the value pointer is valid for `bytes` bytes of writing: it is the local `value`;
+    // - the length pointer is to the local `bytes`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_GRO,
+            (&raw mut value).cast(),
+            &raw mut bytes,
+        )
+    };
+    result == 0 && value != 0
 }
 
 /// Puts a classic BPF program on the group of sockets that share a port with `socket`; it returns the

@@ -79,6 +79,15 @@ impl Subject {
     }
 
     fn start_behind(gate: Arc<Mutex<()>>, options: ReceiveOptions, addresses: &[&str]) -> Self {
+        Self::start_with(WorkerSignals::new().unwrap(), gate, options, addresses)
+    }
+
+    fn start_with(
+        signals: WorkerSignals,
+        gate: Arc<Mutex<()>>,
+        options: ReceiveOptions,
+        addresses: &[&str],
+    ) -> Self {
         let listener = |address: &&str| Listener {
             address: (*address).into(),
             port: 0,
@@ -89,7 +98,7 @@ impl Subject {
         if options.has_trains {
             udp::coalesce_all(&listeners, true).unwrap();
         }
-        let signals = Arc::new(WorkerSignals::new().unwrap());
+        let signals = Arc::new(signals);
         let (seen_sender, seen) = bounded(1 << 16);
         let (started_sender, started) = bounded(1);
         let plan = WorkerPlan {
@@ -453,6 +462,36 @@ fn overflowing_socket_loses_exactly_what_the_kernel_counts() {
         drop(closed);
         let (seen, _) = subject.stop();
         assert_eq!(only_datagrams(seen).len(), 1_000 - dropped, "{options:?}: the books balance");
+    }
+}
+
+#[test]
+fn held_worker_is_ready_and_leaves_the_sockets_alone_until_it_begins() {
+    for options in paths() {
+        for begins in [true, false] {
+            let signals = WorkerSignals::held().unwrap();
+            let subject = Subject::start_with(signals, Arc::default(), options, &["127.0.0.1"]);
+            subject.started();
+            assert_eq!(subject.signals.began_ns(), None);
+            // A wake-up is no permission.
+            subject.signals.wake();
+            subject.sender(0).send(b"a:1|c").unwrap();
+            let socket = Arc::clone(&subject.listeners[0].sockets[0]);
+            if begins {
+                // The reader before it has some of them, and it the rest.
+                assert_eq!(socket.recv(&mut [0; 16]).unwrap(), 5);
+                subject.sender(0).send(b"b:1|c").unwrap();
+                subject.signals.begin();
+                assert_eq!(subject.datagrams(1), [b"b:1|c"], "{options:?}");
+                assert!(subject.signals.began_ns().is_some());
+                subject.stop();
+            } else {
+                let (seen, _) = subject.stop();
+                assert_eq!(seen, [], "{options:?}: not even a batch");
+                socket.set_nonblocking(true).unwrap();
+                assert_eq!(socket.recv(&mut [0; 16]).unwrap(), 5, "it is still there");
+            }
+        }
     }
 }
 

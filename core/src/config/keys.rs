@@ -92,7 +92,7 @@ Flags win over the environment, that over the file, that over the default: `--sp
 
 A duration is a whole number with a unit of `ms`, `s`, `m`, `h`, `d`; a size is bytes, or a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `KB`, `MB`, `GB`, `TB`.
 
-A running daemon reads its file again on SIGHUP and when it has changed ([operations/reload.md](operations/reload.md)). The column *reload* says when a change holds: at once, from the next flush on, or at the next start. The column *for* says who should change the default.
+A running daemon reads its file again on SIGHUP and when it has changed ([operations/reload.md](operations/reload.md)). The column *reload* says when a change holds: at once, from the next flush on, or at the next start, which may be that of a successor (`--take-over`: nothing is lost, [operations/upgrading.md](operations/upgrading.md)). The column *for* says who should change the default.
 ";
 
 /// What it ends with.

@@ -118,7 +118,8 @@ impl Coordinator {
             worker.signals.hand_over();
         }
         self.join_workers();
-        // The successor reads on at once; all else can wait.
+        // The successor reads on at once; all else can wait, above all what was received last: with many
+        // series it takes longer than anything before.
         to.stopped.send(()).ok();
         for socket in &mut self.parts.sockets {
             if to.kept.contains(&socket.cookie()) {
@@ -126,6 +127,7 @@ impl Coordinator {
             }
         }
         self.close_sockets();
+        self.collect_last();
         let handed = self.handed(to.is_form_known);
         let is_interval_there = handed.interval.is_some();
         to.handed.send(handed).ok();

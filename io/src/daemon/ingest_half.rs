@@ -1,8 +1,8 @@
 //! The ingest half: spool, sockets, workers and coordinator, in three steps.
 //!
 //! *Opened*: everything that can be refused is asked for, and nothing runs. *Receiving*: workers
-//! read, and nothing is made of it yet. *Running*: the coordinator closes intervals. A start that
-//! fails ends the step it has reached and leaves no interval behind.
+//! read, or are ready to, and nothing is made of it yet. *Running*: the coordinator closes intervals. A
+//! start that fails ends the step it has reached and leaves no interval behind.
 
 use std::io;
 use std::path::PathBuf;
@@ -28,6 +28,7 @@ use super::hand_over::Offered;
 use super::opening::{OpenedIngest, spool_options};
 use super::side_paths::SidePaths;
 use crate::backlog::Backlog;
+use crate::clock::monotonic_ns;
 use crate::coordinator::hand_over::{Handed, HandedBooks};
 use crate::coordinator::reload::Reload;
 use crate::coordinator::request::{REQUESTS_MAX, Request};
@@ -36,18 +37,20 @@ use crate::cpu;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings, SideTaps};
 use crate::ingest::stream::acceptor::{Acceptor, StreamWorker};
-use crate::ingest::stream::connections::StreamInbox;
+use crate::ingest::stream::connections::{HandedConnection, StreamInbox};
 use crate::ingest::stream::listener::OpenStream;
-use crate::ingest::udp;
+use crate::ingest::udp::{self, OpenListener};
 use crate::ingest::worker::{self, ReceiveOptions, Started, StreamPlan, WorkerPlan, WorkerSignals};
 use crate::placement::{BESIDE_NICE, Placement};
-use crate::take_over::TakeOverError;
+use crate::take_over::{Predecessor, TakeOverError};
 use crate::top::{Top, TopView};
 
-/// Workers that receive while nothing is made of it yet; dropped, they end.
+/// Workers that receive while nothing is made of it yet, or will when they are told; dropped, they end.
 pub(super) struct Receiving {
     opened: OpenedIngest,
     workers: Workers,
+    /// Whom the acceptor and a daemon before us give connections to.
+    stream_workers: Vec<StreamWorker>,
     acceptor: Option<Acceptor>,
     offered: Offered,
     side: SidePaths,
@@ -60,6 +63,15 @@ pub(super) struct Receiving {
     /// That of the daemon before us.
     interval: Option<Interval>,
     handed: Option<HandedBooks>,
+}
+
+/// Whether workers receive as soon as they have started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// They do.
+    No,
+    /// They are ready, and somebody else receives: [`Receiving::replace`].
+    UntilTold,
 }
 
 /// How a running worker is given new settings.
@@ -93,8 +105,12 @@ impl Drop for Workers {
 }
 
 impl OpenedIngest {
-    /// Starts every worker and waits until it receives; then connections are accepted.
-    pub(super) fn start_workers(mut self, settings: &Settings) -> Result<Receiving, StartError> {
+    /// Starts every worker and waits until it receives, or, where they are `held`, until it could.
+    pub(super) fn start_workers(
+        self,
+        settings: &Settings,
+        held: Held,
+    ) -> Result<Receiving, StartError> {
         let (hasher, parker) = (KeyHasher::of(self.secret), Parker::new());
         let (reports, started) = bounded(self.cpus.len());
         let mut workers = Workers::default();
@@ -102,7 +118,7 @@ impl OpenedIngest {
         let mut readers = Vec::with_capacity(self.cpus.len());
         let mut stream_workers = Vec::new();
         let ledger = Arc::new(Ledger::new(&self.budgets, self.cpus.len()));
-        let plans = (0..self.cpus.len()).map(|index| self.worker_plan(settings, index));
+        let plans = (0..self.cpus.len()).map(|index| self.worker_plan(settings, index, held));
         let plans = plans.collect::<Result<Vec<_>, _>>()?;
         let signals = plans.iter().map(|plan| Arc::clone(&plan.signals)).collect();
         let side = SidePaths::start(settings, signals).map_err(side_path_refused)?;
@@ -127,16 +143,13 @@ impl OpenedIngest {
             controls.push(control);
             readers.push(reader);
         }
-        self.hand_on_connections(&stream_workers);
         let threads = tell_started(&started, workers.0.len())?;
         let offered = Offered::of(&self, &stream_workers);
-        let (acceptor, streams) = self.accept_for(stream_workers, settings)?;
-        let offered = Offered { streams, ..offered };
-        let opened = self;
         Ok(Receiving {
-            opened,
+            opened: self,
             workers,
-            acceptor,
+            stream_workers,
+            acceptor: None,
             offered,
             side,
             top,
@@ -169,21 +182,18 @@ impl OpenedIngest {
         Ok((Some(acceptor), offered))
     }
 
-    /// Deals the connections of the daemon before us out; without stream servers they end here.
-    fn hand_on_connections(&mut self, workers: &[StreamWorker]) {
-        let mut turns = workers.iter().cycle();
-        for connection in self.connections.drain(..) {
-            let Some(worker) = turns.next() else { return };
-            if worker.inbox.put_handed(connection).is_err() {
-                warn!("connection of the daemon before us closed: no room for it");
-            }
-            worker.signals.wake();
-        }
-    }
-
-    fn worker_plan(&self, settings: &Settings, index: usize) -> Result<WorkerPlan, StartError> {
-        let signals = WorkerSignals::new()
-            .map_err(|source| StartError::Kernel { what: "a worker's wake-up", source })?;
+    fn worker_plan(
+        &self,
+        settings: &Settings,
+        index: usize,
+        held: Held,
+    ) -> Result<WorkerPlan, StartError> {
+        let signals = match held {
+            Held::No => WorkerSignals::new(),
+            Held::UntilTold => WorkerSignals::held(),
+        };
+        let signals =
+            signals.map_err(|source| StartError::Kernel { what: "a worker's wake-up", source })?;
         let buffers = self.listeners.iter().map(|listener| listener.receive_buffer_bytes);
         Ok(WorkerPlan {
             index,
@@ -192,7 +202,7 @@ impl OpenedIngest {
             receive_buffer_bytes: buffers.min().unwrap_or(RECEIVE_BUFFER_BYTES_DEFAULT),
             options: ReceiveOptions {
                 mode: settings.ingest.mode,
-                has_trains: settings.ingest.udp_gro,
+                has_trains: self.has_trains,
                 samples_all: settings.top.senders == Senders::All,
                 ..ReceiveOptions::default()
             },
@@ -206,6 +216,49 @@ impl OpenedIngest {
 }
 
 impl Receiving {
+    /// Puts workers that were held in the place of those of `predecessor`, which stops reading: the point
+    /// of no return. Returns for how long nobody read, ns.
+    pub(super) fn replace(
+        &mut self,
+        predecessor: &Predecessor,
+        settings: &Settings,
+    ) -> Result<u64, StartError> {
+        let asked_ns = monotonic_ns();
+        let connections = predecessor.stop()?;
+        // Not before: nobody would read what comes to sockets that are added, and whoever reads must know
+        // what comes as a train.
+        self.opened.listeners.iter_mut().for_each(OpenListener::bind_rest);
+        udp::coalesce_all(&self.opened.listeners, self.opened.has_trains)?;
+        for worker in &self.workers.0 {
+            worker.signals.begin();
+        }
+        self.offered = Offered::of(&self.opened, &self.stream_workers);
+        self.hand_on(connections);
+        self.accept(settings)?;
+        let began = self.workers.0.iter().map(|worker| worker.signals.began_ns());
+        // One that has not begun yet begins now at the earliest.
+        let began_ns = began.map(|began_ns| began_ns.unwrap_or_else(monotonic_ns)).max();
+        Ok(began_ns.unwrap_or(asked_ns).saturating_sub(asked_ns))
+    }
+
+    /// Deals the connections of the daemon before us out; without stream servers they end here.
+    fn hand_on(&self, connections: Vec<HandedConnection>) {
+        for (connection, worker) in connections.into_iter().zip(self.stream_workers.iter().cycle())
+        {
+            if worker.inbox.put_handed(connection).is_err() {
+                warn!("connection of the daemon before us closed: no room for it");
+            }
+            worker.signals.wake();
+        }
+    }
+
+    /// Accepts connections, where there is something to accept at.
+    pub(super) fn accept(&mut self, settings: &Settings) -> Result<(), StartError> {
+        let workers = std::mem::take(&mut self.stream_workers);
+        (self.acceptor, self.offered.streams) = self.opened.accept_for(workers, settings)?;
+        Ok(())
+    }
+
     /// Who brings most, for whoever answers.
     pub(super) fn top(&self) -> Arc<TopView> {
         self.top.view()

@@ -17,7 +17,6 @@ use super::StartError;
 use crate::clock::wall_ms;
 use crate::cpu;
 use crate::given::GivenSockets;
-use crate::ingest::stream::connections::HandedConnection;
 use crate::ingest::stream::listener::{OpenStream, StreamAddress};
 use crate::ingest::udp::{self, OpenListener};
 use crate::memory_limit::MemoryPlan;
@@ -36,9 +35,9 @@ pub(super) struct OpenedIngest {
     /// What may be held.
     pub(super) budgets: Budgets,
     pub(super) secret: Secret,
-    /// Connections of the daemon before us.
-    pub(super) connections: Vec<HandedConnection>,
     pub(super) keeping: Keeping,
+    /// Whether sockets give trains.
+    pub(super) has_trains: bool,
 }
 
 /// Which sockets the service manager goes on holding when we end.
@@ -130,8 +129,10 @@ impl OpenedIngest {
         let mut bound = Bound::plan(settings)?;
         let spool = Spool::open(spool_options(settings, path))?;
         bound.bind(settings, given)?;
-        udp::coalesce_all(&bound.listeners, settings.ingest.udp_gro)?;
-        Self::of(bound, spool, settings, Secret::draw(), Keeping::Given)
+        bound.listeners.iter_mut().for_each(OpenListener::bind_rest);
+        let opened = Self::of(bound, spool, settings, Secret::draw(), Keeping::Given)?;
+        udp::coalesce_all(&opened.listeners, opened.has_trains)?;
+        Ok(opened)
     }
 
     /// Opens the spool of the daemon before us, which holds.
@@ -146,18 +147,6 @@ impl OpenedIngest {
         let lock = predecessor.hold(kept)?;
         let spool = Spool::open_shared(spool_options(settings, path), lock)?;
         Self::of(bound, spool, settings, predecessor.secret(), keeping)
-    }
-
-    /// Makes the daemon before us stop reading: the point of no return.
-    pub(super) fn replace(
-        &mut self,
-        predecessor: &Predecessor,
-        settings: &Settings,
-    ) -> Result<(), StartError> {
-        self.connections = predecessor.stop()?;
-        // Not before: whoever reads must know what comes as a train.
-        udp::coalesce_all(&self.listeners, settings.ingest.udp_gro)?;
-        Ok(())
     }
 
     fn of(
@@ -175,7 +164,12 @@ impl OpenedIngest {
         let quarantined = quarantined.collect();
         bound.prepare(settings)?;
         let Bound { listeners, streams, cpus, placement, budgets } = bound;
-        let connections = Vec::new();
+        let has_trains = settings.ingest.udp_gro || udp::have_trains(&listeners);
+        if has_trains && !settings.ingest.udp_gro {
+            warn!(
+                "udp_gro stays on: sockets that were open before have it; stop floe to close them"
+            );
+        }
         let mut opened = Self {
             spool,
             quarantined,
@@ -185,8 +179,8 @@ impl OpenedIngest {
             placement,
             budgets,
             secret,
-            connections,
             keeping,
+            has_trains,
         };
         opened.keep_sockets(keeping);
         Ok(opened)

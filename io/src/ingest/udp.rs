@@ -95,6 +95,8 @@ pub struct OpenListener {
     /// One per worker, index = worker index, in blocking mode. Where they were given there may be
     /// more, which the workers share out by turns, or fewer.
     pub sockets: Vec<Arc<UdpSocket>>,
+    /// How many of them, the first ones, are bound; the others are by [`OpenListener::bind_rest`].
+    pub bound: usize,
     /// How many of them, the first ones, were given: somebody else holds them too.
     pub given: usize,
     /// What they are bound to; the port is the real one.
@@ -106,6 +108,25 @@ pub struct OpenListener {
 }
 
 impl OpenListener {
+    /// Binds the sockets that are added to given ones. From then on the kernel shares datagrams out to them
+    /// too, so whoever takes them must be about to read; what it refuses is left out, for sockets of
+    /// another user take no further ones beside them.
+    pub fn bind_rest(&mut self) {
+        let (address, workers) = (self.local_address, self.sockets.len());
+        while self.bound < workers {
+            if let Err(error) = SockRef::from(&*self.sockets[self.bound]).bind(&address.into()) {
+                self.sockets.truncate(self.bound);
+                let sockets = self.bound;
+                warn!(
+                    %address, sockets, workers, %error,
+                    "fewer sockets given than workers, and none to be added: give one for each"
+                );
+                return;
+            }
+            self.bound += 1;
+        }
+    }
+
     /// Datagrams of one short line that the smallest receive buffer holds, as many microseconds of a
     /// million per second.
     #[must_use]
@@ -146,7 +167,7 @@ pub fn open_all(
 }
 
 /// The same where some sockets may be `given`: a listener has those that are bound to its address, and
-/// binds what is missing.
+/// what is missing beside them, to be bound by [`OpenListener::bind_rest`].
 ///
 /// # Errors
 /// [`BindError`] of the first listener that fails.
@@ -180,8 +201,7 @@ pub fn open_all_given(
     Ok(opened)
 }
 
-/// A listener of sockets that were given; one per worker, where the kernel lets us bind what is
-/// missing: sockets of another user take no further ones beside them.
+/// A listener of sockets that were given, and of so many further ones that there is one per worker.
 fn go_on_with(
     asked: SocketAddr,
     given: Vec<OwnedFd>,
@@ -207,29 +227,15 @@ fn go_on_with(
         SockRef::from(&**first).set_reuse_port(true).map_err(refused)?;
     }
     for _ in before..workers {
-        let further =
-            prepare(local_address, receive_buffer_bytes_asked).and_then(|(socket, it)| {
-                socket.set_reuse_port(true)?;
-                socket.bind(&local_address.into())?;
-                Ok((socket, it))
-            });
-        match further {
-            Ok((socket, bytes)) => {
-                receive_buffer_bytes = receive_buffer_bytes.min(bytes);
-                sockets.push(Arc::new(UdpSocket::from(socket)));
-            }
-            Err(error) => {
-                let sockets = sockets.len();
-                warn!(
-                    address = %local_address, sockets, workers, %error,
-                    "fewer sockets given than workers, and none to be added: give one for each"
-                );
-                break;
-            }
-        }
+        let (socket, bytes) =
+            prepare(local_address, receive_buffer_bytes_asked).map_err(refused)?;
+        socket.set_reuse_port(true).map_err(refused)?;
+        receive_buffer_bytes = receive_buffer_bytes.min(bytes);
+        sockets.push(Arc::new(UdpSocket::from(socket)));
     }
     Ok(OpenListener {
         sockets,
+        bound: before,
         given: before,
         local_address,
         receive_buffer_bytes_asked,
@@ -254,21 +260,27 @@ pub fn steer_all(
     })
 }
 
+/// Whether given sockets have trains already ([`coalesce_all`]). What waits in them may be one, and what is
+/// one is not to be told from a long datagram when the option is taken away: it stays.
+#[must_use]
+pub fn have_trains(listeners: &[OpenListener]) -> bool {
+    let given = listeners.iter().flat_map(|listener| &listener.sockets[..listener.given]);
+    given.into_iter().any(|socket| sys::has_udp_trains(&**socket))
+}
+
 /// Makes the sockets of every listener hand over trains of datagrams as one (`UDP_GRO`), where they
-/// shall; their workers must know, by `ReceiveOptions::has_trains`. Given sockets may have been told
-/// otherwise before.
+/// shall; their workers must know, by `ReceiveOptions::has_trains`.
 ///
 /// # Errors
 /// [`BindError::Trains`].
 pub fn coalesce_all(listeners: &[OpenListener], has_trains: bool) -> Result<(), BindError> {
-    listeners.iter().filter(|listener| has_trains || 0 < listener.given).try_for_each(|listener| {
+    listeners.iter().filter(|_| has_trains).try_for_each(|listener| {
         let address = listener.local_address;
         let refused = |source| BindError::Trains { address, source };
-        let offload = if has_trains { UdpOffload::Joined } else { UdpOffload::Apart };
         let mut sockets = listener.sockets.iter();
-        let result = sockets.try_for_each(|socket| sys::set_udp_offload(socket, offload));
-        // A kernel that knows no trains gives none.
-        if has_trains { result.map_err(refused) } else { Ok(()) }
+        sockets
+            .try_for_each(|socket| sys::set_udp_offload(socket, UdpOffload::Joined))
+            .map_err(refused)
     })
 }
 
@@ -371,6 +383,7 @@ fn open_at(
         sockets.push(Arc::new(UdpSocket::from(socket)));
     }
     Ok(OpenListener {
+        bound: sockets.len(),
         sockets,
         given: 0,
         local_address,

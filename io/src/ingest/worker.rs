@@ -11,12 +11,16 @@
 //! `WorkerSignals::hand_over` it leaves the sockets as they are once its multishots have ended:
 //! somebody else goes on reading them.
 //!
+//! **Held.** A worker with `WorkerSignals::held` gets everything ready, ring and buffers, reports that,
+//! and touches no socket before `WorkerSignals::begin`: somebody else reads until then, and the time in
+//! which nobody does is that of a wake-up. One that is stopped before it began leaves the sockets alone.
+//!
 //! No allocation after the start, no lock, one reading of the clock per batch, no log per datagram.
 
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,10 +50,16 @@ const WAIT_FAILURES_MAX: u32 = 16;
 /// Pause between two attempts to build a ring while memory is short.
 const RING_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Longest sleep of a worker that is held.
+const HELD_LOOK: Duration = Duration::from_secs(1);
+
 /// How a worker is told to look up, and to stop.
 #[derive(Debug)]
 pub struct WorkerSignals {
     wake_up: WakeUp,
+    is_held: AtomicBool,
+    /// When it began to receive, ns; 0 = not yet.
+    began_ns: AtomicU64,
     is_stopping: AtomicBool,
     is_handing_over: AtomicBool,
 }
@@ -62,9 +72,48 @@ impl WorkerSignals {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             wake_up: WakeUp::new()?,
+            is_held: AtomicBool::new(false),
+            began_ns: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
             is_handing_over: AtomicBool::new(false),
         })
+    }
+
+    /// Signals of a worker that receives nothing before [`WorkerSignals::begin`].
+    ///
+    /// # Errors
+    /// As [`WorkerSignals::new`].
+    pub fn held() -> io::Result<Self> {
+        Ok(Self { is_held: AtomicBool::new(true), ..Self::new()? })
+    }
+
+    /// Lets a held worker receive; nothing where it was not held.
+    pub fn begin(&self) {
+        // Release: pairs with the Acquire in `wait_to_begin`; what was done to the sockets before is
+        // done when they are read.
+        self.is_held.store(false, Ordering::Release);
+        self.wake_up.wake();
+    }
+
+    /// When the worker began to receive, monotonic, ns; `None` before.
+    #[must_use]
+    pub fn began_ns(&self) -> Option<u64> {
+        Some(self.began_ns.load(Ordering::Relaxed)).filter(|began_ns| *began_ns != 0)
+    }
+
+    /// Waits as long as the worker is held; whether it may receive.
+    fn wait_to_begin(&self) -> bool {
+        // Acquire: pairs with the Release in `begin`.
+        while self.is_held.load(Ordering::Acquire) {
+            if self.is_stopping() {
+                return false;
+            }
+            if self.wake_up.wait(HELD_LOOK) {
+                self.wake_up.clear();
+            }
+        }
+        self.began_ns.store(monotonic_ns(), Ordering::Relaxed);
+        true
     }
 
     /// Makes the worker begin a batch, whether or not there are datagrams.
@@ -185,8 +234,8 @@ pub enum StartError {
 
 /// Starts a worker on a thread of its own, which returns `sink` when it ends.
 ///
-/// Exactly one report is sent on `started`, before the first batch: the channel needs room for one
-/// per worker, or a reader. After an error the thread ends at once.
+/// Exactly one report is sent on `started`, before the first batch, and before the wait of a worker that is
+/// held: the channel needs room for one per worker, or a reader. After an error the thread ends at once.
 ///
 /// # Errors
 /// The kernel's, when it refuses a thread.
@@ -228,20 +277,29 @@ fn work(
     };
     let path = ReceivePath::Recvmmsg;
     let started = Started { worker: plan.index, thread: gettid(), path, cpu, refusal: None };
-    let is_served = match build_ring(plan) {
+    let ring = match build_ring(plan) {
         None => {
             report(Ok(started));
-            false
+            None
         }
         Some(Err(refusal)) if plan.options.mode == IngestMode::IoUring => {
             return report(Err(StartError::RingRefused(refusal)));
         }
         Some(Err(refusal)) => {
             report(Ok(Started { refusal: Some(refusal), ..started }));
-            false
+            None
         }
-        Some(Ok(mut ring)) => {
+        Some(Ok(ring)) => {
             report(Ok(Started { path: ReceivePath::IoUring, ..started }));
+            Some(ring)
+        }
+    };
+    if !plan.signals.wait_to_begin() {
+        return;
+    }
+    let is_served = match ring {
+        None => false,
+        Some(mut ring) => {
             let window = Some(&mut direct);
             let is_served = serve(plan, &mut ring, window, &mut connections, sink);
             empty_ring(&mut ring, &mut connections, sink);

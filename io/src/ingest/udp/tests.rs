@@ -234,7 +234,10 @@ fn open_again(given: &OpenListener, workers: usize) -> OpenListener {
     let at = given.local_address;
     let asked = [listener(&at.ip().to_string(), at.port())];
     let opened = open_all_given(&asked, workers, 65_536, &mut GivenSockets::new(sockets)).unwrap();
-    opened.into_iter().next().unwrap()
+    let mut opened = opened.into_iter().next().unwrap();
+    assert_eq!(opened.bound, given.sockets.len(), "whoever reads is not there yet");
+    opened.bind_rest();
+    opened
 }
 
 #[test]
@@ -254,6 +257,39 @@ fn given_sockets_are_shared_out_and_missing_ones_are_added() {
         let found = (0..workers).flat_map(|index| sockets_of(&again, index, workers));
         assert_eq!(found.map(|socket| drain(&socket)).sum::<usize>(), 64);
     }
+}
+
+#[test]
+fn what_is_added_to_given_sockets_gets_nothing_before_it_is_bound() {
+    let first = open(&listener("127.0.0.1", 0), 1, 65_536).unwrap();
+    let socket = (OwnedFd::from(first.sockets[0].try_clone().unwrap()), "floe".to_owned());
+    let asked = [listener("127.0.0.1", first.local_address.port())];
+    let mut given = GivenSockets::new([socket]);
+    let mut again = open_all_given(&asked, 3, 65_536, &mut given).unwrap().remove(0);
+    let send = || {
+        for _ in 0..32 {
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            sender.send_to(b"a:1|c", first.local_address).unwrap();
+        }
+    };
+    send();
+    assert_eq!(drain(&first.sockets[0]), 32, "the one before us still has all of it");
+    again.bind_rest();
+    assert_eq!(again.bound, 3);
+    send();
+    let all: usize = again.sockets.iter().map(|socket| drain(socket)).sum();
+    assert_eq!(all, 32);
+}
+
+#[test]
+fn given_sockets_that_have_trains_are_known() {
+    let first = open(&listener("127.0.0.1", 0), 2, 65_536).unwrap();
+    assert!(!have_trains(&[open_again(&first, 2)]));
+    coalesce_all(&[open_again(&first, 2)], true).unwrap();
+    assert!(have_trains(&[open_again(&first, 3)]));
+    coalesce_all(&[open_again(&first, 2)], false).unwrap();
+    assert!(have_trains(&[open_again(&first, 1)]), "what waits in them may be one");
+    assert!(!have_trains(std::slice::from_ref(&first)), "they are not given here");
 }
 
 #[test]
