@@ -30,6 +30,12 @@ pub(crate) mod clock_shim;
 pub(crate) mod console;
 /// File systems of a test's own.
 pub(crate) mod mount;
+/// A network of a test's own.
+pub(crate) mod network;
+/// Peers that come and go in it.
+pub(crate) mod peers;
+/// A name server in it that answers or does not.
+pub(crate) mod name_server;
 /// The Python environment under `target/`.
 pub(crate) mod venv;
 /// carbon-cache and graphite-web, and their read side.

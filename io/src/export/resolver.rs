@@ -3,7 +3,8 @@
 //! Names are looked up on a thread of their own, because the C library's look-up can neither be
 //! bounded nor interrupted: a name server that is down must not hold up a stop. At most one look-up
 //! per backend runs; the next waits for the same one. While the name server fails the last good
-//! addresses serve on.
+//! addresses serve on; while it hangs they do at once after the first wait, or the backend would fall
+//! behind by a wait per connection though it is there.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,6 +19,10 @@ use crate::clock::{duration_ns, monotonic_ns};
 /// Between two looks at the stop.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long an answer is waited for where the one before was late and there are addresses: a name server
+/// that has recovered answers within this, mostly.
+const LATE_PATIENCE: Duration = Duration::from_millis(100);
+
 type Answer = io::Result<Vec<SocketAddr>>;
 
 /// The addresses of one backend.
@@ -26,11 +31,13 @@ pub(crate) struct Resolver {
     address: String,
     last_good: Vec<SocketAddr>,
     running: Option<Receiver<Answer>>,
+    /// Whether an answer did not come in time, and none has come since.
+    is_late: bool,
 }
 
 impl Resolver {
     pub(crate) fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), last_good: Vec::new(), running: None }
+        Self { address: address.to_owned(), last_good: Vec::new(), running: None, is_late: false }
     }
 
     /// All addresses, in the resolver's order; never an empty list.
@@ -46,9 +53,13 @@ impl Resolver {
             self.last_good = vec![literal];
             return Ok(&self.last_good);
         }
+        let has_good = !self.last_good.is_empty();
+        let patience = if self.is_late && has_good { LATE_PATIENCE } else { patience };
         let answer = self.look_up(patience, stop)?;
         let source = match answer {
             Ok(addresses) if !addresses.is_empty() => {
+                // An error that took its time is no answer: the next one would take it too.
+                self.is_late = false;
                 self.last_good = addresses;
                 return Ok(&self.last_good);
             }
@@ -107,6 +118,7 @@ impl Resolver {
             let is_late = until_ns <= monotonic_ns();
             if is_late || stop.is_over() {
                 self.running = Some(running);
+                self.is_late |= is_late;
                 let late = Ok(Err(io::ErrorKind::TimedOut.into()));
                 return if is_late { late } else { Err(ExportError::Stopped) };
             }
@@ -160,6 +172,31 @@ mod tests {
         let good = resolve(&mut resolver).unwrap();
         resolver.address = "localhost".into();
         assert_eq!(resolve(&mut resolver).unwrap(), good);
+    }
+
+    #[test]
+    fn a_name_server_that_hangs_is_waited_for_once_where_there_are_addresses() {
+        let hour = Duration::from_secs(3_600);
+        let mut resolver = Resolver::new("never:2003");
+        let good: Vec<SocketAddr> = vec!["127.0.0.1:2003".parse().unwrap()];
+        let (answer, running) = bounded(1);
+        resolver.running = Some(running);
+        let stop = Stop::new().unwrap();
+        let error = resolver.addresses(Duration::ZERO, &stop).unwrap_err();
+        assert!(error.to_string().starts_with("cannot resolve never:2003: "), "{error}");
+        resolver.last_good.clone_from(&good);
+        // The patience of an hour is not made use of.
+        assert_eq!(resolver.addresses(hour, &stop).unwrap(), good);
+        assert!(resolver.running.is_some(), "it is still asked");
+        answer.send(Err(io::ErrorKind::TimedOut.into())).unwrap();
+        assert_eq!(resolver.addresses(hour, &stop).unwrap(), good);
+        let (answer, running) = bounded(1);
+        resolver.running = Some(running);
+        assert_eq!(resolver.addresses(hour, &stop).unwrap(), good, "nor is the next look-up");
+        let moved: Vec<SocketAddr> = vec!["127.0.0.2:2003".parse().unwrap()];
+        answer.send(Ok(moved.clone())).unwrap();
+        assert_eq!(resolver.addresses(hour, &stop).unwrap(), moved);
+        assert!(!resolver.is_late, "the next answer is waited for again");
     }
 
     #[test]
