@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use support::daemon::{Ready, floe, send, text_of};
+use support::daemon::{Ingest, Launch, Ready, floe, send, text_of};
 use support::wait;
 
 mod support;
@@ -126,6 +126,20 @@ fn root_is_left_for_good_by_every_thread() {
     let mut daemon = daemon.expect("env is part of every system");
     assert_unprivileged(daemon.ready.pid);
     daemon.live();
+}
+
+/// Not refused: a container with the reference's `config.js` is like that, and a drop-in starts there.
+#[test]
+fn root_with_an_admin_port_that_is_open_to_others_says_so_and_no_one_else() {
+    for (address, is_open) in [("0.0.0.0", true), ("127.0.0.1", false)] {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let text = format!("port = 0\nmgmt_port = 0\nmgmt_address = \"{address}\"\n");
+        let launch = Launch::under(folder.path(), Ingest::Recvmmsg).config("floe.toml", &text);
+        let mut daemon = launch.start();
+        daemon.drain(Signal::TERM);
+        let is_said = daemon.output().contains("running as root with an admin port open to others");
+        assert_eq!(is_said, is_open && is_root(), "{address}: {}", daemon.output());
+    }
 }
 
 #[test]
