@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use support::books::{Books, archived};
 use support::carbon::{Point, Protocol, RecordingCarbon, settled};
 use support::daemon::{Daemon, Ingest, Launch, sender};
-use support::settings::{Backend, toml};
+use support::settings::{Backend, one_text_backend, toml};
 use support::{ports, wait};
 
 mod support;
@@ -134,6 +134,43 @@ fn every_segment_is_delivered_wherever_the_process_ends() {
                     crash_at(point, occasion);
                 }
             });
+        }
+    });
+}
+
+/// Its only backend must get nothing twice: what it lacks at the most is the one segment that it had
+/// taken out when the process ended.
+fn crash_without_redelivery(point: &str, occasion: u32) {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let carbon = RecordingCarbon::start();
+    let text = format!("{}redelivery = \"never\"\n", one_text_backend(1000, carbon.port()));
+    let launch = || Launch::under(folder.path(), Ingest::Recvmmsg).config("floe.toml", &text);
+    let mut daemon = launch().environment("FLOE_CRASH_AT", format!("{point}:{occasion}")).start();
+    let spool = daemon.ready().spool.clone();
+    send_until_it_ends(&mut daemon);
+    let mut daemon = launch().start();
+    wait::until("the queue to be delivered", BOUND, || {
+        (Books::of(&spool).of_backend("a", "rows_pending") == 0).then_some(())
+    });
+    daemon.drain(Signal::TERM);
+    let mut expected = archived(&spool, HITS);
+    carbon.wait_idle(BOUND);
+    let (mut missing, points) = (expected.len(), carbon.take_whole_lines());
+    for point in points.iter().filter(|point| point.name == HITS) {
+        let time = point.time.parse().expect("whole seconds");
+        let value = expected.remove(&time);
+        assert_eq!(value, Some(point.number()), "{point:?} twice, or of nobody");
+        missing -= 1;
+    }
+    assert!(missing <= 1, "{point}: {expected:?}");
+}
+
+#[test]
+fn no_end_within_a_commit_sends_twice_what_must_be_sent_once() {
+    let of_a_commit = POINTS.iter().take_while(|(point, _)| *point != "sent-half");
+    std::thread::scope(|scope| {
+        for (point, occasion) in of_a_commit {
+            scope.spawn(|| crash_without_redelivery(point, *occasion));
         }
     });
 }
