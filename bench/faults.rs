@@ -27,6 +27,10 @@ mod process_faults;
 mod backend_faults;
 /// Faults of the disk.
 mod disk_faults;
+/// Faults that a debug build makes of itself.
+mod point_faults;
+/// A disk in a file.
+mod image;
 /// Faults of the senders.
 mod hostile_faults;
 /// Whether an injection holds.
@@ -151,6 +155,12 @@ fn absence(need: Need, isolation: Isolation, floe: &Path) -> Option<&'static str
         }
         Need::TakeOver if !knows(floe, "--take-over") => Some("this floe has no --take-over"),
         Need::Compiler if !has("cc") => Some("no cc to build a wall clock with"),
+        Need::Image if !isolation.is_own() || !image::is_possible() => {
+            Some("no disk in a file: it needs root, loop devices and mkfs.ext4")
+        }
+        Need::FaultPoints if !point_faults::are_in(floe) => {
+            Some("this floe makes no faults of its own; give a debug build with --floe")
+        }
         Need::Python if !has("python3") => Some("no python3 to filter system calls"),
         _ => None,
     }

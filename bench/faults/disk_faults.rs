@@ -19,10 +19,13 @@ use crate::compare::probe::{pause, wait_for};
 /// Size of the file system that is filled, MiB.
 const DISK_MIB: u32 = 16;
 
+/// Size of the disk whose power is cut, MiB.
+const IMAGE_MIB: u32 = 32;
+
 const BACKLOG: &str = "nothing while the memory backlog holds";
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 3] = [
+pub(super) const FAULTS: [Fault; 4] = [
     Fault {
         name: "disk_full",
         what: "the spool's file system is full for a while",
@@ -40,6 +43,14 @@ pub(super) const FAULTS: [Fault; 3] = [
         body: disk_read_only,
     },
     Fault {
+        name: "power_cut",
+        what: "the power goes at any instant: what the disk held by then, then a start",
+        allows: "as with kill -9, and the segment that was being committed",
+        need: Need::Image,
+        own_world: Some(on_image),
+        body: power_cut,
+    },
+    Fault {
         name: "segments_damaged",
         what: "bits of queued segments flipped, files cut, zeroed, lengthened, over a kill -9",
         allows: "what was in the damaged segments, at the backend that had not got them",
@@ -53,8 +64,12 @@ fn on_small_disk(_random: &mut Random) -> Settings {
     Settings { spool_mib: Some(DISK_MIB), ..Settings::default() }
 }
 
+fn on_image(_random: &mut Random) -> Settings {
+    Settings { image_mib: Some(IMAGE_MIB), ..Settings::default() }
+}
+
 /// By chance carbon `a` is away meanwhile.
-fn perhaps_away(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+pub(super) fn perhaps_away(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     if scene.random.below(2) == 0 { scene.world.carbons[0].behave(Mode::Refuse) } else { Ok(()) }
 }
 
@@ -67,6 +82,19 @@ fn disk_full(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
     fs::remove_file(&ballast)?;
     scene.world.carbons[0].behave(Mode::Serve)?;
     Ok(Outcome::new(Allowed::Nothing).later(nothing_dropped))
+}
+
+fn power_cut(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
+    perhaps_away(scene)?;
+    scene.warm_up();
+    pause(scene.spell(0, 2_000));
+    let cut_ms = scene.world.cut_power()?;
+    let to_ms = scene.world.start_daemon(scene.random)?;
+    pause(Duration::from_millis(u64::from(scene.random.below(700))));
+    scene.world.carbons[0].behave(Mode::Serve)?;
+    // The cut may have come in the midst of a commit, however long a sync takes: of the interval before.
+    let from_ms = cut_ms.saturating_sub(INTERVAL_MS) / INTERVAL_MS * INTERVAL_MS;
+    Ok(Outcome::new(Allowed::PowerCut { from_ms, to_ms }))
 }
 
 /// Writes until nothing fits any more.
@@ -92,7 +120,9 @@ fn disk_read_only(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
     // A mount of the spool over itself: a file system with files open for writing cannot be made
     // read-only, and the daemon holds its locks.
     mount(&["--bind", path_text(&spool)?], &spool)?;
-    let read_only = mount(&["-o", "remount,bind,ro"], &spool);
+    // Busy while a file of it is being written.
+    let read_only =
+        wait_for("the spool to be at rest", || mount(&["-o", "remount,bind,ro"], &spool).ok());
     if read_only.is_ok() {
         pause(scene.spell(1_500, 4_000));
     }
@@ -108,7 +138,7 @@ fn path_text(path: &Path) -> anyhow::Result<&str> {
 }
 
 /// floe itself says that it gave nothing up.
-fn nothing_dropped(world: &World) -> anyhow::Result<Vec<String>> {
+pub(super) fn nothing_dropped(world: &World) -> anyhow::Result<Vec<String>> {
     let dropped = world.books()?.sum("rows_dropped.");
     Ok(if dropped == 0 { vec![] } else { vec![format!("{dropped} rows dropped")] })
 }

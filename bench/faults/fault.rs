@@ -6,7 +6,7 @@ use floe_bench::random::Random;
 use floe_io::clock::wall_ms;
 
 use super::world::{INTERVAL_MS, Settings, World};
-use super::{backend_faults, disk_faults, hostile_faults, process_faults};
+use super::{backend_faults, disk_faults, hostile_faults, point_faults, process_faults};
 use crate::compare::probe::pause;
 
 /// Datagrams a second of the witness: far below what a daemon carries that shares its CPUs.
@@ -25,6 +25,10 @@ pub(crate) enum Need {
     TakeOver,
     /// A C compiler, for a wall clock of the daemon's own.
     Compiler,
+    /// A disk in a file, which can be copied.
+    Image,
+    /// A debug build of floe, which makes faults of its own.
+    FaultPoints,
 }
 
 /// One way to go wrong.
@@ -80,6 +84,13 @@ pub(crate) enum Allowed {
     /// The open interval, what the sockets held, and what was sent while nobody listened: sent
     /// between these times of the wall clock, ms.
     Crash {
+        /// Begin of the open interval.
+        from_ms: u64,
+        /// When the next run was ready.
+        to_ms: u64,
+    },
+    /// As [`Allowed::Crash`]; carbons may have what the disk had not kept yet.
+    PowerCut {
         /// Begin of the open interval.
         from_ms: u64,
         /// When the next run was ready.
@@ -172,6 +183,7 @@ pub(crate) fn all() -> Vec<Fault> {
         &process_faults::FAULTS[..],
         &backend_faults::FAULTS,
         &disk_faults::FAULTS,
+        &point_faults::FAULTS,
         &hostile_faults::FAULTS,
     ]
     .concat()

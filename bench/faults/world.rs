@@ -16,9 +16,10 @@ use tempfile::TempDir;
 
 use super::carbon::Carbon;
 use super::daemon::{Books, Daemon, segments};
+use super::image;
 use super::kernel::UdpCounts;
 use super::sender::{Sender, TIME, WEIGHT};
-use crate::compare::probe::{Waiting, pause, socket_state};
+use crate::compare::probe::{Waiting, pause, socket_state, wait_for};
 use crate::contestants::daemon::free_port;
 
 /// Its interval, ms.
@@ -61,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) tables: String,
     /// Size of the file system its spool has for itself, MiB; without one it lies on the disk.
     pub(crate) spool_mib: Option<u32>,
+    /// Size of the disk in a file that its spool has for itself, MiB: [`World::cut_power`].
+    pub(crate) image_mib: Option<u32>,
     /// Words before floe's own: a program that starts it.
     pub(crate) wrapper: Vec<String>,
     /// The receive path; by chance where none is given.
@@ -162,6 +165,10 @@ impl World {
                 &["-t", "tmpfs", "-o", &format!("size={mib}m,mode=700"), "spool"],
                 &world.spool(),
             )?;
+            world.has_mount = true;
+        }
+        if let Some(mib) = world.settings.image_mib {
+            image::make(&world.path("image"), mib, &world.spool())?;
             world.has_mount = true;
         }
         world.write_configuration("")?;
@@ -311,6 +318,23 @@ impl World {
         let now_ms = wall_ms();
         self.daemon()?.kill()?;
         self.daemon = None;
+        Ok(now_ms)
+    }
+
+    /// Leaves of the spool what its disk held at one instant, of the daemon nothing; returns when, ms of
+    /// the wall clock.
+    ///
+    /// # Errors
+    /// When the disk cannot be copied.
+    pub(crate) fn cut_power(&mut self) -> anyhow::Result<u64> {
+        let (image, copy) = (self.path("image"), self.path("image.cut"));
+        self.daemon()?.signal(Signal::STOP)?;
+        let now_ms = wall_ms();
+        image::copy(&image, &copy)?;
+        self.kill()?;
+        wait_for("the disk to be let go", || umount(&self.spool()).ok())?;
+        fs::rename(&copy, &image)?;
+        image::attach(&image, &self.spool())?;
         Ok(now_ms)
     }
 
