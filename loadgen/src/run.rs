@@ -2,13 +2,14 @@
 //!
 //! Called by `main` with checked settings; the only module that knows the order of things.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::capture;
 use crate::cli::{Load, Replay, Task};
@@ -254,16 +255,24 @@ fn progress(length: Option<u64>, what: &str) -> ProgressBar {
     let (bar, template) = match length {
         Some(length) => (
             ProgressBar::new(length),
-            format!("{{bar:30}} {{percent}} % {{human_pos}} {what} {{per_sec}} {{elapsed}}"),
+            format!("{{bar:30}} {{percent}} % {{human_pos}} {what}, {{mean}}/s, {{elapsed}}"),
         ),
         None => (
             ProgressBar::no_length(),
-            format!("{{spinner}} {{human_pos}} {what} {{per_sec}} {{elapsed}}"),
+            format!("{{spinner}} {{human_pos}} {what}, {{mean}}/s, {{elapsed}}"),
         ),
     };
     let style =
         ProgressStyle::with_template(&template).expect("the templates above are well formed");
-    bar.with_style(style)
+    bar.with_style(style.with_key("mean", write_mean))
+}
+
+/// Things per second since the start; indicatif's own estimate lags behind, and has four decimals.
+fn write_mean(state: &ProgressState, out: &mut dyn fmt::Write) {
+    let ms = state.elapsed().as_millis().max(1);
+    let mean = u128::from(state.pos()) * 1_000 / ms;
+    // Where a line on the terminal cannot be written there is nobody to tell.
+    write!(out, "{}", HumanCount(u64::try_from(mean).unwrap_or(u64::MAX))).ok();
 }
 
 fn waiting(is_needed: bool) -> ProgressBar {
