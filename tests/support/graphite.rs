@@ -34,6 +34,19 @@ pub(crate) struct Graphite {
     web: Option<Process>,
 }
 
+/// What carbon-cache keeps in memory, and how fast it empties that.
+#[derive(Clone, Copy)]
+pub(crate) struct Cache {
+    /// Points in memory, beyond which it stops reading (`MAX_CACHE_SIZE`, with flow control).
+    pub(crate) points_max: Option<u32>,
+    /// Points written a second at the most (`MAX_UPDATES_PER_SECOND`).
+    pub(crate) updates_per_s_max: Option<u32>,
+}
+
+impl Cache {
+    const UNBOUNDED: Self = Self { points_max: None, updates_per_s_max: None };
+}
+
 #[derive(Clone, Copy)]
 struct Ports {
     text: u16,
@@ -52,14 +65,19 @@ impl Graphite {
 
     /// carbon-cache alone, read through whisper.
     pub(crate) fn carbon_only(retention: &str) -> Self {
+        Self::carbon_within(retention, Cache::UNBOUNDED)
+    }
+
+    /// The same that can hold and write only so much.
+    pub(crate) fn carbon_within(retention: &str, cache: Cache) -> Self {
         venv::folder();
         for _ in 1..START_TRIES {
-            let mut graphite = Self::prepare(retention);
+            let mut graphite = Self::prepare(retention, cache);
             if graphite.try_start_carbon().is_ok() {
                 return graphite;
             }
         }
-        let mut graphite = Self::prepare(retention);
+        let mut graphite = Self::prepare(retention, cache);
         graphite.start_carbon();
         graphite
     }
@@ -148,7 +166,12 @@ print(json.dumps(out))
         names
     }
 
-    fn prepare(retention: &str) -> Self {
+    /// What carbon has said so far.
+    pub(crate) fn carbon_output(&self) -> String {
+        self.carbon.as_ref().map(Process::output).unwrap_or_default()
+    }
+
+    fn prepare(retention: &str, cache: Cache) -> Self {
         let folder = tempfile::tempdir().expect("the machine has a temporary folder");
         let ports = Ports {
             text: ports::free(),
@@ -164,7 +187,7 @@ print(json.dumps(out))
         let aggregation = "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = average\n";
         let settings = django_settings(root, &root.join("graphite.db"), ports.query);
         for (name, text) in [
-            ("carbon.conf", carbon_settings(root, ports).as_str()),
+            ("carbon.conf", carbon_settings(root, ports, cache).as_str()),
             ("storage-schemas.conf", schemas.as_str()),
             ("storage-aggregation.conf", aggregation),
             ("local_settings.py", settings.as_str()),
@@ -245,8 +268,10 @@ fn collect_names(folder: &Path, prefix: &str, names: &mut Vec<String>) {
     }
 }
 
-fn carbon_settings(root: &Path, ports: Ports) -> String {
+fn carbon_settings(root: &Path, ports: Ports, cache: Cache) -> String {
     let root = root.display();
+    let limit = |limit: Option<u32>| limit.map_or_else(|| "inf".to_owned(), |it| it.to_string());
+    let (points_max, updates_max) = (limit(cache.points_max), limit(cache.updates_per_s_max));
     let Ports { text, pickle, query, .. } = ports;
     format!(
         "[cache]
@@ -259,8 +284,8 @@ WHITELISTS_DIR = {root}/lists/
 DATABASE = whisper
 USER =
 ENABLE_LOGROTATION = False
-MAX_CACHE_SIZE = inf
-MAX_UPDATES_PER_SECOND = inf
+MAX_CACHE_SIZE = {points_max}
+MAX_UPDATES_PER_SECOND = {updates_max}
 MAX_CREATES_PER_MINUTE = inf
 LINE_RECEIVER_INTERFACE = 127.0.0.1
 LINE_RECEIVER_PORT = {text}
