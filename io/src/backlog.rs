@@ -33,8 +33,8 @@ struct State {
     next_sequence: u64,
     /// What each exporter sends from here at this moment.
     sending: Vec<Sending>,
-    /// Names here, and those on the disk that they have become; the last ones.
-    moved: VecDeque<(SegmentName, SegmentName)>,
+    /// Parts that have reached the disk; the last ones.
+    moved: VecDeque<Moved>,
     /// Whether the disk keeps something of the oldest interval, which may yet be a segment.
     is_in_doubt: bool,
 }
@@ -47,6 +47,23 @@ struct Held {
     values: u64,
     /// Whether exporters may take it: not while it is being committed.
     is_offered: bool,
+    /// The first try at committing it, if there was one.
+    first_try: Option<Try>,
+}
+
+/// One try at a commit, as its names tell it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Try {
+    pub(crate) run_id: u64,
+    pub(crate) sequence: u64,
+}
+
+/// A part that was here.
+#[derive(Debug)]
+struct Moved {
+    held: SegmentName,
+    first_try: Option<Try>,
+    on_disk: SegmentName,
 }
 
 #[derive(Debug)]
@@ -150,6 +167,23 @@ impl Held {
     }
 }
 
+impl Try {
+    /// Whether `name` is that of a try at the part `held`, of which this was the first.
+    fn has_made(self, name: &SegmentName, held: &SegmentName) -> bool {
+        name.run_id() == self.run_id
+            && self.sequence <= name.sequence()
+            && (name.timestamp_s(), name.part()) == (held.timestamp_s(), held.part())
+    }
+}
+
+impl Moved {
+    /// Whether `name` is that of a try at this part that failed.
+    fn was_tried_as(&self, name: &SegmentName) -> bool {
+        name.sequence() < self.on_disk.sequence()
+            && self.first_try.is_some_and(|first| first.has_made(name, &self.held))
+    }
+}
+
 impl HeldPart {
     fn is_had_by(&self, backend: &str) -> bool {
         self.had_by.iter().any(|had| had == backend)
@@ -179,7 +213,7 @@ impl Backlog {
             HeldPart { name, rows: Arc::new(rows), had_by: Vec::new() }
         };
         let parts = parts.into_iter().map(named).collect();
-        state.intervals.push_back(Held { parts, values, is_offered: false });
+        state.intervals.push_back(Held { parts, values, is_offered: false, first_try: None });
     }
 
     /// Number of intervals.
@@ -204,11 +238,13 @@ impl Backlog {
             || (1 < state.intervals.len() && bytes_max < bytes as u64)
     }
 
-    /// Takes the oldest interval back from the exporters, for a commit of it.
-    pub(crate) fn begin_commit(&self) -> Option<Oldest> {
+    /// Takes the oldest interval back from the exporters, for a commit of it; `next`: as which it will
+    /// be tried.
+    pub(crate) fn begin_commit(&self, next: Try) -> Option<Oldest> {
         let mut state = self.lock();
         let oldest = state.intervals.front_mut()?;
         oldest.is_offered = false;
+        oldest.first_try.get_or_insert(next);
         let part = |part: &HeldPart| (part.rows.row_count() as u64, part.had_by.clone());
         let parts = oldest.parts.iter().map(part).collect();
         Some(Oldest { rows: oldest.rows(), values: oldest.values, parts })
@@ -247,7 +283,8 @@ impl Backlog {
             if INTERVALS_WAITING_MAX <= state.moved.len() {
                 state.moved.pop_front();
             }
-            state.moved.push_back((part.name, *name));
+            let first_try = oldest.first_try;
+            state.moved.push_back(Moved { held: part.name, first_try, on_disk: *name });
             for sending in state.sending.iter_mut().filter(|sending| sending.name == part.name) {
                 sending.fate = Fate::Committed(*name);
             }
@@ -338,10 +375,34 @@ impl Backlog {
         state.settle(backend, name)
     }
 
-    /// The name on the disk of what was called `held` here, if it has got one.
-    pub(crate) fn name_on_disk(&self, held: SegmentName) -> Option<SegmentName> {
-        let state = self.lock();
-        state.moved.iter().find(|(from, _)| *from == held).map(|(_, to)| *to)
+    /// `backend` has had `name` from the disk, and its link is gone: what that means, if a commit that
+    /// failed has taken it back.
+    pub(crate) fn settle_taken_back(&self, backend: &str, name: SegmentName) -> Option<Fate> {
+        let mut state = self.lock();
+        if let Some(held) = state.tried_as(&name) {
+            if !held.is_had_by(backend) {
+                held.had_by.push(backend.to_owned());
+            }
+            return Some(Fate::Held);
+        }
+        let moved = state.moved.iter().find(|moved| moved.was_tried_as(&name))?;
+        Some(Fate::Committed(moved.on_disk))
+    }
+
+    /// What a part is called now that is here, was here and has reached the disk, or was on the disk
+    /// by a commit that failed.
+    pub(crate) fn present_name(&self, name: SegmentName) -> Option<SegmentName> {
+        let mut state = self.lock();
+        let mut parts = state.intervals.iter().flat_map(|held| &held.parts);
+        if parts.any(|part| part.name == name) {
+            return Some(name);
+        }
+        if let Some(held) = state.tried_as(&name) {
+            return Some(held.name);
+        }
+        let mut moved = state.moved.iter();
+        let moved = moved.find(|moved| moved.held == name || moved.was_tried_as(&name))?;
+        Some(moved.on_disk)
     }
 
     /// `backend` has not had what it took.
@@ -365,6 +426,15 @@ impl State {
             }
         }
         Some(sending.fate)
+    }
+
+    /// The part here that a commit has tried as `name`.
+    fn tried_as(&mut self, name: &SegmentName) -> Option<&mut HeldPart> {
+        let mut intervals = self.intervals.iter_mut();
+        intervals.find_map(|held| {
+            let first = held.first_try?;
+            held.parts.iter_mut().find(|part| first.has_made(name, &part.name))
+        })
     }
 
     fn forget(&mut self, backend: &str) -> Option<Sending> {

@@ -243,6 +243,18 @@ impl Spool {
         self.last_timestamp_s
     }
 
+    /// Run id that names of this run bear.
+    #[must_use]
+    pub fn run_id(&self) -> u64 {
+        self.run_id
+    }
+
+    /// Sequence that the names of the next try at a commit will bear.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// The spool's directory.
     #[must_use]
     pub fn path(&self) -> &Path {

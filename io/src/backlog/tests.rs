@@ -32,6 +32,9 @@ fn on_disk(part: u32) -> SegmentName {
     SegmentName::new(NameParts { timestamp_s: 10, run_id: 5, sequence: 0, part }).unwrap()
 }
 
+/// The first try of every interval here.
+const TRY: Try = Try { run_id: 5, sequence: 0 };
+
 fn both() -> Vec<String> {
     vec!["a".to_owned(), "b".to_owned()]
 }
@@ -42,7 +45,7 @@ fn nothing_is_offered_before_the_disk_has_refused_it_nor_while_it_is_tried() {
     assert!(listed(&backlog, "a").is_empty());
     backlog.offer_all(false);
     assert_eq!(listed(&backlog, "a"), [(10, 0), (10, 1), (20, 0), (20, 1)]);
-    backlog.begin_commit().unwrap();
+    backlog.begin_commit(TRY).unwrap();
     assert_eq!(listed(&backlog, "a"), [(20, 0), (20, 1)]);
     assert_eq!(backlog.amounts(), (4, 14, backlog.amounts().2));
 }
@@ -58,7 +61,7 @@ fn what_a_backend_has_had_is_not_offered_again_and_wants_no_link() {
     assert_eq!(backlog.settle("a", name), Some(Fate::Held));
     assert_eq!(listed(&backlog, "a"), [(10, 1)]);
     assert_eq!(listed(&backlog, "b"), [(10, 0), (10, 1)]);
-    let begun = backlog.begin_commit().unwrap();
+    let begun = backlog.begin_commit(TRY).unwrap();
     assert_eq!((begun.wanted_by("a"), begun.wanted_by("b")), ((1, 1), (2, 2)));
     assert!(!begun.is_wanted(0, "a") && begun.is_wanted(1, "a") && begun.is_wanted(0, "b"));
 }
@@ -69,7 +72,7 @@ fn a_part_that_reaches_the_disk_while_it_is_sent_is_acknowledged_there() {
     backlog.offer_all(false);
     let name = first(&backlog, "a");
     backlog.take("a", name).unwrap();
-    let begun = backlog.begin_commit().unwrap();
+    let begun = backlog.begin_commit(TRY).unwrap();
     let left = backlog.committed(&begun, &[on_disk(0), on_disk(1)]);
     assert!(left.had_meanwhile.is_empty());
     assert_eq!(backlog.settle("a", name), Some(Fate::Committed(on_disk(0))));
@@ -82,7 +85,7 @@ fn a_part_that_was_had_during_its_commit_has_a_link_too_many() {
     backlog.offer_all(false);
     let name = first(&backlog, "a");
     backlog.take("a", name).unwrap();
-    let begun = backlog.begin_commit().unwrap();
+    let begun = backlog.begin_commit(TRY).unwrap();
     assert_eq!(backlog.settle("a", name), Some(Fate::Held));
     let left = backlog.committed(&begun, &[on_disk(0), on_disk(1)]);
     assert_eq!(left.had_meanwhile, [("a".to_owned(), on_disk(0), 1)]);
@@ -130,7 +133,7 @@ fn what_must_not_be_had_twice_is_not_taken_while_the_disk_may_have_it() {
     backlog.offer_all(false);
     let name = first(&backlog, "a");
     backlog.take("a", name).unwrap();
-    let begun = backlog.begin_commit().unwrap();
+    let begun = backlog.begin_commit(TRY).unwrap();
     assert_eq!(backlog.settle_beforehand("a", name), Some(Fate::BeingCommitted));
     assert_eq!(backlog.settle_beforehand("a", name), None, "let go");
     backlog.offer_all(true);
@@ -144,16 +147,51 @@ fn what_must_not_be_had_twice_is_not_taken_while_the_disk_may_have_it() {
     backlog.take("a", name).unwrap();
     assert_eq!(backlog.settle_beforehand("a", name), Some(Fate::Held));
     assert_eq!(listed(&backlog, "a"), [(10, 1)]);
-    assert!(begun.is_wanted(0, "a") && !backlog.begin_commit().unwrap().is_wanted(0, "a"));
+    assert!(begun.is_wanted(0, "a") && !backlog.begin_commit(TRY).unwrap().is_wanted(0, "a"));
 }
 
 #[test]
 fn what_a_backend_has_from_a_failed_commit_is_had() {
     let backlog = backlog(&[10]);
-    backlog.begin_commit().unwrap();
+    backlog.begin_commit(TRY).unwrap();
     backlog.had_from_disk(1, "a");
     backlog.had_from_disk(1, "a");
     backlog.offer_all(false);
     assert_eq!((listed(&backlog, "a"), listed(&backlog, "b").len()), (vec![(10, 0)], 2));
-    assert_eq!(backlog.begin_commit().unwrap().wanted_by("a"), (1, 1));
+    assert_eq!(backlog.begin_commit(TRY).unwrap().wanted_by("a"), (1, 1));
+}
+
+/// The link of a commit that failed is gone before its exporter has had the whole segment.
+#[test]
+fn what_was_had_from_a_link_that_was_taken_back_is_had() {
+    let named = |sequence, part| {
+        SegmentName::new(NameParts { timestamp_s: 10, run_id: 5, sequence, part }).unwrap()
+    };
+    let backlog = backlog(&[10, 20]);
+    backlog.begin_commit(Try { run_id: 5, sequence: 3 }).unwrap();
+    let held = {
+        backlog.offer_all(false);
+        first(&backlog, "a")
+    };
+    for sequence in [3, 4] {
+        assert_eq!(backlog.present_name(named(sequence, 0)), Some(held));
+    }
+    let another_run = NameParts { timestamp_s: 10, run_id: 6, sequence: 3, part: 0 };
+    let another_run = SegmentName::new(another_run).unwrap();
+    for name in [named(2, 0), named(3, 2), another_run] {
+        assert_eq!(
+            (backlog.present_name(name), backlog.settle_taken_back("a", name)),
+            (None, None)
+        );
+    }
+    assert_eq!(backlog.settle_taken_back("a", named(3, 0)), Some(Fate::Held));
+    assert_eq!(listed(&backlog, "a")[0], (10, 1));
+    let begun = backlog.begin_commit(Try { run_id: 5, sequence: 5 }).unwrap();
+    assert!(!begun.is_wanted(0, "a") && begun.is_wanted(0, "b"));
+    backlog.committed(&begun, &[named(5, 0), named(5, 1)]);
+    assert_eq!(backlog.settle_taken_back("b", named(3, 0)), Some(Fate::Committed(named(5, 0))));
+    assert_eq!(backlog.settle_taken_back("b", named(5, 0)), None, "it is the one");
+    assert_eq!(backlog.present_name(held), Some(named(5, 0)));
+    assert_eq!(backlog.present_name(named(4, 1)), Some(named(5, 1)));
+    assert_eq!(backlog.present_name(named(5, 0)), None);
 }

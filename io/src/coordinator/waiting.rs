@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Coordinator;
 use super::own_books::SpoolCause;
-use crate::backlog::{Dropped, Oldest};
+use crate::backlog::{Dropped, Oldest, Try};
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::export::accounts::ExpiryCause;
 use crate::export::pace::Backoff;
@@ -62,7 +62,7 @@ impl Coordinator {
     /// Commits what waits, oldest first, as far as the disk takes it. `is_last`: memory ends with
     /// this process, so that the oldest on a full disk give way at once.
     pub(super) fn spool_waiting(&mut self, is_last: bool) {
-        while let Some(oldest) = self.parts.backlog.begin_commit() {
+        while let Some(oldest) = self.begin_commit() {
             let parts = self.stamp_oldest(&oldest);
             let is_wanted = |part: usize, backend: &str| oldest.is_wanted(part, backend);
             match self.parts.spool.commit_to(&parts, is_wanted) {
@@ -95,6 +95,12 @@ impl Coordinator {
             let dropped = self.parts.backlog.give_up_one(&self.backend_names());
             self.enter_dropped(&dropped);
         }
+    }
+
+    fn begin_commit(&self) -> Option<Oldest> {
+        let spool = &self.parts.spool;
+        let next = Try { run_id: spool.run_id(), sequence: spool.next_sequence() };
+        self.parts.backlog.begin_commit(next)
     }
 
     /// What these backends have of the oldest interval from a commit that failed, they get neither

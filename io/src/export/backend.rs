@@ -215,8 +215,7 @@ impl Backend {
             self.retry_ns = 0;
         }
         self.passed_over.retain(|name| names.binary_search(name).is_ok());
-        self.follow_to_disk(names);
-        self.attempts.retain(|name, _| names.binary_search(name).is_ok());
+        self.follow_names(names);
         self.found.retain(|name| names.binary_search(name).is_ok());
         let sendable = || names.iter().filter(|name| !self.passed_over.contains(name));
         if sendable().next().is_none() {
@@ -262,17 +261,26 @@ impl Backend {
         }
     }
 
-    /// What was tried from memory and has reached the disk since is the same segment by another name.
-    fn follow_to_disk(&mut self, names: &[SegmentName]) {
-        let left = self.attempts.keys().filter(|name| is_held(name));
-        let left: Vec<SegmentName> =
-            left.filter(|name| names.binary_search(name).is_err()).copied().collect();
-        for held in left {
+    /// Forgets what has left. What was tried from memory and has reached the disk since, or the other
+    /// way round, is the same segment by another name: its own points must stay what they are.
+    fn follow_names(&mut self, names: &[SegmentName]) {
+        let is_left = |name: &&SegmentName| names.binary_search(name).is_err();
+        let left: Vec<SegmentName> = self.attempts.keys().filter(is_left).copied().collect();
+        for before in left {
             if let (Some(attempts), Some(name)) =
-                (self.attempts.remove(&held), self.source.name_on_disk(held))
+                (self.attempts.remove(&before), self.source.present_name(before))
             {
-                self.attempts.insert(name, attempts);
+                self.attempts.entry(name).or_insert(attempts);
             }
+        }
+    }
+
+    /// A segment whose commit is under way may be known by its name in memory.
+    fn follow_commit(&mut self, name: SegmentName) {
+        if let Some(before) = self.source.present_name(name)
+            && let Some(attempts) = self.attempts.remove(&before)
+        {
+            self.attempts.entry(name).or_insert(attempts);
         }
     }
 
@@ -358,6 +366,7 @@ impl Backend {
 
     /// Takes note of an attempt that is about to send its first byte, and says what it waits for.
     fn begin_attempt(&mut self, name: SegmentName, rows: u64) -> Awaited {
+        self.follow_commit(name);
         let attempts = self.attempts.entry(name).or_default();
         if attempts.sent != 0 {
             self.accounts.add(Count::SegmentsResent, 1);

@@ -37,7 +37,7 @@ pub(crate) struct Delivered {
 pub(crate) enum Leave {
     /// Its link is gone.
     Removed,
-    /// It was sent from memory.
+    /// It was sent from memory, or from a link that a commit has taken back.
     FromMemory,
     /// It was gone already: expired or dropped, and in the books as that.
     Gone,
@@ -157,7 +157,18 @@ impl Source {
             Some(Fate::Committed(on_disk)) => on_disk,
             None => name,
         };
-        self.queue.acknowledge(&name).map(removed).map_err(|error| (name, error))
+        let was_there = self.queue.acknowledge(&name).map_err(|error| (name, error))?;
+        if was_there {
+            return Ok(Leave::Removed);
+        }
+        match self.backlog.settle_taken_back(&self.backend, name) {
+            Some(Fate::Held) => Ok(Leave::FromMemory),
+            // It has been committed meanwhile, under another name.
+            Some(Fate::Committed(name)) => {
+                self.queue.acknowledge(&name).map(removed).map_err(|error| (name, error))
+            }
+            _ => Ok(Leave::Gone),
+        }
     }
 
     /// Takes `name` out before it is sent, for a backend that must not get it twice.
@@ -182,9 +193,9 @@ impl Source {
         self.remove_ns = monotonic_ns() + REMOVE_NS;
     }
 
-    /// The name on the disk of what was called `held` in memory, if it has got one.
-    pub(crate) fn name_on_disk(&self, held: SegmentName) -> Option<SegmentName> {
-        self.backlog.name_on_disk(held)
+    /// The name that what was called `name` has now, in memory or on the disk, if it has another.
+    pub(crate) fn present_name(&self, name: SegmentName) -> Option<SegmentName> {
+        self.backlog.present_name(name)
     }
 
     /// Tries to remove one segment that was delivered and could not be; `None` if it is not yet time,

@@ -1,6 +1,10 @@
 //! Segments that the disk has not taken: sent from memory, beside those of the queue.
 
 use super::*;
+use crate::backlog::Try;
+
+/// The first try of every commit here.
+const TRY: Try = Try { run_id: 1, sequence: 0 };
 
 /// Rows of two parts of one interval.
 fn interval(timestamp_s: u64) -> Vec<Rows> {
@@ -74,7 +78,7 @@ fn a_segment_that_reaches_the_disk_while_it_is_sent_leaves_the_queue() {
     let (mut stream, _) = listener.accept().unwrap();
     let mut payload = [0; 1];
     stream.read_exact(&mut payload).unwrap();
-    let begun = store.backlog.begin_commit().unwrap();
+    let begun = store.backlog.begin_commit(TRY).unwrap();
     let names = store.spool.commit(&[rows(100)]).unwrap().names;
     store.backlog.committed(&begun, &names);
     assert_eq!(store.queued("main"), names);
@@ -83,4 +87,52 @@ fn a_segment_that_reaches_the_disk_while_it_is_sent_leaves_the_queue() {
     wait_for(&exporter, Count::SegmentsAcknowledged, 1);
     assert!(store.queued("main").is_empty());
     assert_eq!(exporter.accounts()[0].count(Count::RowsFromMemory), 0);
+}
+
+/// Commits what memory holds, and waits until its exporter is in the midst of it; then takes the commit
+/// back, as when a directory fails to sync. Returns what the exporter has a connection for.
+fn take_back_in_flight(store: &mut Store, listener: &TcpListener) -> TcpStream {
+    store.backlog.begin_commit(TRY).unwrap();
+    let names = store.spool.commit(&[rows(100)]).unwrap().names;
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 1]).unwrap();
+    let queue = Queue::open(store.directory.path(), "main").unwrap();
+    assert!(queue.acknowledge(&names[0]).unwrap());
+    store.backlog.offer_all(false);
+    stream
+}
+
+#[test]
+fn a_segment_whose_commit_is_taken_back_while_it_is_sent_is_had() {
+    let mut store = Store::new(&["main"]);
+    store.backlog.push(vec![rows(100)], 0);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let patient = Patience { stall: LIMIT, ..impatient() };
+    let exporter = store.export_with(&[backend("main", listener.local_addr().unwrap())], patient);
+    let mut stream = take_back_in_flight(&mut store, &listener);
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    drop(stream);
+    wait_for(&exporter, Count::RowsFromMemory, 1);
+    assert_eq!(exporter.accounts()[0].count(Count::RowsAcknowledged), 1);
+    assert_eq!(offered(&store, "main"), 0);
+}
+
+#[test]
+fn a_segment_whose_commit_is_taken_back_is_sent_again_with_the_same_points() {
+    let mut store = Store::new(&["main"]);
+    store.backlog.push(vec![rows(100)], 0);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let patient = Patience { stall: LIMIT, ..impatient() };
+    let exporter = store.export_with(&[backend("main", listener.local_addr().unwrap())], patient);
+    let mut stream = take_back_in_flight(&mut store, &listener);
+    let mut first = Vec::new();
+    stream.read_to_end(&mut first).unwrap();
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut second = Vec::new();
+    stream.read_to_end(&mut second).unwrap();
+    drop(stream);
+    assert_eq!(second[1..], first[..], "the first byte was read before");
+    wait_for(&exporter, Count::RowsFromMemory, 1);
 }
