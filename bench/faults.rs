@@ -17,6 +17,8 @@ mod ledger;
 mod carbon;
 /// The process of floe.
 mod daemon;
+/// What lies between daemon and carbon.
+mod network;
 /// Daemon, spool, carbons, witness.
 mod world;
 /// What a fault is.
@@ -152,6 +154,9 @@ fn absence(need: Need, isolation: Isolation, floe: &Path) -> Option<&'static str
     match need {
         Need::Mounts if !isolation.is_own() => {
             Some("no mounts of our own: neither root nor user namespaces, or no unshare or ip")
+        }
+        Need::Network if !isolation.is_own() => {
+            Some("no network of our own: neither root nor user namespaces, or no unshare or ip")
         }
         Need::TakeOver if !knows(floe, "--take-over") => Some("this floe has no --take-over"),
         Need::Compiler if !has("cc") => Some("no cc to build a wall clock with"),

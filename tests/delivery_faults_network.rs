@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use support::books::Books;
 use support::daemon::{Daemon, Ingest, Launch, send};
 use support::faulty_carbon::{Fault, FaultyCarbon};
-use support::name_server::NameServer;
+use support::name_server::{self, NameServer};
 use support::peers::Peers;
 use support::{network, wait};
 
@@ -168,9 +168,7 @@ fn a_name_server_that_never_answers_holds_up_neither_another_backend_nor_the_sto
     }
     let folder = folder();
     let (resolver, hosts) = (folder.path().join("resolv.conf"), folder.path().join("hosts"));
-    // One look-up takes two minutes to fail.
-    let text = "nameserver 127.0.0.1\noptions timeout:30 attempts:4\n";
-    fs::write(&resolver, text).expect("the folder is writable");
+    fs::write(&resolver, name_server::RESOLVER).expect("the folder is writable");
     fs::write(&hosts, "127.0.0.1 localhost\n").expect("the folder is writable");
     network::lay_over(&resolver, "/etc/resolv.conf");
     network::lay_over(&hosts, "/etc/hosts");

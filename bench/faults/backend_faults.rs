@@ -7,13 +7,15 @@ use floe_io::clock::wall_ms;
 
 use super::carbon::Mode;
 use super::fault::{Allowed, Fault, Need, Outcome, Scene};
+use super::network::Whereabouts;
+use super::world::Settings;
 use crate::compare::probe::pause;
 
 /// Most connection attempts a second at a backend that fails: one every 0.2 s, and the first.
 const ATTEMPTS_PER_S: u64 = 5;
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 8] = [
+pub(super) const FAULTS: [Fault; 10] = [
     fault("backend_down", "a backend does not listen", |scene| during(scene, Mode::Refuse)),
     fault("backend_stalled", "a backend accepts and never reads", |scene| {
         during(scene, Mode::Stall)
@@ -36,6 +38,20 @@ pub(super) const FAULTS: [Fault; 8] = [
         during(scene, Mode::Talk)
     }),
     fault("backend_flaps", "a backend changes its mind all the time", flaps),
+    Fault {
+        need: Need::Network,
+        own_world: Some(|_| Settings { carbon_a: Whereabouts::Away, ..Settings::default() }),
+        ..fault("backend_vanishes", "packets to a backend go nowhere for a while", vanishes)
+    },
+    Fault {
+        need: Need::Network,
+        own_world: Some(|_| Settings { carbon_a: Whereabouts::Named, ..Settings::default() }),
+        ..fault(
+            "names_hang",
+            "the name server of a backend answers nothing for a while",
+            names_hang,
+        )
+    },
 ];
 
 const fn fault(
@@ -92,4 +108,33 @@ fn flaps(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
     }
     scene.world.carbons[0].behave(Mode::Serve)?;
     Ok(Outcome::new(Allowed::Nothing).b_is_on_time_from(begin_ms))
+}
+
+/// Carbon `a` vanishes, with a connection open or without, and is back.
+fn vanishes(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
+    scene.warm_up();
+    let begin_ms = wall_ms();
+    // By chance it is being written to.
+    let holds = scene.random.below(2) == 0;
+    scene.world.carbons[0].behave(if holds { Mode::Stall } else { Mode::Serve })?;
+    pause(scene.spell(200, 1_200));
+    scene.world.network.set_peer(false)?;
+    scene.world.carbons[0].behave(Mode::Serve)?;
+    pause(scene.spell(1_200, 3_500));
+    scene.world.network.set_peer(true)?;
+    Ok(Outcome::new(Allowed::Nothing).b_is_on_time_from(begin_ms))
+}
+
+/// The last good address serves on.
+fn names_hang(scene: &mut Scene<'_>) -> anyhow::Result<Outcome> {
+    scene.warm_up();
+    let begin_ms = wall_ms();
+    let asked = scene.world.network.name_server()?.asked();
+    scene.world.network.name_server()?.set(false);
+    pause(scene.spell(1_500, 6_500));
+    let is_asked = asked < scene.world.network.name_server()?.asked();
+    scene.world.network.name_server()?.set(true);
+    Ok(Outcome::new(Allowed::Nothing)
+        .ensure(is_asked, "nobody asked for the name")
+        .b_is_on_time_from(begin_ms))
 }

@@ -5,7 +5,7 @@
 //! in which it was accepted, but that a stall ends with the mode.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -53,7 +53,7 @@ pub(crate) struct Carbon {
 
 #[derive(Debug)]
 struct Shared {
-    port: u16,
+    address: SocketAddr,
     mode: Mutex<Mode>,
     /// Grows with each change of the mode.
     era: AtomicU64,
@@ -70,9 +70,18 @@ impl Carbon {
     /// # Errors
     /// The kernel's, when it cannot listen there.
     pub(crate) fn start(port: u16) -> anyhow::Result<Self> {
-        let listener = listen(port)?;
+        Self::start_at("127.0.0.1", port)
+    }
+
+    /// Serves at `port` of `host`, an address.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot listen there.
+    pub(crate) fn start_at(host: &str, port: u16) -> anyhow::Result<Self> {
+        let address = SocketAddr::new(host.parse()?, port);
+        let listener = listen(address)?;
         let shared = Arc::new(Shared {
-            port,
+            address,
             mode: Mutex::new(Mode::Serve),
             era: AtomicU64::new(0),
             obeyed: AtomicU64::new(0),
@@ -134,8 +143,8 @@ impl Shared {
     }
 }
 
-fn listen(port: u16) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -147,7 +156,7 @@ fn accept(shared: &Arc<Shared>, mut listener: Option<TcpListener>) {
         if mode == Mode::Refuse {
             listener = None;
         } else if listener.is_none() {
-            listener = listen(shared.port).ok();
+            listener = listen(shared.address).ok();
         }
         if listener.is_some() != (mode == Mode::Refuse) {
             shared.obeyed.store(era, Ordering::SeqCst);
@@ -274,7 +283,7 @@ mod tests {
     use crate::contestants::daemon::free_port;
 
     fn connect(carbon: &Carbon) -> std::io::Result<TcpStream> {
-        TcpStream::connect((Ipv4Addr::LOCALHOST, carbon.shared.port))
+        TcpStream::connect(carbon.shared.address)
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) enum Need {
     None,
     /// Mounts of our own.
     Mounts,
+    /// A network of our own, and mounts.
+    Network,
     /// Python, to filter system calls.
     Python,
     /// A floe that can take over.

@@ -18,6 +18,7 @@ use super::carbon::Carbon;
 use super::daemon::{Books, Daemon, segments};
 use super::image;
 use super::kernel::UdpCounts;
+use super::network::{Network, Whereabouts};
 use super::sender::{Sender, TIME, WEIGHT};
 use crate::compare::probe::{Waiting, pause, socket_state, wait_for};
 use crate::contestants::daemon::free_port;
@@ -70,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) ingest: Option<&'static str>,
     /// Whether it has a wall clock of its own, which [`World::set_clock`] sets.
     pub(crate) has_clock: bool,
+    /// Where carbon `a` is.
+    pub(crate) carbon_a: Whereabouts,
 }
 
 /// Ports of a world.
@@ -102,6 +105,8 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     /// Its ports.
     pub(crate) ports: Ports,
+    /// What lies between it and carbon `a`.
+    pub(crate) network: Network,
     /// Its carbons.
     pub(crate) carbons: [Carbon; 2],
     /// Its witness.
@@ -143,12 +148,15 @@ impl World {
     ) -> anyhow::Result<Self> {
         let ports = Ports::pick(site.is_isolated, base)?;
         let folder = tempfile::tempdir()?;
-        let carbons = [Carbon::start(ports.carbons[0])?, Carbon::start(ports.carbons[1])?];
+        let network = Network::make(settings.carbon_a, folder.path())?;
+        let carbons =
+            [Carbon::start_at(&network.host, ports.carbons[0])?, Carbon::start(ports.carbons[1])?];
         let sender = Sender::start(ports.udp)?;
         let mut world = Self {
             site: site.clone(),
             settings,
             ports,
+            network,
             carbons,
             sender,
             others: 0,
@@ -229,7 +237,7 @@ impl World {
     /// # Errors
     /// The kernel's.
     pub(crate) fn write_configuration(&self, more: &str) -> anyhow::Result<()> {
-        let text = configuration(&self.ports, &self.settings, more);
+        let text = configuration(&self.ports, &self.network, &self.settings, more);
         // By a rename, as an operator's tool does it.
         fs::write(self.path("new.toml"), text)?;
         Ok(fs::rename(self.path("new.toml"), self.path("floe.toml"))?)
@@ -495,7 +503,7 @@ pub(crate) fn whole(sum: f64) -> u64 {
     sum.round() as u64
 }
 
-fn configuration(ports: &Ports, settings: &Settings, more: &str) -> String {
+fn configuration(ports: &Ports, network: &Network, settings: &Settings, more: &str) -> String {
     let Ports { udp, tcp, admin, carbons } = ports;
     let mut text = format!(
         "mgmt_port = {admin}\nflushInterval = {INTERVAL_MS}\n\
@@ -504,8 +512,9 @@ fn configuration(ports: &Ports, settings: &Settings, more: &str) -> String {
          [[servers]]\nserver = \"tcp\"\naddress = \"127.0.0.1\"\nport = {tcp}\n",
         settings.keys
     );
-    for (name, port) in BACKENDS.iter().zip(carbons) {
-        text += &format!("[[backends]]\nname = \"{name}\"\naddress = \"127.0.0.1:{port}\"\n");
+    let hosts = [network.name.as_str(), "127.0.0.1"];
+    for ((name, host), port) in BACKENDS.iter().zip(hosts).zip(carbons) {
+        text += &format!("[[backends]]\nname = \"{name}\"\naddress = \"{host}:{port}\"\n");
     }
     text + &settings.tables
 }
