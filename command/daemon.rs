@@ -13,7 +13,7 @@ use floe_io::service_manager;
 use floe_io::take_over::successor::HandOverEnd;
 use floe_io::take_over::{Predecessor, Successor};
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::{debug, info, warn};
 
@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &DaemonArguments, halves: Halves) -> Result<(), Fai
         privileges::leave_root_for(user).map_err(Failure::refused)?;
     }
     // Then at once, so that a signal during the start drains as well.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])
         .context("cannot register signals")
         .map_err(Failure::failed)?;
     let mut events = Events::of(signals).map_err(Failure::failed)?;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use floe_io::clock::{duration_ns, monotonic_ns};
 use floe_io::take_over::Successor;
+use signal_hook::consts::SIGXFSZ;
 use signal_hook::iterator::Signals;
 use tracing::warn;
 
@@ -75,7 +76,9 @@ impl Events {
     pub(super) fn of(mut signals: Signals) -> std::io::Result<Self> {
         let (to_main, received) = bounded(SIGNALS_MAX);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
+            // A file that would outgrow its limit is refused, as on a full disk; the signal that comes
+            // along would end a process that has not asked for it, and says nothing more.
+            for signal in signals.forever().filter(|signal| *signal != SIGXFSZ) {
                 // The main thread is there as long as the process.
                 to_main.send(signal).ok();
             }

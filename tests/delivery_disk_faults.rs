@@ -208,3 +208,38 @@ fn a_commit_without_descriptors_costs_no_row() {
     let away = RecordingCarbon::start_on(away_port);
     check_end(daemon, &points, &away, 10);
 }
+
+/// The kernel cuts the write short at the limit, then refuses the rest, with a signal that would end a
+/// process that did not know it.
+#[test]
+fn a_limit_on_the_size_of_files_costs_no_row() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let here = RecordingCarbon::start();
+    let away_port = ports::free();
+    let daemon = start(folder.path(), [here.port(), away_port]);
+    let spool = daemon.ready().spool.clone();
+    let mut points = Vec::new();
+    send_and_receive(&daemon, &here, &mut points, 3);
+    wait_for(&spool, "a whole commit", |books| {
+        0 < books.count("rows_snapshotted") && books.count("rows_waiting") == 0
+    });
+    let id = i32::try_from(daemon.id()).ok().and_then(Pid::from_raw);
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let limit = |current| {
+        let before = prlimit(id, Resource::Fsize, Rlimit { current, maximum });
+        before.expect("the daemon is ours")
+    };
+    // Less than any segment with books is long.
+    let before = limit(Some(1_000));
+    for _ in 0..2 {
+        send_and_receive(&daemon, &here, &mut points, 5);
+    }
+    let books = wait_for(&spool, "degraded", |books| books.count("spool_degraded") == 1);
+    assert!(0 < books.of_backend("here", "rows_from_memory"), "{books:?}");
+    assert!(daemon.output().contains("File too large"), "{}", daemon.output());
+    limit(before.current);
+    wait_for(&spool, "back on the disk", |books| books.count("rows_waiting") == 0);
+    let away = RecordingCarbon::start_on(away_port);
+    send_and_receive(&daemon, &here, &mut points, 2);
+    check_end(daemon, &points, &away, 15);
+}
