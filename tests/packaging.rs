@@ -78,7 +78,8 @@ fn systemd_finds_nothing_wrong_with_its_units() {
     let folder = tempfile::tempdir().expect("the machine has a temporary folder");
     let binary = PathBuf::from(floe().get_program());
     let binary = binary.to_str().expect("the build's folder has a plain name");
-    for name in UNITS {
+    // The socket unit last: it names a service, which then is there.
+    for name in UNITS.into_iter().chain(["floe.socket"]) {
         let unit = read(name).replace(BINARY, binary);
         let path = folder.path().join(name);
         std::fs::write(&path, unit).expect("the folder is writable");
