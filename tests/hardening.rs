@@ -45,7 +45,10 @@ impl Wrapped {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("ours");
         // Where the build lies the other user may have no way to.
         let (binary, log) = (folder.path().join("floe"), folder.path().join("log"));
-        fs::copy(floe().get_program(), &binary).expect("the binary was built");
+        // By another process: a descriptor of ours, open for writing, would go to the children of other
+        // tests for a moment, and nobody executes a file that somebody writes.
+        let copied = Command::new("cp").arg(floe().get_program()).arg(&binary).status();
+        assert!(copied.is_ok_and(|status| status.success()), "the binary was built");
         let config = "port = 0\nmgmt_port = 0\nflushInterval = 1000\n";
         fs::write(folder.path().join("floe.toml"), config).expect("the folder is writable");
         let mut command = Command::new(wrapper[0]);
