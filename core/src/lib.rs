@@ -49,5 +49,7 @@ pub mod escape;
 pub mod glob;
 /// Rows become points.
 pub mod point;
+/// Places where long work lets a worker go first.
+pub mod give_way;
 /// Atomics and cells, replaced by loom's in its tests.
 pub mod sync;

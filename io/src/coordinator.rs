@@ -50,6 +50,7 @@ use self::totals::Carried;
 use self::waiting::Retry;
 use crate::backlog::Backlog;
 use crate::clock::{self, monotonic_ns, wall_ms};
+use crate::courtesy::Flushing;
 use crate::export::console::Flush;
 use crate::export::registry::AccountRegistry;
 use crate::host::HostBooks;
@@ -250,6 +251,7 @@ impl Coordinator {
             self.grid.follow(now.wall_ms);
         }
         if let Some(tick) = self.grid.take_due(now.wall_ms) {
+            let _flushing = Flushing::begin(self.parts.settings.flush_interval_ms);
             self.flip();
             self.close(tick, false);
         } else if self.retry.is_due() {

@@ -13,6 +13,8 @@ pub mod date;
 pub mod cpu;
 /// Where the threads beside the workers run.
 pub mod placement;
+/// How threads behind the workers give way.
+mod courtesy;
 /// System calls that no safe crate offers, and the wake-up of sleeping threads.
 pub mod sys;
 /// What the host lost before our sockets, or took from us.

@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use floe_core::give_way::{BYTES_BETWEEN, give_way};
+
 #[cfg(debug_assertions)]
 use crate::faults::{self, Operation};
 
@@ -49,7 +51,11 @@ pub(crate) fn write(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()
         return faults::Short(file).write_all(bytes);
     }
     let _ = path;
-    file.write_all(bytes)
+    // By pieces: nobody else gets the CPU while the kernel copies.
+    bytes.chunks(BYTES_BETWEEN).try_for_each(|piece| {
+        give_way();
+        file.write_all(piece)
+    })
 }
 
 /// Waits until the bytes of `file` are on the disk.

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use floe_core::give_way::{BYTES_BETWEEN, give_way};
 use floe_core::limits::SEGMENT_PART_BYTES_MAX;
 use floe_core::row::ArchivedRows;
 use rkyv::rancor;
@@ -152,7 +153,11 @@ fn checked_header(file: &mut File) -> Result<(Header, CheckedLength), SegmentErr
 
 /// Reads the body; a file that shrank since its length was taken is a damaged one.
 fn read_exact(file: &mut File, body: &mut [u8], header: &Header) -> Result<(), SegmentError> {
-    match file.read_exact(body) {
+    let read = body.chunks_mut(BYTES_BETWEEN).try_for_each(|piece| {
+        give_way();
+        file.read_exact(piece)
+    });
+    match read {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(SegmentError::Length {
             file_bytes: file.metadata()?.len(),
             body_bytes: header.body_bytes,

@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use floe_core::give_way::give_way;
 use floe_core::limits::SEGMENT_PART_BYTES_MAX;
 use floe_core::row::{ArchivedRows, Rows};
 use rkyv::rancor;
@@ -69,6 +70,7 @@ impl Writer {
         self.buffer.reserve_exact(rows.column_bytes() + BESIDE_COLUMNS_BYTES);
         self.buffer.resize(HEADER_BYTES, 0);
         rkyv::api::high::to_bytes_in::<_, rancor::Error>(rows, &mut self.buffer)?;
+        give_way();
         let body = &self.buffer[HEADER_BYTES..];
         if SEGMENT_PART_BYTES_MAX < body.len() {
             return Err(EncodeError::TooLarge { bytes: body.len() });

@@ -10,6 +10,7 @@
 use hashbrown::HashTable;
 
 use crate::budget::{Ledger, OVERFLOW};
+use crate::give_way::{SERIES_BETWEEN, give_way};
 use crate::name::KeyHasher;
 use crate::sample::Kind;
 use crate::shard::Mark;
@@ -231,14 +232,20 @@ impl<S: Default> Catalogue<S> {
 
     /// Visits all series in order.
     pub fn for_each(&mut self, mut visit: impl FnMut(&[u8], &mut S)) {
-        for entry in &mut self.entries {
-            visit(&entry.key, &mut entry.state);
+        for entries in self.entries.chunks_mut(SERIES_BETWEEN) {
+            give_way();
+            for entry in entries {
+                visit(&entry.key, &mut entry.state);
+            }
         }
     }
 
     /// Visits all series in order, `size` at once; fewer at the end.
-    pub fn for_each_group(&mut self, size: usize, visit: impl FnMut(&mut [Entry<S>])) {
-        self.entries.chunks_mut(size).for_each(visit);
+    pub fn for_each_group(&mut self, size: usize, mut visit: impl FnMut(&mut [Entry<S>])) {
+        for entries in self.entries.chunks_mut(size) {
+            give_way();
+            visit(entries);
+        }
     }
 
     /// Keeps the series that `keep` says.

@@ -22,6 +22,7 @@ use super::index::Place;
 use super::marks::{Mark, Marks};
 use super::slot::{Head, Identity, Slot};
 use crate::budget::Ledger;
+use crate::give_way::{SERIES_BETWEEN, give_way};
 use crate::limits::{SERIES_PER_SHARD_MAX, SLAB_SLOTS};
 use crate::sample::Kind;
 use crate::sync::{Arc, AtomicUsize, Ordering};
@@ -351,6 +352,9 @@ impl SlotsReader {
             };
             let marks = marks.of(slab.serial, slab.slots.len());
             for (number, slot) in slab.slots.iter().enumerate() {
+                if number % SERIES_BETWEEN == 0 {
+                    give_way();
+                }
                 let Some(payload) = slot.generations.load(epoch) else { continue };
                 // SAFETY: the stamp of a sealed epoch was found: the identity was written before it
                 // and is never written again while the slot bears it.

@@ -33,6 +33,7 @@ use crate::coordinator::hand_over::{Handed, HandedBooks};
 use crate::coordinator::reload::Reload;
 use crate::coordinator::request::{REQUESTS_MAX, Request};
 use crate::coordinator::{Coordinator, Parts, SocketBook, WorkerHandle};
+use crate::courtesy;
 use crate::cpu;
 use crate::export::registry::AccountRegistry;
 use crate::ingest::intake::{Intake, IntakeInbox, IntakeSettings, SideTaps};
@@ -383,6 +384,7 @@ impl IngestHalf {
                 info!(cpus = cpu::list(cpus), "other threads placed on CPUs without a worker");
             }
             Placement::Behind => {
+                courtesy::share_cpus();
                 info!(nice = BESIDE_NICE, "other threads placed behind the workers");
             }
         }

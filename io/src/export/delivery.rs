@@ -4,6 +4,7 @@
 //! next is made. Nothing here decides about retries; that is `super::backend`.
 
 use floe_core::config::settings::{BackendSettings, Protocol};
+use floe_core::give_way::give_way;
 use floe_core::namespace::Namespace;
 use floe_core::point::for_each_point;
 use floe_core::row::ArchivedRows;
@@ -145,6 +146,7 @@ impl Format {
             if CHUNK_BYTES <= payload.as_bytes().len() {
                 let write_ns = monotonic_ns();
                 result = connection.write_all(payload.as_bytes());
+                give_way();
                 payload.clear();
                 written_ns += monotonic_ns() - write_ns;
             }

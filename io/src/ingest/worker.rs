@@ -36,6 +36,7 @@ use super::recvmmsg::Recvmmsg;
 use super::stream::connections::{Connections, StreamInbox};
 use super::{DatagramSink, Receive, ReceiveCounts};
 use crate::clock::{NS_PER_S, monotonic_ns};
+use crate::courtesy::{PAUSE_FOR_FLUSH, is_flush_late};
 use crate::cpu;
 use crate::ring::probe::{Refusal, attempt};
 use crate::ring::recv::RingReceive;
@@ -378,6 +379,10 @@ fn serve(
         }
         now_ns = monotonic_ns();
         let datagrams = take_batch(receiver, connections, sink, now_ns);
+        if is_flush_late(now_ns) {
+            // Somebody may want the worker meanwhile: left for the receiver, who answers it.
+            plan.signals.wake_up.wait(PAUSE_FOR_FLUSH);
+        }
         if let Some(window) = &mut window
             && datagrams != 0
         {

@@ -1,0 +1,176 @@
+//! How threads on one CPU give way to each other where no CPU is without a worker.
+//!
+//! **Others to workers.** Every fraction of a millisecond a flush and a delivery yield. A worker of
+//! which the machine has enough sleeps a little later, and the yield returns. One that more comes to
+//! than it can take does not sleep at all; its datagrams are dropped whatever the other threads do, and
+//! a flush that yields to it again and again never ends. Long yields tell the one from the other: after
+//! some of them the thread takes what the kernel's scheduler gives it, for a while.
+//!
+//! **Workers to a late flush.** What it gives is a tenth of a CPU beside a worker that does not sleep,
+//! and a nice value cannot be lowered again without a privilege. So a flush that has used up a quarter
+//! of its interval is late, and the workers pause after each batch until it is done. A
+//! yield of theirs would be of no use: the scheduler would choose them again
+//! (docs/decisions/026-giving-way.md has the figures).
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use floe_core::give_way;
+
+use crate::clock::monotonic_ns;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// A yield that takes so long was to a worker that had this much to do, ns: not much less than a tick of
+/// the kernel's clock, after which a thread that yielded is thought of again.
+const LONG_NS: u64 = 2_500_000;
+
+/// Long yields in a row that say that the worker does not sleep; one that catches up has one or two.
+const LONG_MAX: u32 = 3;
+
+/// Time after them in which nothing is yielded, ns.
+const INSISTENCE_NS: u64 = 200_000_000;
+
+/// A flush is late when it takes longer than this part of its interval.
+const LATE_DIVISOR: u64 = 4;
+
+/// A worker's pause between two batches while a flush is late: about as long as a full batch takes, so
+/// that the flush has half of the CPU, and far shorter than its socket's buffer lasts.
+pub(crate) const PAUSE_FOR_FLUSH: Duration = Duration::from_millis(1);
+
+/// Whether no CPU is without a worker.
+static IS_SHARED: AtomicBool = AtomicBool::new(false);
+
+/// Monotonic time from which the flush that goes on is late, ns.
+static LATE_AT_NS: AtomicU64 = AtomicU64::new(u64::MAX);
+
+thread_local! {
+    static OWN: Cell<Courtesy> = const { Cell::new(Courtesy::new()) };
+}
+
+/// Begins to be courteous: the threads of this process share the CPUs of its workers.
+pub(crate) fn share_cpus() {
+    IS_SHARED.store(true, Ordering::Relaxed);
+    give_way::choose(yield_or_insist);
+}
+
+/// Lets whoever waits for this CPU go first, unless that was in vain a moment ago, or this is a flush
+/// that is late.
+fn yield_or_insist() {
+    let before_ns = monotonic_ns();
+    let mut courtesy = OWN.get();
+    if courtesy.yields(before_ns) {
+        std::thread::yield_now();
+        courtesy.yielded(before_ns, monotonic_ns());
+        OWN.set(courtesy);
+    }
+}
+
+/// Whether a worker should pause between two batches.
+#[inline]
+pub(crate) fn is_flush_late(now_ns: u64) -> bool {
+    // Relaxed: it orders nothing, and a batch sooner or later is the same.
+    LATE_AT_NS.load(Ordering::Relaxed) <= now_ns
+}
+
+/// A flush that goes on, on the thread that made it.
+#[derive(Debug)]
+#[must_use = "a flush ends when this is dropped"]
+pub(crate) struct Flushing {
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Flushing {
+    /// Begins a flush that may take a part of `interval_ms` before it is late.
+    pub(crate) fn begin(interval_ms: u64) -> Self {
+        let patience_ns = interval_ms.saturating_mul(NS_PER_MS) / LATE_DIVISOR;
+        let late_at_ns = monotonic_ns().saturating_add(patience_ns);
+        OWN.set(Courtesy { late_at_ns, ..OWN.get() });
+        if IS_SHARED.load(Ordering::Relaxed) {
+            LATE_AT_NS.store(late_at_ns, Ordering::Relaxed);
+        }
+        Self { _of_this_thread: PhantomData }
+    }
+}
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        OWN.set(Courtesy { late_at_ns: u64::MAX, ..OWN.get() });
+        LATE_AT_NS.store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+/// What one thread knows of its yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Courtesy {
+    /// Long ones in a row.
+    long: u32,
+    insists_until_ns: u64,
+    late_at_ns: u64,
+}
+
+impl Courtesy {
+    const fn new() -> Self {
+        Self { long: 0, insists_until_ns: 0, late_at_ns: u64::MAX }
+    }
+
+    fn yields(self, now_ns: u64) -> bool {
+        self.insists_until_ns <= now_ns && now_ns < self.late_at_ns
+    }
+
+    fn yielded(&mut self, before_ns: u64, after_ns: u64) {
+        if after_ns - before_ns < LONG_NS {
+            self.long = 0;
+            return;
+        }
+        self.long += 1;
+        if self.long == LONG_MAX {
+            self.long = 0;
+            self.insists_until_ns = after_ns + INSISTENCE_NS;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::NS_PER_S;
+
+    #[test]
+    fn after_long_yields_in_a_row_the_thread_insists_for_a_while() {
+        let mut courtesy = Courtesy::new();
+        let mut yields = |took_ns| {
+            courtesy.yielded(1_000, 1_000 + took_ns);
+            courtesy.yields(1_000 + took_ns)
+        };
+        for took_ns in [LONG_NS, LONG_NS, LONG_NS - 1, LONG_NS, LONG_NS] {
+            assert!(yields(took_ns));
+        }
+        assert!(!yields(LONG_NS));
+        assert!(!courtesy.yields(LONG_NS + INSISTENCE_NS));
+        assert!(courtesy.yields(1_000 + LONG_NS + INSISTENCE_NS));
+    }
+
+    #[test]
+    fn each_thread_has_a_courtesy_of_its_own() {
+        let insisting = Courtesy { insists_until_ns: u64::MAX, ..Courtesy::new() };
+        OWN.set(insisting);
+        yield_or_insist();
+        assert_eq!(OWN.get(), insisting);
+        let other = std::thread::spawn(|| OWN.get());
+        assert_eq!(other.join().unwrap(), Courtesy::new());
+    }
+
+    #[test]
+    fn a_flush_is_late_from_a_quarter_of_its_interval_until_it_ends() {
+        let flushing = Flushing::begin(4_000);
+        let late_at_ns = OWN.get().late_at_ns;
+        let (now_ns, patience_ns) = (monotonic_ns(), NS_PER_S);
+        assert!((now_ns..=now_ns + patience_ns).contains(&late_at_ns));
+        assert!(OWN.get().yields(late_at_ns - 1) && !OWN.get().yields(late_at_ns));
+        drop(flushing);
+        assert!(OWN.get().yields(late_at_ns));
+    }
+}
