@@ -210,7 +210,10 @@ fn targets(
                 targets.push(memory_fed::lines(3, rounds));
                 targets.push(receiving::million(measurements));
             }
-            4 => targets.extend(loss::measure(site, minute, effort.rate_max)),
+            4 => {
+                targets.extend(loss::measure(site, minute, effort.rate_max));
+                targets.push(memory_fed::pause());
+            }
             5 => targets.extend(memory_fed::threads(rounds)),
             6 => targets.extend(memory_fed::flushes(rounds)),
             7 => targets.extend(memory_fed::exports(rounds)),

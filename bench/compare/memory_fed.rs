@@ -1,11 +1,12 @@
-//! Targets that need no socket: 2 and 3 from memory, 5, 6 and 7. The code is that of the benches.
+//! Targets that need no socket: 2 and 3 from memory, the pause of 4 with a core to spare, 5, 6 and 7. The code is that of the benches.
 
 use floe_bench::cpu_time::{cpu_ns, passes};
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::delivery::{Discard, pickle, text};
-use floe_bench::feeding::{feed_together, longest_cpu_ns, wall_ns, warm};
+use floe_bench::feeding::{Fed, feed_together, longest_cpu_ns, wall_ns, warm};
 use floe_bench::flushing::{Disk, Extends, interval};
 use floe_bench::lines::Shape;
+use floe_bench::pausing::Felt;
 use floe_bench::pipeline::{Pipeline, settings};
 use floe_bench::{NAMES_LARGE, NAMES_SMALL};
 use floe_core::namespace::Namespace;
@@ -22,8 +23,17 @@ use super::target::{Bound, Target};
 const TIMERS: u32 = 10_000;
 const TIMER_VALUES: u32 = 1_000;
 
-/// Intervals fed per round.
-const INTERVALS: u32 = 5;
+/// Times that a round of target 7 sends everything.
+const SENDINGS: u32 = 10;
+
+/// Pairs of one worker and two in a round of target 5.
+const PAIRS: u32 = 40;
+
+/// Flushes of target 4 beside a worker, a core to spare.
+const FLUSHES: u32 = 10;
+
+/// Longest pause of a worker with a core to spare, ms.
+const PAUSE_MS_MAX: f64 = 1.0;
 
 /// Targets 2 and 3: parse, hash and aggregate, per line.
 pub(crate) fn lines(number: u32, rounds: u32) -> Target {
@@ -57,27 +67,47 @@ fn one_second(pipeline: &mut Pipeline, datagrams: &Datagrams) -> f64 {
     count(spent_ns) / count(lines)
 }
 
-/// Target 5: two threads against one.
+/// Target 4, with a core to spare: what a worker with a CPU of its own feels of flushes on another.
+///
+/// The longest batch in all: one is a datagram of 46 lines.
+pub(crate) fn pause() -> Target {
+    let bound = (Bound::AtMost(PAUSE_MS_MAX), "ms");
+    let what = "longest batch of a worker beside flushes of 1,000,000 counters, a core to spare";
+    let once = Extent { names: NAMES_LARGE, lines: NAMES_LARGE };
+    let datagrams = Datagrams::new(Shape::Counter, Packing::Packed, once);
+    let Some(mut felt) = Felt::new(datagrams, NAMES_LARGE) else {
+        return Target::new(4, what, bound, None).note("needs two CPUs");
+    };
+    let longest_ns = (0..FLUSHES).map(|_| felt.flush()).max().unwrap_or_default();
+    Target::new(4, what, bound, Spread::of([count(longest_ns) / 1e6])).note(format!(
+        "CPU time, {FLUSHES} flushes, from memory: the sender has no CPU there; as bench flush/pause"
+    ))
+}
+
+/// Target 5: two threads against one, which has either CPU by turns.
 pub(crate) fn threads(rounds: u32) -> Vec<Target> {
     let bound = (Bound::AtLeast(1.95), "×");
     let what = ["two workers from memory: lines/s of one, wall clock", "and by CPU time"];
     let cpus = cpu::inherited().unwrap_or_default();
-    if cpus.len() < 2 {
+    let [.., first, second] = cpus[..] else {
         return what.map(|what| Target::new(5, what, bound, None).note("needs two CPUs")).into();
-    }
+    };
     let datagrams = Pool::Packed.make();
     let mut pipelines: Vec<Pipeline> = (0..2).map(|_| warm(NAMES_SMALL, &datagrams)).collect();
     let (mut by_wall, mut by_cpu) = (Vec::new(), Vec::new());
-    for _ in 0..rounds * INTERVALS {
-        let one = feed_together(&mut pipelines[..1], &datagrams, &cpus);
-        let two = feed_together(&mut pipelines, &datagrams, &cpus);
-        by_wall.push(2.0 * count(wall_ns(&one)) / count(wall_ns(&two)));
-        by_cpu.push(2.0 * count(longest_cpu_ns(&one)) / count(longest_cpu_ns(&two)));
+    for _ in 0..rounds * PAIRS {
+        let one = [first, second].map(|cpu| feed_together(&mut pipelines[..1], &datagrams, &[cpu]));
+        let two = feed_together(&mut pipelines, &datagrams, &[first, second]);
+        let ratio = |of: fn(&[Fed]) -> u64| count(of(&one[0]) + of(&one[1])) / count(of(&two));
+        by_wall.push(ratio(wall_ns));
+        by_cpu.push(ratio(longest_cpu_ns));
     }
-    let note = "as bench shard/threads; wall clock needs both CPUs idle";
+    let pairs = format!("the bounds hold the median with 99 %, of {} pairs", by_wall.len());
+    let row =
+        |what: &str, ratios| Target::new(5, what, bound, Spread::of_median(ratios)).throughout();
     vec![
-        Target::new(5, what[0], bound, Spread::of(by_wall)).note(note),
-        Target::new(5, what[1], bound, Spread::of(by_cpu)).note("what threads cost each other"),
+        row(what[0], by_wall).note(format!("{pairs}; wall clock needs both CPUs idle")),
+        row(what[1], by_cpu).note("what threads cost each other; bench shard/threads has 1 to N"),
     ]
 }
 
@@ -151,7 +181,7 @@ fn export_rates(rounds: u32) -> anyhow::Result<[Option<Spread>; 2]> {
     for_each_point(rows, &namespace, |_, _| points += 1);
     let rate = |format: &Format<'_>| {
         let (mut discard, mut bytes) = (Discard::new(), 0);
-        let rates: Vec<f64> = (0..rounds * INTERVALS * 2)
+        let rates: Vec<f64> = (0..rounds * SENDINGS)
             .map(|_| {
                 let spent = passes(1, || bytes += format(&mut |chunk| discard.write(chunk)));
                 count(points) / spent.as_secs_f64() / 1e6

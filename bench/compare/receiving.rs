@@ -14,17 +14,24 @@ const FLOE_RECVMMSG: Contestant = Contestant::Floe(Ingest::Recvmmsg);
 /// Lines per second that target 2 asks for.
 const TWENTY_MILLION: f64 = 20e6;
 
+/// What each target needs, and whose figures make its ratios.
+const NEEDS: [(u32, Feed, &[Contestant]); 6] = [
+    (1, Feed::SingleFlood, &[Contestant::BareRing, FLOE, Contestant::BareRecvmmsg]),
+    (2, Feed::PackedFlood, &[Contestant::BareRing, FLOE, Contestant::BareRecvmmsg]),
+    (2, Feed::PackedTwentyMillion, &[Contestant::BareRing, FLOE]),
+    (3, Feed::PackedMillionNames, &[Contestant::BareRing, FLOE]),
+    (9, Feed::Light, &[Contestant::BareSleep, FLOE]),
+    (11, Feed::SingleFlood, &[FLOE, FLOE_RECVMMSG]),
+];
+
+/// Whether a target compares `contestant` with another one by `feed`.
+pub(crate) fn is_compared(contestant: Contestant, feed: Feed) -> bool {
+    NEEDS.iter().any(|(_, needed, who)| *needed == feed && who.contains(&contestant))
+}
+
 /// Adds to `plan` what the targets of `numbers` need.
 pub(crate) fn plan(numbers: &[u32], plan: &mut Plan) {
-    let needs: [(u32, Feed, &[Contestant]); 6] = [
-        (1, Feed::SingleFlood, &[Contestant::BareRing, FLOE, Contestant::BareRecvmmsg]),
-        (2, Feed::PackedFlood, &[Contestant::BareRing, FLOE, Contestant::BareRecvmmsg]),
-        (2, Feed::PackedTwentyMillion, &[Contestant::BareRing, FLOE]),
-        (3, Feed::PackedMillionNames, &[Contestant::BareRing, FLOE]),
-        (9, Feed::Light, &[Contestant::BareSleep, FLOE]),
-        (11, Feed::SingleFlood, &[FLOE, FLOE_RECVMMSG]),
-    ];
-    for (number, feed, contestants) in needs {
+    for (number, feed, contestants) in NEEDS {
         if numbers.contains(&number) {
             let planned = plan.entry(feed).or_default();
             let new = contestants.iter().filter(|each| !planned.contains(each));

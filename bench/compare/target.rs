@@ -80,6 +80,28 @@ impl Target {
         self
     }
 
+    /// A row that must hold at both ends of what was measured, not at the median alone.
+    ///
+    /// Where the median holds and an end does not, the target is not shown.
+    pub(crate) fn throughout(mut self) -> Self {
+        if let (Some(spread), Verdict::Holds) = (self.measured, self.verdict) {
+            let ends = [spread.least, spread.most];
+            if ends.iter().any(|&end| self.bound.judge(end) == Verdict::Missed) {
+                self.verdict = Verdict::NotShown;
+            }
+        }
+        self
+    }
+
+    /// A row whose conditions were not those that the target asks for: whatever was measured, it is
+    /// not shown to hold.
+    pub(crate) fn shown_if(mut self, is_as_asked: bool) -> Self {
+        if !is_as_asked && self.verdict == Verdict::Holds {
+            self.verdict = Verdict::NotShown;
+        }
+        self
+    }
+
     /// What is wanted, in words.
     pub(crate) fn wanted(&self) -> String {
         let (side, limit) = match self.bound {
@@ -169,6 +191,22 @@ mod tests {
         );
         let lost = Target::new(4, "lost", (Bound::AtMost(0.0), "datagrams"), Spread::of([7.0]));
         assert_eq!((lost.said().as_str(), lost.found().as_str()), ("**no**", "7 datagrams"));
+    }
+
+    #[test]
+    fn an_end_beyond_the_limit_is_not_shown_and_a_missed_median_stays_missed() {
+        let verdict = |median| row(Bound::AtLeast(1.95), median).throughout().verdict;
+        assert_eq!(verdict(2.1), Verdict::Holds);
+        assert_eq!(verdict(2.0), Verdict::NotShown);
+        assert_eq!(verdict(1.9), Verdict::Missed);
+    }
+
+    #[test]
+    fn other_conditions_than_asked_for_never_show_that_a_target_holds() {
+        let verdict = |median, is| row(Bound::AtMost(1.1), median).shown_if(is).verdict;
+        assert_eq!(verdict(1.0, true), Verdict::Holds);
+        assert_eq!(verdict(1.0, false), Verdict::NotShown);
+        assert_eq!(verdict(1.2, false), Verdict::Missed);
     }
 
     #[test]

@@ -15,17 +15,19 @@ use floe_bench::datagrams::Datagrams;
 use super::feeds::{Effort, Feed, order, turned, undisturbed};
 use super::measurement::{Measurement, feed, warm_up};
 use super::probe::await_quiet;
+use super::receiving::is_compared;
 use crate::contestants::{Contestant, Running, Site};
 
 /// One turn, at the most.
 const TURN: Duration = Duration::from_millis(250);
 
-/// Whether `contestant` may run while others are fed by `kind`: it costs next to nothing then.
+/// Whether `contestant` runs while others are fed by `kind`: a target compares it with them, and it costs
+/// next to nothing meanwhile.
 ///
-/// The flush of a million names would not, and of the peers nobody knows.
+/// The flush of a million names would cost something, and who is in no target's ratio would be company
+/// that a run for that target alone does not have: the loop that sleeps wakes a thousand times a second.
 pub(crate) fn takes_turns(contestant: Contestant, kind: Feed) -> bool {
-    let is_ours = !matches!(contestant, Contestant::Reference | Contestant::Peer(_));
-    is_ours && kind.pool().names() == NAMES_SMALL
+    is_compared(contestant, kind) && kind.pool().names() == NAMES_SMALL
 }
 
 /// Feeds `contestants` by turns, for `effort.time` each; who fails has its reason.
@@ -84,9 +86,10 @@ mod tests {
     use crate::contestants::floe::Ingest;
 
     #[test]
-    fn peers_and_a_million_names_are_fed_alone() {
+    fn who_is_in_no_ratio_and_a_million_names_are_fed_alone() {
         let floe = Contestant::Floe(Ingest::IoUring);
-        assert!(takes_turns(floe, Feed::Light) && takes_turns(Contestant::BareRing, Feed::Light));
+        assert!(takes_turns(floe, Feed::Light) && takes_turns(Contestant::BareSleep, Feed::Light));
+        assert!(!takes_turns(Contestant::BareSleep, Feed::SingleFlood));
         assert!(!takes_turns(floe, Feed::PackedMillionNames));
         assert!(!takes_turns(Contestant::Reference, Feed::Light));
         assert!(!takes_turns(Contestant::Peer(0), Feed::SingleFlood));
