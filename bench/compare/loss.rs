@@ -220,7 +220,7 @@ mod tests {
         let far = under([1e6, 8e5], 7.5e5, row());
         assert_eq!(far.verdict, Verdict::NotShown);
         assert!(
-            far.note.contains("0.94 of the sender's limit, 1.00 M/s before and 0.800 after"),
+            far.note.contains("0.94 of the sender's limit, 1 M/s before and 0.800 after"),
             "{}",
             far.note
         );
