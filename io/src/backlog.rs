@@ -405,6 +405,11 @@ impl Backlog {
         Some(moved.on_disk)
     }
 
+    /// Whether the disk is trying an interval, which may be offered at any moment.
+    pub(crate) fn is_trying(&self) -> bool {
+        self.lock().intervals.iter().any(|held| !held.is_offered)
+    }
+
     /// `backend` has not had what it took.
     pub(crate) fn let_go(&self, backend: &str) {
         self.lock().forget(backend);

@@ -42,8 +42,9 @@ fn both() -> Vec<String> {
 #[test]
 fn nothing_is_offered_before_the_disk_has_refused_it_nor_while_it_is_tried() {
     let backlog = backlog(&[10, 20]);
-    assert!(listed(&backlog, "a").is_empty());
+    assert!(listed(&backlog, "a").is_empty() && backlog.is_trying());
     backlog.offer_all(false);
+    assert!(!backlog.is_trying());
     assert_eq!(listed(&backlog, "a"), [(10, 0), (10, 1), (20, 0), (20, 1)]);
     backlog.begin_commit(TRY).unwrap();
     assert_eq!(listed(&backlog, "a"), [(20, 0), (20, 1)]);

@@ -200,7 +200,7 @@ impl Backend {
                     self.source.let_go();
                 }
                 Step::Idle if is_stopping => return,
-                Step::Idle => self.wait(u64::MAX),
+                Step::Idle => self.wait(self.source.look_ns()),
                 Step::WaitUntil(until_ns) => self.wait(until_ns),
             }
         }

@@ -20,6 +20,9 @@ use super::name_filter::PointTally;
 use crate::backlog::{Backlog, Fate};
 use crate::clock::{NS_PER_S, monotonic_ns};
 
+/// Between two looks while the disk is trying an interval, ns.
+const TRYING_NS: u64 = 50_000_000;
+
 /// Between two tries at removing what was delivered, ns.
 const REMOVE_NS: u64 = NS_PER_S;
 
@@ -215,6 +218,12 @@ impl Source {
                 None
             }
         }
+    }
+
+    /// When to look again though nothing is there, ns: soon, while the disk is trying an interval that
+    /// memory may offer when it has failed. Nobody tells of that, and ticks are as far apart as looks.
+    pub(crate) fn look_ns(&self) -> u64 {
+        if self.backlog.is_trying() { monotonic_ns() + TRYING_NS } else { u64::MAX }
     }
 
     /// Whether anything that was delivered is still to be removed.
