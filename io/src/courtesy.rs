@@ -7,9 +7,9 @@
 //! some of them the thread takes what the kernel's scheduler gives it, for a while.
 //!
 //! **Workers to a late flush.** What it gives is a tenth of a CPU beside a worker that does not sleep,
-//! and a nice value cannot be lowered again without a privilege. So a flush that has used up a quarter
-//! of its interval is late, and the workers pause after each batch until it is done. A
-//! yield of theirs would be of no use: the scheduler would choose them again
+//! and a nice value cannot be lowered again without a privilege. So a flush yields for a quarter of its
+//! interval and no longer, and at half of it is late: the workers pause after each batch until it is
+//! done. A yield of theirs would be of no use, since the scheduler would choose them again
 //! (docs/decisions/026-giving-way.md has the figures).
 
 use std::cell::Cell;
@@ -33,12 +33,16 @@ const LONG_MAX: u32 = 3;
 /// Time after them in which nothing is yielded, ns.
 const INSISTENCE_NS: u64 = 200_000_000;
 
-/// A flush is late when it takes longer than this part of its interval.
-const LATE_DIVISOR: u64 = 4;
+/// A flush yields no more when it takes longer than this part of its interval.
+const PATIENCE_DIVISOR: u64 = 4;
 
-/// A worker's pause between two batches while a flush is late: about as long as a full batch takes, so
-/// that the flush has half of the CPU, and far shorter than its socket's buffer lasts.
-pub(crate) const PAUSE_FOR_FLUSH: Duration = Duration::from_millis(1);
+/// It is late when it takes longer than this part: a worker that would have room for both, had the
+/// flush not yielded, has it for a quarter of the interval before it must pause.
+const LATE_DIVISOR: u64 = 2;
+
+/// A worker's pause between two batches while a flush is late: longer than a full batch takes, so that
+/// the flush has more than half of the CPU, and far shorter than its socket's buffer lasts.
+pub(crate) const PAUSE_FOR_FLUSH: Duration = Duration::from_millis(2);
 
 /// Whether no CPU is without a worker.
 static IS_SHARED: AtomicBool = AtomicBool::new(false);
@@ -57,7 +61,7 @@ pub(crate) fn share_cpus() {
 }
 
 /// Lets whoever waits for this CPU go first, unless that was in vain a moment ago, or this is a flush
-/// that is late.
+/// that has yielded long enough.
 fn yield_or_insist() {
     let before_ns = monotonic_ns();
     let mut courtesy = OWN.get();
@@ -83,12 +87,14 @@ pub(crate) struct Flushing {
 }
 
 impl Flushing {
-    /// Begins a flush that may take a part of `interval_ms` before it is late.
+    /// Begins a flush of an interval of `interval_ms`.
     pub(crate) fn begin(interval_ms: u64) -> Self {
-        let patience_ns = interval_ms.saturating_mul(NS_PER_MS) / LATE_DIVISOR;
-        let late_at_ns = monotonic_ns().saturating_add(patience_ns);
-        OWN.set(Courtesy { late_at_ns, ..OWN.get() });
+        let interval_ns = interval_ms.saturating_mul(NS_PER_MS);
+        let now_ns = monotonic_ns();
+        let yields_until_ns = now_ns.saturating_add(interval_ns / PATIENCE_DIVISOR);
+        OWN.set(Courtesy { yields_until_ns, ..OWN.get() });
         if IS_SHARED.load(Ordering::Relaxed) {
+            let late_at_ns = now_ns.saturating_add(interval_ns / LATE_DIVISOR);
             LATE_AT_NS.store(late_at_ns, Ordering::Relaxed);
         }
         Self { _of_this_thread: PhantomData }
@@ -97,7 +103,7 @@ impl Flushing {
 
 impl Drop for Flushing {
     fn drop(&mut self) {
-        OWN.set(Courtesy { late_at_ns: u64::MAX, ..OWN.get() });
+        OWN.set(Courtesy { yields_until_ns: u64::MAX, ..OWN.get() });
         LATE_AT_NS.store(u64::MAX, Ordering::Relaxed);
     }
 }
@@ -108,16 +114,16 @@ struct Courtesy {
     /// Long ones in a row.
     long: u32,
     insists_until_ns: u64,
-    late_at_ns: u64,
+    yields_until_ns: u64,
 }
 
 impl Courtesy {
     const fn new() -> Self {
-        Self { long: 0, insists_until_ns: 0, late_at_ns: u64::MAX }
+        Self { long: 0, insists_until_ns: 0, yields_until_ns: u64::MAX }
     }
 
     fn yields(self, now_ns: u64) -> bool {
-        self.insists_until_ns <= now_ns && now_ns < self.late_at_ns
+        self.insists_until_ns <= now_ns && now_ns < self.yields_until_ns
     }
 
     fn yielded(&mut self, before_ns: u64, after_ns: u64) {
@@ -164,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_late_from_a_quarter_of_its_interval_until_it_ends() {
+    fn a_flush_yields_for_a_quarter_of_its_interval() {
+        let before_ns = monotonic_ns();
         let flushing = Flushing::begin(4_000);
-        let late_at_ns = OWN.get().late_at_ns;
-        let (now_ns, patience_ns) = (monotonic_ns(), NS_PER_S);
-        assert!((now_ns..=now_ns + patience_ns).contains(&late_at_ns));
-        assert!(OWN.get().yields(late_at_ns - 1) && !OWN.get().yields(late_at_ns));
+        let until_ns = OWN.get().yields_until_ns;
+        assert!((before_ns + NS_PER_S..=monotonic_ns() + NS_PER_S).contains(&until_ns));
+        assert!(OWN.get().yields(until_ns - 1) && !OWN.get().yields(until_ns));
         drop(flushing);
-        assert!(OWN.get().yields(late_at_ns));
+        assert!(OWN.get().yields(until_ns));
     }
 }
