@@ -19,9 +19,7 @@ use std::time::Duration;
 
 use floe_core::give_way;
 
-use crate::clock::monotonic_ns;
-
-const NS_PER_MS: u64 = 1_000_000;
+use crate::clock::{duration_ns, monotonic_ns};
 
 /// A yield that takes so long was to a worker that had this much to do, ns: not much less than a tick of
 /// the kernel's clock, after which a thread that yielded is thought of again.
@@ -89,7 +87,7 @@ pub(crate) struct Flushing {
 impl Flushing {
     /// Begins a flush of an interval of `interval_ms`.
     pub(crate) fn begin(interval_ms: u64) -> Self {
-        let interval_ns = interval_ms.saturating_mul(NS_PER_MS);
+        let interval_ns = duration_ns(Duration::from_millis(interval_ms));
         let now_ns = monotonic_ns();
         let yields_until_ns = now_ns.saturating_add(interval_ns / PATIENCE_DIVISOR);
         OWN.set(Courtesy { yields_until_ns, ..OWN.get() });

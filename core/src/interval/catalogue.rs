@@ -232,12 +232,11 @@ impl<S: Default> Catalogue<S> {
 
     /// Visits all series in order.
     pub fn for_each(&mut self, mut visit: impl FnMut(&[u8], &mut S)) {
-        for entries in self.entries.chunks_mut(SERIES_BETWEEN) {
-            give_way();
+        self.for_each_group(SERIES_BETWEEN, |entries| {
             for entry in entries {
                 visit(&entry.key, &mut entry.state);
             }
-        }
+        });
     }
 
     /// Visits all series in order, `size` at once; fewer at the end.
