@@ -243,10 +243,13 @@ pub const SAMPLE_BATCH_MAX: usize = 32;
 /// exists is the catalogue's business, not the slot's.
 pub const SLOT_IDLE_FLIPS_MAX: u32 = 60;
 
-/// Sub-tables looked through for idle slots per flip, one a batch: each gets its turn every 16 flips.
-/// With a million series a look takes 40 to 80 us of the worker, so that one at each of them would be
-/// 15 ms a flip.
+/// Sub-tables looked through for idle slots per flip: each gets its turn every 16 flips, or at each of
+/// them in a shard that is nearly full.
 pub const SUB_TABLES_SWEPT_PER_FLIP: usize = SUB_TABLES / 16;
+
+/// Time between two looks, ns: with a million series a look takes 40 to 130 us of the worker, and all
+/// of them one behind the other took 40 % of it for 60 ms, while a flush took the CPU as well.
+pub const SWEEP_EVERY_NS: u64 = 4_000_000;
 
 const _: () = assert!(SUB_TABLES == 1 << 8, "chosen by the top eight bits of the hash");
 const _: () = assert!(PROBE_GROUPS_MAX <= 2 * SUB_TABLE_GROUPS_MIN);

@@ -31,6 +31,7 @@ use crate::books::{Cause, Page};
 use crate::budget::Ledger;
 use crate::limits::{
     SLOT_IDLE_FLIPS_CROWDED, SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP,
+    SWEEP_EVERY_NS,
 };
 use crate::name::KeyHasher;
 use crate::sample::Kind;
@@ -62,6 +63,8 @@ pub struct ShardWriter {
     sweep_next: usize,
     /// Sub-tables still to be looked through since the last flip.
     sweep_left: usize,
+    /// When the next one may be, monotonic, ns.
+    sweep_due_ns: u64,
 }
 
 /// The coordinator's side of a shard.
@@ -116,6 +119,7 @@ pub fn shard_within(
         batch_time_ns: 0,
         sweep_next: 0,
         sweep_left: 0,
+        sweep_due_ns: 0,
     };
     let reader =
         ShardReader { flip: reader_flip, table: table_reader, pages, chunks_home, sets_home };
@@ -141,21 +145,28 @@ impl ShardWriter {
         true
     }
 
-    /// The tail of a batch: looks through one sub-table for idle slots, a few of them each flip.
+    /// The tail of a batch: looks through one sub-table for idle slots, a few of them each flip and
+    /// never two close together.
     ///
     /// A quiet worker has fewer batches between two flips than that: it goes on where it was, so that
     /// every sub-table gets its turn.
     pub fn end_batch(&mut self) {
         self.table.end_batch();
-        if self.sweep_left != 0 {
-            let is_crowded = self.table.is_crowded();
-            let flips = if is_crowded { SLOT_IDLE_FLIPS_CROWDED } else { SLOT_IDLE_FLIPS_MAX };
-            let oldest = self.flip.epoch().saturating_sub(flips);
-            self.table.evict(self.sweep_next, oldest);
-            Table::free_retired();
-            self.sweep_next = (self.sweep_next + 1) % SUB_TABLES;
-            self.sweep_left -= 1;
+        if self.sweep_left != 0 && self.sweep_due_ns <= self.batch_time_ns {
+            self.sweep();
         }
+    }
+
+    #[cold]
+    fn sweep(&mut self) {
+        let is_crowded = self.table.is_crowded();
+        let flips = if is_crowded { SLOT_IDLE_FLIPS_CROWDED } else { SLOT_IDLE_FLIPS_MAX };
+        let oldest = self.flip.epoch().saturating_sub(flips);
+        self.table.evict(self.sweep_next, oldest);
+        Table::free_retired();
+        self.sweep_next = (self.sweep_next + 1) % SUB_TABLES;
+        self.sweep_left -= 1;
+        self.sweep_due_ns = self.batch_time_ns + SWEEP_EVERY_NS;
     }
 
     /// Gathers the samples of one datagram.

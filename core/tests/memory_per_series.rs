@@ -9,7 +9,9 @@
 mod counting;
 
 use floe_core::interval::{BookEntries, Interval};
-use floe_core::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
+use floe_core::limits::{
+    SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP, SWEEP_EVERY_NS,
+};
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{ShardReader, ShardWriter, shard};
@@ -38,11 +40,18 @@ fn record(writer: &mut ShardWriter, prefix: &str, series: u32) {
     }
 }
 
-fn flip(writer: &mut ShardWriter, readers: &mut [ShardReader], interval: &mut Interval) {
+fn flip(
+    writer: &mut ShardWriter,
+    readers: &mut [ShardReader],
+    interval: &mut Interval,
+    now_ns: &mut u64,
+) {
     readers[0].request();
-    writer.begin_batch(0);
+    writer.begin_batch(*now_ns);
     interval.collect(readers);
     for _ in 0..SUB_TABLES {
+        *now_ns += SWEEP_EVERY_NS;
+        writer.begin_batch(*now_ns);
         writer.end_batch();
     }
 }
@@ -55,10 +64,11 @@ fn a_counter_costs_little_twice_and_gives_it_back() {
         let mut readers = [reader];
         let settings = floe_core::config::without_file().settings;
         let mut interval = Interval::new(settings, &hasher, &readers);
+        let mut now_ns = 0;
         let empty_bytes = live_bytes();
         record(&mut writer, "service.host.counter.", series);
         let shard_bytes = live_bytes().saturating_sub(empty_bytes);
-        flip(&mut writer, &mut readers, &mut interval);
+        flip(&mut writer, &mut readers, &mut interval, &mut now_ns);
         let all_bytes = live_bytes().saturating_sub(empty_bytes);
         let catalogue_bytes = all_bytes.saturating_sub(shard_bytes);
         let count = series as usize;
@@ -66,7 +76,7 @@ fn a_counter_costs_little_twice_and_gives_it_back() {
         let bound = count * CATALOGUE_BYTES_MAX;
         assert!(catalogue_bytes < bound, "{catalogue_bytes} in the catalogue for {series}");
         for _ in 0..FLIPS_TO_EVICT_ALL {
-            flip(&mut writer, &mut readers, &mut interval);
+            flip(&mut writer, &mut readers, &mut interval, &mut now_ns);
         }
         let idle_bytes = live_bytes().saturating_sub(empty_bytes);
         assert!(idle_bytes < all_bytes - shard_bytes / 2, "{idle_bytes} of {all_bytes} are left");
@@ -87,11 +97,12 @@ fn live_and_die() {
     let mut readers = [reader];
     let mut interval = Interval::new(floe_core::config::without_file().settings, &hasher, &readers);
     let long = "a.key.that.does.not.fit.into.its.slot.".repeat(10);
+    let mut now_ns = 0;
     record(&mut writer, &long, 2_000);
     for _ in 0..FLIPS_TO_EVICT_ALL {
-        flip(&mut writer, &mut readers, &mut interval);
+        flip(&mut writer, &mut readers, &mut interval, &mut now_ns);
     }
     assert_eq!(writer.series_count(), 0, "all were idle for too long");
     record(&mut writer, &long, 2_000);
-    flip(&mut writer, &mut readers, &mut interval);
+    flip(&mut writer, &mut readers, &mut interval, &mut now_ns);
 }

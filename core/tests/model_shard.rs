@@ -8,13 +8,15 @@
 #![allow(missing_docs, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use floe_core::books::{Cause, Page};
-use floe_core::limits::KEY_BYTES_MAX;
+use floe_core::budget::{Budgets, Ledger};
+use floe_core::limits::{KEY_BYTES_MAX, SLOT_IDLE_FLIPS_CROWDED, SUB_TABLES, SWEEP_EVERY_NS};
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Kind, Sample, SampleSink, Tally, Value};
 use floe_core::series::{gauge, timer};
-use floe_core::shard::{SealedValue, ShardReader, ShardWriter, shard};
+use floe_core::shard::{SealedValue, ShardReader, ShardWriter, shard, shard_within};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -103,6 +105,13 @@ fn record(writer: &mut ShardWriter, step: &Step) {
         batch.sample(sample);
     }
     batch.finish(10, Tally { lines: 1, accepted: 1, rejected: 0 });
+}
+
+/// Counts one of a name, in a batch of its own.
+fn count(writer: &mut ShardWriter, key: &str) {
+    let mut batch = writer.batch();
+    batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
+    batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
 }
 
 fn flip(writer: &mut ShardWriter, reader: &mut ShardReader) -> (Vec<(String, SealedValue)>, Page) {
@@ -279,9 +288,9 @@ fn totals_are_exact_while_another_thread_collects() {
     const KEYS: u32 = 20_000;
     let (mut writer, mut reader) = shard(0, KeyHasher::default());
     let worker = std::thread::spawn(move || {
-        let (mut flips, mut evicted) = (0, 0);
+        let (mut flips, mut evicted, mut now_ns) = (0, 0, 0);
         for round in 0..ROUNDS {
-            flips += u32::from(writer.begin_batch(u64::from(round)));
+            flips += u32::from(writer.begin_batch(now_ns));
             for number in 0..20 {
                 // Keys wander, so that tables grow and old slots fall idle.
                 let number = (round * 7 + number) % KEYS;
@@ -297,6 +306,8 @@ fn totals_are_exact_while_another_thread_collects() {
             }
             let before = writer.series_count();
             for _ in 0..64 {
+                now_ns += SWEEP_EVERY_NS;
+                flips += u32::from(writer.begin_batch(now_ns));
                 writer.end_batch();
             }
             evicted += before - writer.series_count();
@@ -360,24 +371,20 @@ fn new_names_in_one_batch_are_recorded_whatever_grows() {
 #[test]
 fn idle_series_leave_and_come_back() {
     let (mut writer, mut reader) = shard(0, KeyHasher::default());
-    let send = |writer: &mut ShardWriter, key: &str| {
-        let mut batch = writer.batch();
-        batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
-        batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
-    };
     for number in 0..10_000 {
-        send(&mut writer, &format!("a.key.that.does.not.fit.into.its.slot.{number}"));
+        count(&mut writer, &format!("a.key.that.does.not.fit.into.its.slot.{number}"));
     }
     assert_eq!(writer.series_count(), 10_000);
-    for _ in 0..80 {
+    for round in 0..80 {
         flip(&mut writer, &mut reader);
-        send(&mut writer, "steady");
-        for _ in 0..256 {
+        count(&mut writer, "steady");
+        for batch in 0..256 {
+            writer.begin_batch((256 * round + batch) * SWEEP_EVERY_NS);
             writer.end_batch();
         }
     }
     assert!(writer.series_count() < 200, "{} are left", writer.series_count());
-    send(&mut writer, "a.key.that.does.not.fit.into.its.slot.7");
+    count(&mut writer, "a.key.that.does.not.fit.into.its.slot.7");
     let (found, _) = flip(&mut writer, &mut reader);
     assert_eq!(found.len(), 2);
 }
@@ -388,16 +395,42 @@ fn idle_series_leave_and_come_back() {
 fn idle_series_leave_a_quiet_shard_too() {
     let (mut writer, mut reader) = shard(0, KeyHasher::default());
     for number in 0..10_000 {
-        let key = format!("once.{number}");
-        let mut batch = writer.batch();
-        batch.sample(Sample { key: key.as_bytes(), value: Value::Counter(1.0) });
-        batch.finish(1, Tally { lines: 1, accepted: 1, rejected: 0 });
+        count(&mut writer, &format!("once.{number}"));
     }
-    for _ in 0..200 {
+    for batch in 0..400 {
         flip(&mut writer, &mut reader);
+        writer.begin_batch(batch * SWEEP_EVERY_NS);
         writer.end_batch();
     }
     assert_eq!(writer.series_count(), 0);
+}
+
+/// A shard that is nearly full looks through all of its sub-tables at each flip. One behind the other
+/// they would hold up its datagrams just when the flush wants the CPU too.
+#[test]
+fn r4_a_nearly_full_shard_does_not_look_at_all_sub_tables_at_once() {
+    const SERIES: usize = 10_000;
+    let budgets = Budgets { series_max: Some(SERIES), ..Budgets::default() };
+    let ledger = Arc::new(Ledger::new(&budgets, 1));
+    let (mut writer, mut reader) = shard_within(0, KeyHasher::default(), ledger);
+    for number in 0..SERIES - 10 {
+        count(&mut writer, &format!("idle.{number}"));
+    }
+    for _ in 0..SLOT_IDLE_FLIPS_CROWDED + 1 {
+        flip(&mut writer, &mut reader);
+    }
+    let before = writer.series_count();
+    let mut batches = |writer: &mut ShardWriter, now_ns| {
+        for _ in 0..SUB_TABLES {
+            writer.begin_batch(now_ns);
+            writer.end_batch();
+        }
+        before - writer.series_count()
+    };
+    let left = batches(&mut writer, SWEEP_EVERY_NS + 1);
+    assert!(0 < left && left < 4 * SERIES / SUB_TABLES, "one sub-table, and {left} left");
+    assert_eq!(batches(&mut writer, 2 * SWEEP_EVERY_NS), left, "not before its time");
+    assert!(left < batches(&mut writer, 2 * SWEEP_EVERY_NS + 1));
 }
 
 /// A key beyond the limit is dropped with its value and counted; the longest one allowed is kept.

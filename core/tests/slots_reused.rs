@@ -10,7 +10,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 
-use floe_core::limits::{SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP};
+use floe_core::limits::{
+    SLOT_IDLE_FLIPS_MAX, SUB_TABLES, SUB_TABLES_SWEPT_PER_FLIP, SWEEP_EVERY_NS,
+};
 use floe_core::name::KeyHasher;
 use floe_core::sample::{Sample, SampleSink, Tally, Value};
 use floe_core::shard::{SealedValue, ShardReader, ShardWriter, shard};
@@ -90,13 +92,15 @@ fn eviction_during_a_walk_disturbs_nothing() {
         seal(&mut writer, &mut reader);
         walk(&mut reader, || ());
     }
-    let mut came = 0..0;
+    let (mut came, mut now_ns) = (0..0, 0);
     for _ in 0..SUB_TABLES / SUB_TABLES_SWEPT_PER_FLIP {
         record(&mut writer, "kept", 0..1_000);
         seal(&mut writer, &mut reader);
         // Names that come in the middle of a walk take the slots of those that left in it.
         let mut next = came.end;
         let found = walk(&mut reader, || {
+            now_ns += SWEEP_EVERY_NS;
+            writer.begin_batch(now_ns);
             writer.end_batch();
             if next < came.end + 1_000 {
                 record(&mut writer, "came", next..next + 1);

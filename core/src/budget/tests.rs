@@ -6,7 +6,7 @@ use super::*;
 use crate::config::settings::Settings;
 use crate::config::without_file;
 use crate::interval::{BookEntries, Interval};
-use crate::limits::DATAGRAM_SLACK_BYTES;
+use crate::limits::{DATAGRAM_SLACK_BYTES, SWEEP_EVERY_NS};
 use crate::line::LineParser;
 use crate::name::KeyHasher;
 use crate::shard::{ShardReader, ShardWriter, shard_within};
@@ -19,6 +19,7 @@ struct World {
     interval: Interval,
     parser: LineParser,
     timestamp_s: u64,
+    now_ns: u64,
     dropped: u64,
     folded: u64,
 }
@@ -34,7 +35,16 @@ impl World {
         change(&mut settings);
         let interval = Interval::new(settings, &hasher, &readers);
         let parser = LineParser::new(true);
-        Self { writers, readers, interval, parser, timestamp_s: 10, dropped: 0, folded: 0 }
+        Self {
+            writers,
+            readers,
+            interval,
+            parser,
+            timestamp_s: 10,
+            now_ns: 0,
+            dropped: 0,
+            folded: 0,
+        }
     }
 
     fn send(&mut self, worker: usize, line: &str) {
@@ -48,10 +58,13 @@ impl World {
     fn flip(&mut self) {
         for (writer, reader) in self.writers.iter_mut().zip(&mut self.readers) {
             reader.request();
-            writer.begin_batch(0);
             // Enough for a look at every sub-table.
-            (0..300).for_each(|_| writer.end_batch());
+            for batch in 0..300 {
+                writer.begin_batch(self.now_ns + batch * SWEEP_EVERY_NS);
+                writer.end_batch();
+            }
         }
+        self.now_ns += 300 * SWEEP_EVERY_NS;
         self.interval.collect(&mut self.readers);
         assert_eq!(self.interval.pages_unbalanced(), 0);
     }
