@@ -121,12 +121,10 @@ impl Drop for Felt {
 }
 
 fn work(mut intake: Intake, datagrams: &Datagrams, said: &Said, coordinator: &Unparker) {
-    let mut batches = 0;
     while !said.is_stopped.load(Ordering::Relaxed) {
         for (buffer, len) in datagrams.iter() {
-            batches += 1;
             let start_ns = cpu_ns();
-            intake.begin_batch(batches);
+            intake.begin_batch(start_ns);
             intake.datagram(buffer, len);
             intake.end_batch();
             said.longest_ns.fetch_max(cpu_ns() - start_ns, Ordering::Relaxed);

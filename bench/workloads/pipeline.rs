@@ -19,6 +19,10 @@ use floe_io::ingest::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink};
 
 use crate::datagrams::Datagrams;
 
+/// Time from one batch to the next, ns: 256 datagrams at half a million a second. What a worker does
+/// by the clock, it does as often as then.
+const BATCH_NS: u64 = 500_000;
+
 /// End of the first interval, seconds since the epoch.
 const TIMESTAMP_S: u64 = 1_700_000_000;
 
@@ -67,7 +71,7 @@ impl Pipeline {
                 datagrams.iter().map(|(buffer, len)| Datagram { buffer, len }).peekable();
             while left.peek().is_some() {
                 self.batches += 1;
-                intake.begin_batch(self.batches);
+                intake.begin_batch(self.batches * BATCH_NS);
                 for _ in 0..BATCH_DATAGRAMS_MAX / DATAGRAMS_AT_ONCE {
                     let together: ArrayVec<_, DATAGRAMS_AT_ONCE> =
                         left.by_ref().take(DATAGRAMS_AT_ONCE).collect();
@@ -85,7 +89,7 @@ impl Pipeline {
     pub fn seal(&mut self) {
         for (reader, intake) in self.readers.iter_mut().zip(&mut self.intakes) {
             reader.request();
-            intake.begin_batch(self.batches);
+            intake.begin_batch(self.batches * BATCH_NS);
             intake.end_batch();
             assert!(reader.is_acknowledged(), "the worker has left its generation");
         }
