@@ -66,7 +66,7 @@ pub(crate) fn floe() -> Command {
 }
 
 /// `command` as the last arguments of `program`, in the same environment.
-fn behind(program: &str, arguments: &[String], command: &Command) -> Command {
+pub(crate) fn behind(program: &str, arguments: &[String], command: &Command) -> Command {
     let mut wrapper = Command::new(program);
     wrapper.args(arguments).arg(command.get_program());
     for (name, value) in command.get_envs() {

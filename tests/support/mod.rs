@@ -26,8 +26,12 @@ pub(crate) mod carbon;
 pub(crate) mod faulty_carbon;
 /// A wall clock of the test's making.
 pub(crate) mod clock_shim;
+/// A cgroup with a limit of memory.
+pub(crate) mod memory_cgroup;
 /// A client of the admin console.
 pub(crate) mod console;
+/// More than a daemon of small budgets may keep.
+pub(crate) mod flood;
 /// File systems of a test's own.
 pub(crate) mod mount;
 /// A network of a test's own.
