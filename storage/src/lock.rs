@@ -7,7 +7,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::SpoolError;
 use crate::layout::{self, FileId};
@@ -97,7 +98,8 @@ fn holder(file: &File) -> Option<u32> {
 /// `export.lock`: whoever holds it sends the queues of this spool.
 #[derive(Debug)]
 pub struct ExportLock {
-    _lock: Lock,
+    path: PathBuf,
+    lock: Mutex<Lock>,
 }
 
 impl ExportLock {
@@ -107,6 +109,23 @@ impl ExportLock {
     /// [`SpoolError::Locked`] while another export half runs; [`SpoolError::Io`].
     pub fn acquire(spool: &Path) -> Result<Self, SpoolError> {
         layout::create_directory(spool)?;
-        Ok(Self { _lock: Lock::acquire(&spool.join("export.lock"))? })
+        let path = spool.join("export.lock");
+        let lock = Mutex::new(Lock::acquire(&path)?);
+        Ok(Self { path, lock })
+    }
+
+    /// Makes sure that the queues are still ours to send: where the spool was removed and made again,
+    /// they are whoever's has the lock by now, or else ours. A lock that is not there is nobody's.
+    ///
+    /// # Errors
+    /// [`SpoolError::Locked`] where another export half was quicker; [`SpoolError::Io`].
+    /// # Cost
+    /// Two looks at a file.
+    pub fn keep(&self) -> Result<(), SpoolError> {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if fs::symlink_metadata(&self.path).is_ok() && !lock.is_at(&self.path) {
+            *lock = Lock::acquire(&self.path)?;
+        }
+        Ok(())
     }
 }

@@ -344,7 +344,8 @@ impl Spool {
     }
 
     /// Makes the directories again that somebody removed under a running daemon, so that only what
-    /// lay in them is lost. A lock whose file went with them holds nothing: it is taken anew.
+    /// lay in them is lost. A lock whose file went, with them or alone, holds nothing: it is taken anew,
+    /// unless somebody else has it by now.
     fn restore(&mut self) -> Result<(), SpoolError> {
         layout::create_directory(&self.layout.root)?;
         let lock_path = self.layout.ingest_lock();
@@ -356,7 +357,7 @@ impl Spool {
         for index in self.queues.iter_mut().chain([&mut self.archive]) {
             index.refresh()?;
         }
-        tracing::warn!(spool = %self.layout.root.display(), "removed directories made again");
+        tracing::warn!(spool = %self.layout.root.display(), "removed directories or lock made again");
         Ok(())
     }
 

@@ -160,11 +160,25 @@ fn removed_spool_that_another_has_taken_is_left_to_it() {
     let (mut half, _) = open(&spool, &["a"]);
     fs::remove_dir_all(&spool).unwrap();
     let (mut other, _) = open(&spool, &["a"]);
-    fs::remove_dir(spool.join("tmp")).unwrap();
     let refused = half.commit(&[rows(1_700_000_000)]).unwrap_err();
     assert!(matches!(refused, SpoolError::Locked { .. }), "{refused}");
+    for directory in ["backends/a", "archive", "tmp"] {
+        assert_eq!(entries(&spool.join(directory)), [""; 0], "{directory}");
+    }
     other.commit(&[rows(1_700_000_010)]).unwrap();
     assert_eq!(timestamps(&spool.join("archive")), [1_700_000_010]);
+}
+
+#[test]
+fn r5_a_removed_lock_is_taken_again_by_the_next_commit() {
+    let spool = tempfile::tempdir().unwrap();
+    let (mut half, _) = open(spool.path(), &["a"]);
+    half.commit(&[rows(1_700_000_000)]).unwrap();
+    fs::remove_file(spool.path().join("ingest.lock")).unwrap();
+    half.commit(&[rows(1_700_000_010)]).unwrap();
+    let refused = Spool::open(options(spool.path(), &["a"])).unwrap_err();
+    assert!(matches!(refused, SpoolError::Locked { .. }), "{refused}");
+    assert_eq!(timestamps(&spool.path().join("archive")), [1_700_000_000, 1_700_000_010]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub struct Exporter {
     /// `None` = as each backend's settings say.
     patience: Option<Patience>,
     running: Vec<Running>,
-    _lock: ExportLock,
+    lock: Arc<ExportLock>,
 }
 
 /// The thread of one backend.
@@ -89,7 +89,7 @@ impl Exporter {
         own_books: OwnBooks,
         patience: Option<Patience>,
     ) -> Result<Self, StartError> {
-        let lock = ExportLock::acquire(spool)?;
+        let lock = Arc::new(ExportLock::acquire(spool)?);
         let mut exporter = Self {
             spool: spool.to_owned(),
             registry: Arc::clone(registry),
@@ -97,7 +97,7 @@ impl Exporter {
             own_books,
             patience,
             running: Vec::with_capacity(backends.len()),
-            _lock: lock,
+            lock,
         };
         // An error drops `exporter`, which ends the threads already running.
         exporter.start_missing(backends)?;
@@ -135,8 +135,8 @@ impl Exporter {
         let thread_error = |source| StartError::Thread { backend: settings.name.clone(), source };
         let accounts = self.registry.account(&settings.name, wall_ms() / 1_000);
         let stop = Arc::new(Stop::new().map_err(thread_error)?);
-        let backlog = Arc::clone(&self.backlog);
-        let source = Source::open(&self.spool, &settings.name, settings.redelivery, backlog)?;
+        let (lock, backlog) = (Arc::clone(&self.lock), Arc::clone(&self.backlog));
+        let source = Source::open(&self.spool, &settings.name, settings.redelivery, lock, backlog)?;
         let (books, seen) = (self.own_books, Arc::clone(&stop));
         let patience = self.patience.unwrap_or_else(|| Patience::of(settings));
         let backend = Backend::new(source, settings, books, accounts, seen, patience);

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use floe_core::config::settings::Redelivery;
 use floe_storage::{
-    EncodeError, Quarantined, Queue, Reader, Segment, SegmentError, SegmentName, SpoolError, Writer,
+    EncodeError, ExportLock, Quarantined, Queue, Reader, Segment, SegmentError, SegmentName,
+    SpoolError, Writer,
 };
 
 use super::name_filter::PointTally;
@@ -69,6 +70,7 @@ pub(crate) struct Buffers {
 #[derive(Debug)]
 pub(crate) struct Source {
     queue: Queue,
+    lock: Arc<ExportLock>,
     backlog: Arc<Backlog>,
     backend: String,
     redelivery: Redelivery,
@@ -83,10 +85,12 @@ impl Source {
         spool: &Path,
         backend: &str,
         redelivery: Redelivery,
+        lock: Arc<ExportLock>,
         backlog: Arc<Backlog>,
     ) -> Result<Self, SpoolError> {
         Ok(Self {
             queue: Queue::open(spool, backend)?,
+            lock,
             backlog,
             backend: backend.to_owned(),
             redelivery,
@@ -102,14 +106,15 @@ impl Source {
     /// Fills `out` with what is to be sent, in queue order.
     ///
     /// # Errors
-    /// Those of listing the directory, where memory offers nothing.
+    /// Those of listing the directory, and a spool that another has by now, where memory offers nothing.
     pub(crate) fn list(
         &mut self,
         buffers: &mut Buffers,
         out: &mut Vec<SegmentName>,
     ) -> io::Result<()> {
         let is_once = self.redelivery == Redelivery::Never;
-        let mut result = self.queue.list(out);
+        let mut result = self.lock.keep().map_err(io::Error::other);
+        result = result.and_then(|()| self.queue.list(out));
         if is_once && result.is_ok() {
             result = self.queue.retain_finished(out);
         }

@@ -200,7 +200,8 @@ impl Spool {
         self.next_sequence += 1;
         let part_count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let tmp = self.layout.tmp();
-        if !tmp.is_dir() {
+        // Whoever has the lock by now, has the spool: made again, it may look like ours.
+        if !tmp.is_dir() || !self.lock.is_at(&self.layout.ingest_lock()) {
             self.restore()?;
         }
         traces.is_for_all = wanted.iter().flatten().all(|is_wanted| *is_wanted);

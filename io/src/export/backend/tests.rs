@@ -4,6 +4,7 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -20,6 +21,7 @@ use crate::export::registry::AccountRegistry;
 
 mod choices;
 mod memory;
+mod removed;
 
 /// Bound of every wait: far beyond what a loaded machine needs.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -110,7 +112,9 @@ fn serve(listener: &TcpListener, script: Vec<Script>, payloads: &Sender<Vec<u8>>
 
 /// A spool with the queues of some backends.
 struct Store {
-    directory: TempDir,
+    path: PathBuf,
+    /// Where it is the store's own.
+    _directory: Option<TempDir>,
     spool: Spool,
     backlog: Arc<Backlog>,
 }
@@ -118,13 +122,18 @@ struct Store {
 impl Store {
     fn new(backends: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
+        let store = Self::at(directory.path(), backends);
+        Self { _directory: Some(directory), ..store }
+    }
+
+    fn at(path: &Path, backends: &[&str]) -> Self {
         let limits = |name: &&str| BackendLimits {
             name: (*name).into(),
             backlog_age_ms: u64::MAX,
             backlog_bytes: u64::MAX,
         };
         let (spool, _) = Spool::open(SpoolOptions {
-            path: directory.path().to_owned(),
+            path: path.to_owned(),
             backends: backends.iter().map(limits).collect(),
             archive_age_ms: u64::MAX,
             archive_bytes: u64::MAX,
@@ -132,7 +141,7 @@ impl Store {
             run_id: 1,
         })
         .unwrap();
-        Self { directory, spool, backlog: Arc::default() }
+        Self { path: path.to_owned(), _directory: None, spool, backlog: Arc::default() }
     }
 
     fn commit(&mut self, timestamp_s: u64) {
@@ -141,7 +150,7 @@ impl Store {
 
     fn queued(&self, backend: &str) -> Vec<SegmentName> {
         let mut names = Vec::new();
-        Queue::open(self.directory.path(), backend).unwrap().list(&mut names).unwrap();
+        Queue::open(&self.path, backend).unwrap().list(&mut names).unwrap();
         names
     }
 
@@ -151,7 +160,7 @@ impl Store {
 
     fn export_with(&self, backends: &[BackendSettings], patience: Patience) -> Exporting {
         let registry = Arc::new(AccountRegistry::default());
-        let spool = self.directory.path();
+        let spool = &self.path;
         let books = OwnBooks::ByExporter;
         let backlog = Arc::clone(&self.backlog);
         let exporter =
@@ -447,7 +456,7 @@ fn damaged_segment_is_put_away_and_the_queue_goes_on() {
     for timestamp_s in [100, 110] {
         store.commit(timestamp_s);
     }
-    let queue = Queue::open(store.directory.path(), "main").unwrap();
+    let queue = Queue::open(&store.path, "main").unwrap();
     let path = queue.path(&store.queued("main")[1]);
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -533,7 +542,7 @@ fn second_exporter_on_one_spool_is_refused() {
     let backends = [backend("main", carbon.address)];
     let first = store.export(&backends);
     let start = || {
-        let (spool, books) = (store.directory.path(), OwnBooks::ByExporter);
+        let (spool, books) = (&store.path, OwnBooks::ByExporter);
         Exporter::start(spool, &backends, &Arc::default(), &Arc::default(), books)
     };
     assert!(start().is_err());

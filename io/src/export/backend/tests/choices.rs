@@ -74,7 +74,7 @@ fn without_redelivery_a_segment_is_not_sent_before_its_commit_has_ended() {
     let mut store = Store::new(&["main"]);
     store.commit(100);
     let name = store.queued("main")[0];
-    let spool = store.directory.path();
+    let spool = store.path.as_path();
     // As a commit leaves it that has come no further than its links.
     let unfinished = spool.join("tmp").join(name.to_string());
     std::fs::hard_link(spool.join("archive").join(name.to_string()), &unfinished).unwrap();

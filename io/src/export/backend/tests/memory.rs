@@ -52,7 +52,7 @@ fn a_broken_delivery_from_memory_is_made_again() {
 #[test]
 fn a_queue_that_cannot_be_listed_keeps_memory_from_nobody() {
     let store = Store::new(&["main"]);
-    let queue = store.directory.path().join("backends/main");
+    let queue = store.path.join("backends/main");
     std::fs::remove_dir(&queue).unwrap();
     let carbon = Carbon::start(&[]);
     let exporter = store.export(&[backend("main", carbon.address)]);
@@ -89,27 +89,27 @@ fn a_segment_that_reaches_the_disk_while_it_is_sent_leaves_the_queue() {
     assert_eq!(exporter.accounts()[0].count(Count::RowsFromMemory), 0);
 }
 
-/// Commits what memory holds, and waits until its exporter is in the midst of it; then takes the commit
-/// back, as when a directory fails to sync. Returns what the exporter has a connection for.
-fn take_back_in_flight(store: &mut Store, listener: &TcpListener) -> TcpStream {
+/// Commits an interval, and waits until its exporter is in the midst of it; then takes the commit back,
+/// as when a directory fails to sync. Returns the exporter's connection to `listener`.
+fn take_back_in_flight(store: &mut Store, listener: &TcpListener) -> (Exporting, TcpStream) {
+    store.backlog.push(vec![rows(100)], 0);
+    let patient = Patience { stall: LIMIT, ..impatient() };
+    let exporter = store.export_with(&[backend("main", listener.local_addr().unwrap())], patient);
     store.backlog.begin_commit(TRY).unwrap();
     let names = store.spool.commit(&[rows(100)]).unwrap().names;
     let (mut stream, _) = listener.accept().unwrap();
     stream.read_exact(&mut [0; 1]).unwrap();
-    let queue = Queue::open(store.directory.path(), "main").unwrap();
+    let queue = Queue::open(&store.path, "main").unwrap();
     assert!(queue.acknowledge(&names[0]).unwrap());
     store.backlog.offer_all(false);
-    stream
+    (exporter, stream)
 }
 
 #[test]
 fn a_segment_whose_commit_is_taken_back_while_it_is_sent_is_had() {
     let mut store = Store::new(&["main"]);
-    store.backlog.push(vec![rows(100)], 0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let patient = Patience { stall: LIMIT, ..impatient() };
-    let exporter = store.export_with(&[backend("main", listener.local_addr().unwrap())], patient);
-    let mut stream = take_back_in_flight(&mut store, &listener);
+    let (exporter, mut stream) = take_back_in_flight(&mut store, &listener);
     stream.read_to_end(&mut Vec::new()).unwrap();
     drop(stream);
     wait_for(&exporter, Count::RowsFromMemory, 1);
@@ -120,11 +120,8 @@ fn a_segment_whose_commit_is_taken_back_while_it_is_sent_is_had() {
 #[test]
 fn a_segment_whose_commit_is_taken_back_is_sent_again_with_the_same_points() {
     let mut store = Store::new(&["main"]);
-    store.backlog.push(vec![rows(100)], 0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let patient = Patience { stall: LIMIT, ..impatient() };
-    let exporter = store.export_with(&[backend("main", listener.local_addr().unwrap())], patient);
-    let mut stream = take_back_in_flight(&mut store, &listener);
+    let (exporter, mut stream) = take_back_in_flight(&mut store, &listener);
     let mut first = Vec::new();
     stream.read_to_end(&mut first).unwrap();
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
