@@ -16,7 +16,7 @@
 //! | predecessor | | ends with code 0 |
 //!
 //! Until the point of no return either may give up, and the predecessor goes on as if nothing had been:
-//! at most a tick was late. Behind it a successor that is lost loses what *it* has received; the
+//! at most its ticks were late, for as long as it held. Behind it a successor that is lost loses what *it* has received; the
 //! predecessor still has the interval so far, spools it, and ends with code 1.
 //!
 //! Nothing is read by two at once and nothing is left unread in between: datagrams wait in the sockets,

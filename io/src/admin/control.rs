@@ -8,7 +8,9 @@
 //!
 //! One thread, one connection at a time: a client has `PATIENCE` for its line and again for the
 //! answer. A spool on a file system without sockets has none, which costs `floe books` the open
-//! interval alone. The ingest lock is held by whoever binds it, so a socket that is there is stale.
+//! interval alone. The ingest lock is held by whoever binds it, so a socket that is there is stale. One
+//! that somebody removes, with the spool or alone, is made again within `LOOK`: without it the daemon
+//! could be neither asked nor taken over from.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,11 +26,11 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::asking::Asking;
 use crate::coordinator::request::Request;
-use crate::sys::WakeUp;
+use crate::sys::{WakeUp, timespec};
 use crate::take_over::Successor;
 use crate::top::TopView;
 use crate::top::report::Report;
@@ -42,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long whoever asks waits for an answer: the coordinator may be at a flush.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Between two looks whether the socket is still there.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Longest line of a client, bytes.
 const LINE_BYTES_MAX: u64 = 64;
 
@@ -54,9 +59,6 @@ const END: &str = "end";
 /// The open socket and its thread. Dropped, it closes and is gone.
 #[derive(Debug)]
 pub struct Control {
-    path: PathBuf,
-    /// Device and inode: a successor binds its own there.
-    identity: Option<(u64, u64)>,
     stop: Arc<WakeUp>,
     /// Dropped, it ends a wait for the coordinator.
     open: Option<Sender<std::convert::Infallible>>,
@@ -80,19 +82,15 @@ impl Control {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = at(&path, |path| UnixListener::bind(path))?;
-        // The spool of an operator's making may be open to others; this is not.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        let identity = identity(&path);
+        let socket = Socket::bind(path)?;
         let stop = Arc::new(WakeUp::new()?);
         let (open, closing) = bounded(0);
         let asking = Asking::new(requests, closing, 1);
         let seen = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || serve(&listener, &seen, &asking, &successors, top.as_deref()))?;
-        Ok(Self { path, identity, stop, open: Some(open), thread: Some(thread) })
+            .spawn(move || serve(socket, &seen, &asking, &successors, top.as_deref()))?;
+        Ok(Self { stop, open: Some(open), thread: Some(thread) })
     }
 }
 
@@ -103,6 +101,46 @@ impl Drop for Control {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
+    }
+}
+
+/// A socket and its name in the spool, which goes with it, if it is still its own.
+struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode: a successor binds its own there.
+    identity: Option<(u64, u64)>,
+}
+
+impl Socket {
+    fn bind(path: PathBuf) -> io::Result<Self> {
+        let listener = at(&path, |path| UnixListener::bind(path))?;
+        // The spool of an operator's making may be open to others; this is not.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        let identity = identity(&path);
+        Ok(Self { listener, path, identity })
+    }
+
+    /// Makes it again where nothing has its name; a successor's is left alone.
+    fn remake(&mut self) {
+        let kind = fs::symlink_metadata(&self.path).map_err(|error| error.kind());
+        if kind.is_ok() || kind.is_err_and(|kind| kind != io::ErrorKind::NotFound) {
+            return;
+        }
+        match Self::bind(self.path.clone()) {
+            Ok(again) => {
+                warn!(path = %self.path.display(), "removed control socket made again");
+                *self = again;
+            }
+            // The spool is gone as a whole, and comes back with the next commit.
+            Err(error) => debug!(%error, "control socket not made again"),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
             // One that somebody removed is gone as well.
             fs::remove_file(&self.path).ok();
@@ -115,16 +153,17 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 fn serve(
-    listener: &UnixListener,
+    mut socket: Socket,
     stop: &WakeUp,
     asking: &Asking,
     successors: &Sender<Successor>,
     top: Option<&TopView>,
 ) {
     loop {
+        let listener = &socket.listener;
         let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
         // An interrupted wait is looked at like any other.
-        poll(&mut fds, None).ok();
+        poll(&mut fds, Some(&timespec(LOOK))).ok();
         if !fds[1].revents().is_empty() {
             return;
         }
@@ -134,7 +173,7 @@ fn serve(
                     debug!(%error, "control connection ended");
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.remake(),
             // Out of descriptors, most likely: the connection stays in the backlog.
             Err(_) => drop(stop.wait(PATIENCE)),
         }
@@ -191,7 +230,7 @@ pub fn ask_books(spool: &Path) -> io::Result<Option<BTreeMap<String, u64>>> {
     ];
     match answered_books(spool) {
         Err(error) if ended.contains(&error.kind()) => Ok(None),
-        answered => answered.map(Some),
+        answered => answered.map(Some).map_err(told),
     }
 }
 
@@ -201,6 +240,22 @@ pub fn ask_books(spool: &Path) -> io::Result<Option<BTreeMap<String, u64>>> {
 /// [`io::ErrorKind::NotFound`] or [`io::ErrorKind::ConnectionRefused`] where none runs; a daemon that
 /// does not answer as it should.
 pub fn ask_top(spool: &Path) -> io::Result<Report> {
+    answered_top(spool).map_err(told)
+}
+
+/// An error as whoever has asked may read it.
+fn told(error: io::Error) -> io::Error {
+    // What a read is told whose time is over.
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let seconds = ANSWER_PATIENCE.as_secs();
+    let why =
+        format!("no answer for {seconds} s; it is taken over, its disk hangs, or it is stopped");
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
+fn answered_top(spool: &Path) -> io::Result<Report> {
     let mut stream = connect(spool)?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
     stream.write_all(b"top\n")?;
@@ -263,7 +318,7 @@ mod tests {
     }
 
     /// Opens the socket in `spool` over a coordinator that answers `answers` questions and ends.
-    fn answered(spool: &Path, answers: usize, work: impl FnOnce(&Control)) {
+    fn answered(spool: &Path, answers: usize, work: impl FnOnce()) {
         let (requests, received) = bounded(1);
         let coordinator = std::thread::spawn(move || {
             for _ in 0..answers {
@@ -276,7 +331,7 @@ mod tests {
             }
         });
         let control = Control::open(spool, requests, bounded(1).0, None).unwrap();
-        work(&control);
+        work();
         drop(control);
         coordinator.join().unwrap();
     }
@@ -290,8 +345,8 @@ mod tests {
             assert_eq!(ask_books(spool).unwrap(), None, "nobody is there");
             // What a daemon leaves that was killed.
             fs::write(spool.join(CONTROL_SOCKET), "").unwrap();
-            answered(spool, 2, |control| {
-                let mode = fs::metadata(&control.path).unwrap().permissions().mode();
+            answered(spool, 2, || {
+                let mode = fs::metadata(spool.join(CONTROL_SOCKET)).unwrap().permissions().mode();
                 assert_eq!(mode & 0o777, 0o600);
                 for _ in 0..2 {
                     let found = ask_books(spool).unwrap().unwrap();
@@ -305,11 +360,11 @@ mod tests {
     #[test]
     fn whoever_says_nothing_or_nonsense_keeps_nobody_back() {
         let directory = TempDir::new().unwrap();
-        answered(directory.path(), 1, |control| {
-            let silent = UnixStream::connect(&control.path).unwrap();
-            let mut nonsense = UnixStream::connect(&control.path).unwrap();
+        answered(directory.path(), 1, || {
+            let silent = connect(directory.path()).unwrap();
+            let mut nonsense = connect(directory.path()).unwrap();
             nonsense.write_all(&[b'x'; 4_096]).unwrap();
-            let mut unknown = UnixStream::connect(&control.path).unwrap();
+            let mut unknown = connect(directory.path()).unwrap();
             unknown.write_all(b"stop\n").unwrap();
             let mut reply = String::new();
             unknown.read_to_string(&mut reply).unwrap();
@@ -319,10 +374,49 @@ mod tests {
         });
     }
 
+    /// Waits until somebody answers in `spool`.
+    fn wait_until_answered(spool: &Path) {
+        let never = WakeUp::new().unwrap();
+        for _ in 0..3_000 {
+            if ask_books(spool).unwrap().is_some() {
+                return;
+            }
+            never.wait(Duration::from_millis(10));
+        }
+        panic!("nobody answers");
+    }
+
+    #[test]
+    fn r5_a_socket_that_was_removed_alone_or_with_the_spool_is_made_again() {
+        let directory = TempDir::new().unwrap();
+        let spool = directory.path().join("spool");
+        fs::create_dir(&spool).unwrap();
+        answered(&spool, 2, || {
+            fs::remove_file(spool.join(CONTROL_SOCKET)).unwrap();
+            wait_until_answered(&spool);
+            fs::remove_dir_all(&spool).unwrap();
+            fs::create_dir(&spool).unwrap();
+            wait_until_answered(&spool);
+        });
+        assert!(!spool.join(CONTROL_SOCKET).exists(), "it goes with its daemon");
+    }
+
+    #[test]
+    fn a_socket_of_a_successor_stays() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join(CONTROL_SOCKET);
+        let mut before = Socket::bind(path.clone()).unwrap();
+        fs::remove_file(&path).unwrap();
+        let after = Socket::bind(path.clone()).unwrap();
+        before.remake();
+        drop(before);
+        assert_eq!(identity(&path), after.identity);
+    }
+
     #[test]
     fn a_daemon_that_ends_meanwhile_has_no_answer() {
         let directory = TempDir::new().unwrap();
-        answered(directory.path(), 0, |_| {
+        answered(directory.path(), 0, || {
             assert_eq!(ask_books(directory.path()).unwrap(), None);
         });
     }

@@ -73,7 +73,7 @@ impl Predecessor {
         let wire = Wire::new(stream, PATIENCE).map_err(during("asking"))?;
         let offer: Answer<Offer> = wire.receive().map_err(|error| match error.kind() {
             // Text where a length should be.
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => TakeOverError::Unknown,
+            io::ErrorKind::InvalidData => TakeOverError::Unknown,
             _ => during("waiting for its offer")(error),
         })?;
         let offer = match offer {
@@ -160,5 +160,34 @@ impl Predecessor {
     pub(crate) fn let_go(self) -> Result<(), TakeOverError> {
         let at = "telling that the open interval is taken";
         self.wire.send(&Step::Taken).map_err(during(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What is said about a daemon that answers the question with `answer` and closes.
+    fn said_of(answer: &'static [u8]) -> String {
+        let spool = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(spool.path().join(control::CONTROL_SOCKET)).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            stream.write_all(answer).unwrap();
+        });
+        let asked = Predecessor::ask(spool.path(), Halves::Both);
+        daemon.join().unwrap();
+        asked.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn r5_a_daemon_that_ends_is_told_from_one_that_cannot_hand_over() {
+        let said = said_of(b"unknown\nend\n");
+        assert!(said.contains("does not know how to hand over"), "{said}");
+        assert_eq!(said_of(b""), "cannot take over, waiting for its offer: it has gone away");
     }
 }

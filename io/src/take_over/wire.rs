@@ -71,7 +71,7 @@ impl Wire {
 
     pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<T> {
         let mut body = vec![0; self.receive_length(MESSAGE_BYTES_MAX)?];
-        (&self.stream).read_exact(&mut body)?;
+        self.read_exact(&mut body)?;
         Ok(serde_json::from_slice(&body)?)
     }
 
@@ -84,13 +84,22 @@ impl Wire {
         let length = self.receive_length(BYTES_MAX)?;
         let mut bytes = HandedBytes::with_capacity(length);
         bytes.resize(length, 0);
-        (&self.stream).read_exact(&mut bytes)?;
+        self.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn read_exact(&self, bytes: &mut [u8]) -> io::Result<()> {
+        (&self.stream).read_exact(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it has gone away"),
+            // What a read is told whose time is over.
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it says nothing"),
+            _ => error,
+        })
     }
 
     fn receive_length(&self, limit: u64) -> io::Result<usize> {
         let mut length = [0; 8];
-        (&self.stream).read_exact(&mut length)?;
+        self.read_exact(&mut length)?;
         let length = u64::from_le_bytes(length);
         if limit < length {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a message without end"));
