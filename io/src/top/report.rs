@@ -5,6 +5,8 @@
 
 use std::fmt::{self, Write as _};
 
+use floe_core::limits::TOP_BATCHES_EACH;
+
 /// One entry of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -113,6 +115,13 @@ impl fmt::Display for Report {
             "last {seconds} s, of {datagrams} datagrams sampled: {lines} lines, {new} new names, {bad} \
              bad lines (senders {senders}, {left_out} samples left out)"
         )?;
+        if *datagrams == 0 {
+            writeln!(
+                out,
+                "\nnothing was looked at yet: one batch of datagrams in {TOP_BATCHES_EACH} is; ask again \
+                 when more has come, or set top.senders = \"all\""
+            )?;
+        }
         let mut list = ("", "");
         for Entry { of, by, count, error, what, example } in entries {
             if list != (of, by) {
@@ -166,6 +175,8 @@ mod tests {
         let text = report.to_string();
         assert!(text.contains("names with most lines\n   50 %  3 to 4  a b\n"), "{text}");
         assert!(text.ends_with("senders with most bad lines\n   50 %  3 to 4  a b  e.g. x: y\n"));
+        assert!(!text.contains("nothing was looked at"), "{text}");
+        assert!(Report::default().to_string().contains("nothing was looked at yet"));
         for line in ["", "names", "head\tx", "names\tlines\tx\t0\ta"] {
             assert_eq!(Report::default().take_line(line), None, "{line}");
         }
