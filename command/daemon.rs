@@ -289,7 +289,10 @@ struct ReadyFile<'a> {
 impl<'a> ReadyFile<'a> {
     /// Makes sure that it can be written.
     fn begin(path: &'a Path) -> anyhow::Result<Self> {
-        let unfinished = path.with_extension("tmp");
+        // Beside it, by a name that is no one else's: another ready file may differ in its ending alone.
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".tmp");
+        let unfinished = PathBuf::from(unfinished);
         std::fs::write(&unfinished, "").with_context(|| refusal(path))?;
         Ok(Self { path, unfinished })
     }
@@ -309,6 +312,14 @@ impl<'a> ReadyFile<'a> {
         std::fs::write(&self.unfinished, format!("{ready}\n"))
             .and_then(|()| std::fs::rename(&self.unfinished, self.path))
             .with_context(|| refusal(self.path))
+    }
+}
+
+impl Drop for ReadyFile<'_> {
+    /// A start that was refused leaves nothing behind.
+    fn drop(&mut self) {
+        // Finished, it has another name.
+        std::fs::remove_file(&self.unfinished).ok();
     }
 }
 

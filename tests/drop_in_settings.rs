@@ -171,6 +171,19 @@ fn the_ready_file_tells_the_real_addresses() {
 }
 
 #[test]
+fn r5_the_ready_file_touches_no_neighbour_that_differs_in_its_ending() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let neighbour = folder.path().join("ready.tmp");
+    std::fs::write(&neighbour, "another's").expect("the folder is writable");
+    let mut daemon = Launch::under(folder.path(), Ingest::Recvmmsg)
+        .config("floe.toml", &settings::toml(1000, &[]))
+        .start();
+    assert_eq!(daemon.ready().pid, daemon.id());
+    daemon.drain(Signal::TERM);
+    assert_eq!(std::fs::read_to_string(&neighbour).expect("it is there"), "another's");
+}
+
+#[test]
 fn workers_and_cpus_are_taken_from_the_command_line() {
     for ingest in Ingest::BOTH {
         let carbon = RecordingCarbon::start();

@@ -140,7 +140,7 @@ fn a_start_that_fails_leaves_no_interval_behind() {
 #[test]
 fn a_ready_file_that_cannot_be_written_is_refused_before_anything_runs() {
     let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-    std::fs::create_dir(folder.path().join("ready.tmp")).expect("the folder is ours");
+    std::fs::create_dir(folder.path().join("ready.json.tmp")).expect("the folder is ours");
     let mut daemon = Launch::under(folder.path(), Ingest::Recvmmsg)
         .config("floe.toml", &settings::toml(1000, &[]))
         .spawn();
