@@ -1,6 +1,6 @@
 //! The daemon needs no privilege, io_uring included, and what is packaged takes away the rest: the
-//! units' sandbox as systemd scores it, the system calls of a whole life against the seccomp profile
-//! for containers. Method: the built binary under another user without capabilities, and under strace.
+//! units' sandbox as systemd scores it, the system calls of a whole life against that sandbox and
+//! against the seccomp profile for containers. Method: the built binary under another user without capabilities, and under strace.
 //! What a machine lacks for one of these is said.
 #![expect(clippy::print_stderr, reason = "what could not be done is said")]
 
@@ -216,33 +216,112 @@ fn allowed() -> BTreeSet<String> {
     names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
+/// What strace saw of a whole life; `None` where it is not installed.
+fn calls_of_a_life(ingest: &str) -> Option<String> {
+    // Not beside the configuration, whose folder the daemon watches.
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let path = folder.path().join("calls");
+    let path = path.to_str().expect("temporary folders have plain names");
+    let wrapper = ["strace", "-f", "-qq", "-o", path];
+    let Some(mut daemon) = Wrapped::start(&wrapper, ingest) else {
+        eprintln!("not compared with real calls: strace is not installed");
+        return None;
+    };
+    daemon.live();
+    let calls = fs::read(path).expect("strace wrote it");
+    Some(String::from_utf8_lossy(&calls).into_owned())
+}
+
+/// Names of `123 name(arguments) = result`, or `123 <... name resumed>`.
+fn names_of(calls: &str) -> BTreeSet<&str> {
+    let names = calls.lines().filter_map(|line| {
+        let call = line.trim_start_matches(|each: char| each.is_ascii_digit()).trim_start();
+        let name = call.split('(').next()?;
+        let is_name =
+            |each: char| each.is_ascii_lowercase() || each.is_ascii_digit() || each == '_';
+        (!name.is_empty() && name.chars().all(is_name)).then_some(name)
+    });
+    let used: BTreeSet<&str> = names.collect();
+    assert!(20 < used.len(), "the calls were read: {used:?}");
+    used
+}
+
 #[test]
 fn the_profile_for_containers_lets_a_whole_life_through() {
     let allowed = allowed();
     for ingest in ["auto", "recvmmsg"] {
-        // Not beside the configuration, whose folder the daemon watches.
-        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
-        let path = folder.path().join("calls");
-        let path = path.to_str().expect("temporary folders have plain names");
-        let wrapper = ["strace", "-f", "-qq", "-o", path];
-        let Some(mut daemon) = Wrapped::start(&wrapper, ingest) else {
-            return eprintln!("not compared with real calls: strace is not installed");
-        };
-        daemon.live();
-        let calls = fs::read(path).expect("strace wrote it");
-        let calls = String::from_utf8_lossy(&calls).into_owned();
-        // `123 name(arguments) = result`, or `123 <... name resumed>`.
-        let names = calls.lines().filter_map(|line| {
-            let call = line.trim_start_matches(|each: char| each.is_ascii_digit()).trim_start();
-            let name = call.split('(').next()?;
-            let is_name =
-                |each: char| each.is_ascii_lowercase() || each.is_ascii_digit() || each == '_';
-            (!name.is_empty() && name.chars().all(is_name)).then_some(name)
-        });
-        let used: BTreeSet<&str> = names.collect();
-        assert!(20 < used.len(), "the calls were read: {used:?}");
+        let Some(calls) = calls_of_a_life(ingest) else { return };
+        let used = names_of(&calls);
         let missing: Vec<_> = used.iter().filter(|name| !allowed.contains(**name)).collect();
         assert!(missing.is_empty(), "{ingest}: not in packaging/seccomp.json: {missing:?}");
+    }
+}
+
+/// Values of all lines `key=` of a unit, in order.
+fn directives<'u>(unit: &'u str, key: &str) -> Vec<&'u str> {
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    lines.collect()
+}
+
+/// The system calls in a set of systemd's, as the systemd here has it; `None` without one.
+fn set_of_systemd(name: &str) -> Option<BTreeSet<String>> {
+    let output = Command::new("systemd-analyze").args(["syscall-filter", name]).output().ok()?;
+    assert!(output.status.success(), "{name}: {}", text_of(&output));
+    let text = text_of(&output);
+    let mut calls = BTreeSet::new();
+    for word in text.lines().skip(1).map(str::trim).filter(|word| !word.starts_with('#')) {
+        match word.starts_with('@') {
+            true => calls.extend(set_of_systemd(word)?),
+            false => drop(calls.insert(word.to_owned())),
+        }
+    }
+    Some(calls)
+}
+
+/// The system calls that a unit lets through; `None` without systemd.
+fn allowed_by(unit: &str) -> Option<BTreeSet<String>> {
+    let mut allowed = BTreeSet::new();
+    for line in directives(unit, "SystemCallFilter") {
+        let (words, is_refusal) = line.strip_prefix('~').map_or((line, false), |it| (it, true));
+        for word in words.split_whitespace() {
+            let calls = match word.starts_with('@') {
+                true => set_of_systemd(word)?,
+                false => BTreeSet::from([word.to_owned()]),
+            };
+            match is_refusal {
+                true => allowed.retain(|call| !calls.contains(call)),
+                false => allowed.extend(calls),
+            }
+        }
+    }
+    Some(allowed)
+}
+
+/// What the kernel would have refused of a life under the sandbox of a unit, were it a service here:
+/// system calls, families of sockets, memory that is written and executed.
+#[test]
+fn the_sandbox_of_the_units_lets_a_whole_life_through() {
+    for ingest in ["io_uring", "recvmmsg"] {
+        let Some(calls) = calls_of_a_life(ingest) else { return };
+        let used = names_of(&calls);
+        assert_eq!(used.contains("io_uring_enter"), ingest == "io_uring");
+        for name in ["floe.service", "statsd.service"] {
+            let unit = fs::read_to_string(packaging(name)).expect("it is packaged");
+            let Some(allowed) = allowed_by(&unit) else {
+                return eprintln!("{name} not compared: systemd-analyze is not installed");
+            };
+            let refused: Vec<_> = used.iter().filter(|call| !allowed.contains(**call)).collect();
+            // What starts a program comes before the filter.
+            assert!(refused.is_empty(), "{ingest}: {name} refuses {refused:?}");
+            let families = directives(&unit, "RestrictAddressFamilies").join(" ");
+            let families: Vec<&str> = families.split_whitespace().collect();
+            let opened = calls.split("socket(").skip(1).filter_map(|call| call.split(',').next());
+            let refused: BTreeSet<_> = opened.filter(|it| !families.contains(it)).collect();
+            assert!(refused.is_empty(), "{ingest}: {name} refuses sockets {refused:?}");
+            assert_eq!(directives(&unit, "MemoryDenyWriteExecute"), ["true"]);
+            let is_both = |line: &&str| line.contains("PROT_WRITE") && line.contains("PROT_EXEC");
+            assert_eq!(calls.lines().find(is_both), None, "{ingest}: {name}");
+        }
     }
 }
 
