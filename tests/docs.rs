@@ -66,6 +66,53 @@ fn every_page_and_entry_that_the_code_cites_is_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// A word between backquotes that only code would use, `rows_pending` or the sentence that is a test's
+/// name, stands in a source; so does each part of `rows_dropped.disk_full`. A path leads to a source, also
+/// one that is told from its crate on. Decisions name what is elsewhere and what was rejected.
+#[test]
+fn every_source_test_and_count_that_a_page_names_is_there() {
+    let sources: Vec<(String, String)> = sources(root())
+        .into_iter()
+        .filter(|source| !source.ends_with(file!()))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).expect("sources are readable");
+            (path.to_str().expect("sources have plain names").to_owned(), text)
+        })
+        .collect();
+    let is_plain = |each: char| each.is_ascii_lowercase() || each.is_ascii_digit() || each == '_';
+    let is_said = |word: &str| sources.iter().any(|(_, text)| text.contains(word));
+    let is_source =
+        |word: &str| sources.iter().any(|(path, _)| path.ends_with(&format!("/{word}")));
+    let (mut missing, mut count) = (Vec::new(), 0);
+    let is_history =
+        |path: &Path| path.starts_with("docs/decisions") || path.ends_with("CHANGELOG.md");
+    for page in pages().iter().filter(|page| !is_history(&page.path)) {
+        for word in words_of_code(&page.text) {
+            // `_order.rs` is the ending of a name before it.
+            let is_whole = !word.starts_with('_') && !word.contains('{');
+            let is_there = if word.ends_with(".rs") && is_whole {
+                is_source(word)
+            } else if word.chars().all(|each| is_plain(each) || each == '.') && is_whole {
+                word.split('.').filter(|part| part.contains('_')).all(is_said)
+            } else {
+                continue;
+            };
+            count += 1;
+            if !is_there {
+                missing.push(format!("{}: {word}", page.path.display()));
+            }
+        }
+    }
+    assert!(500 < count, "the pages were read, {count} words found");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// What stands between backquotes, outside of blocks.
+fn words_of_code(text: &str) -> impl Iterator<Item = &str> {
+    let outside = text.split("```").step_by(2);
+    outside.flat_map(str::lines).flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
 #[test]
 fn every_setting_of_the_page_is_read_by_the_code() {
     let page = read("docs/configuration.md");
@@ -146,7 +193,7 @@ fn every_binary_shown_is_built_on_its_page() {
 }
 
 fn check_command(words: &[&str], page: &Path) {
-    let commands = ["query", "check", "segment", "ingest", "export"];
+    let commands = ["query", "books", "top", "check", "config", "segment", "ingest", "export"];
     let mut help: Vec<&str> = Vec::new();
     if let Some(command) = words.first().filter(|word| commands.contains(*word)) {
         help.push(command);
