@@ -59,6 +59,23 @@ fn wait_for(spool: &Path, what: &str, is_so: impl Fn(&Books) -> bool) -> Books {
     books
 }
 
+/// The same, up to a moment with nothing on its way to the disk: a commit that fails behind its first
+/// link is made again, and what was sent is sent again.
+fn commit_whole(daemon: &Daemon, carbon: &RecordingCarbon, points: &mut Vec<Point>, count: u64) {
+    send_and_receive(daemon, carbon, points, count);
+    wait_for(&daemon.ready().spool.clone(), "a whole commit", |books| {
+        0 < books.count("rows_snapshotted") && books.count("rows_waiting") == 0
+    });
+}
+
+/// Sets a soft limit of the daemon, which has inherited our hard one; gives the one before.
+fn set_limit(daemon: &Daemon, resource: Resource, current: Option<u64>) -> Option<u64> {
+    let id = i32::try_from(daemon.id()).ok().and_then(Pid::from_raw);
+    let maximum = getrlimit(resource).maximum;
+    let before = prlimit(id, resource, Rlimit { current, maximum });
+    before.expect("the daemon is ours").current
+}
+
 /// Writes until nothing fits any more.
 fn fill(path: &Path) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("it is new");
@@ -180,26 +197,15 @@ fn a_commit_without_descriptors_costs_no_row() {
     let away_port = ports::free();
     let daemon = start(folder.path(), [here.port(), away_port]);
     let mut points = Vec::new();
-    send_and_receive(&daemon, &here, &mut points, 3);
-    // A commit that fails behind its first link is made again, and what was sent is sent again.
-    wait_for(&daemon.ready().spool.clone(), "a whole commit", |books| {
-        0 < books.count("rows_snapshotted") && books.count("rows_waiting") == 0
-    });
-    let id = i32::try_from(daemon.id()).ok().and_then(Pid::from_raw);
-    // The daemon has inherited ours.
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let limit = |current| {
-        let before = prlimit(id, Resource::Nofile, Rlimit { current, maximum });
-        before.expect("the daemon is ours")
-    };
+    commit_whole(&daemon, &here, &mut points, 3);
     // Below what is open: nothing more can be.
-    let before = limit(Some(4));
+    let before = set_limit(&daemon, Resource::Nofile, Some(4));
     send(daemon.udp(), (0..5).map(|_| "kept.hits:1|c"));
     wait::until("a refused segment", BOUND, || {
         let output = daemon.output();
         (output.contains("segment refused") && output.contains("Too many open files")).then_some(())
     });
-    limit(before.current);
+    set_limit(&daemon, Resource::Nofile, before);
     send_and_receive(&daemon, &here, &mut points, 2);
     wait::until("all of it", BOUND, || {
         points.extend(here.take_points(Protocol::Text));
@@ -219,25 +225,16 @@ fn a_limit_on_the_size_of_files_costs_no_row() {
     let daemon = start(folder.path(), [here.port(), away_port]);
     let spool = daemon.ready().spool.clone();
     let mut points = Vec::new();
-    send_and_receive(&daemon, &here, &mut points, 3);
-    wait_for(&spool, "a whole commit", |books| {
-        0 < books.count("rows_snapshotted") && books.count("rows_waiting") == 0
-    });
-    let id = i32::try_from(daemon.id()).ok().and_then(Pid::from_raw);
-    let maximum = getrlimit(Resource::Fsize).maximum;
-    let limit = |current| {
-        let before = prlimit(id, Resource::Fsize, Rlimit { current, maximum });
-        before.expect("the daemon is ours")
-    };
+    commit_whole(&daemon, &here, &mut points, 3);
     // Less than any segment with books is long.
-    let before = limit(Some(1_000));
+    let before = set_limit(&daemon, Resource::Fsize, Some(1_000));
     for _ in 0..2 {
         send_and_receive(&daemon, &here, &mut points, 5);
     }
     let books = wait_for(&spool, "degraded", |books| books.count("spool_degraded") == 1);
     assert!(0 < books.of_backend("here", "rows_from_memory"), "{books:?}");
     assert!(daemon.output().contains("File too large"), "{}", daemon.output());
-    limit(before.current);
+    set_limit(&daemon, Resource::Fsize, before);
     wait_for(&spool, "back on the disk", |books| books.count("rows_waiting") == 0);
     let away = RecordingCarbon::start_on(away_port);
     send_and_receive(&daemon, &here, &mut points, 2);

@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
@@ -22,9 +23,6 @@ const FDS_AT_ONCE: usize = 128;
 
 /// Where systemd says how many descriptors it keeps, from version 254 on.
 const STORE_PLACES: &str = "FDSTORE";
-
-/// Nanoseconds in a millisecond.
-const NS_PER_MS: u64 = 1_000_000;
 
 /// Everything listens; `status` is shown by `systemctl status`.
 pub fn tell_ready(status: &str) {
@@ -103,22 +101,21 @@ fn notify_socket() -> io::Result<UnixDatagram> {
 /// It has no thread: whoever hangs does not tell.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    /// A quarter of what the manager waits (`$WATCHDOG_USEC`), ns; `None` = it does not.
-    period_ns: Option<u64>,
+    /// A quarter of what the manager waits (`$WATCHDOG_USEC`); `None` = it does not.
+    period: Option<Duration>,
     told_ns: Option<u64>,
 }
 
 impl Watchdog {
     /// As the environment asks for it.
     pub(crate) fn of_environment() -> Self {
-        let period_ns = sd_notify::watchdog_enabled().map(|limit| duration_ns(limit) / 4);
-        Self { period_ns, told_ns: None }
+        Self { period: sd_notify::watchdog_enabled().map(|limit| limit / 4), told_ns: None }
     }
 
     /// The owner is alive.
     pub(crate) fn tell_alive(&mut self, now_ns: u64) {
-        let Some(period_ns) = self.period_ns else { return };
-        if self.told_ns.is_none_or(|told_ns| told_ns + period_ns <= now_ns) {
+        let Some(period) = self.period else { return };
+        if self.told_ns.is_none_or(|told_ns| told_ns + duration_ns(period) <= now_ns) {
             self.told_ns = Some(now_ns);
             sd_notify::notify(&[NotifyState::Watchdog]).ok();
         }
@@ -126,7 +123,8 @@ impl Watchdog {
 
     /// Longest time until the next [`Watchdog::tell_alive`], ms.
     pub(crate) fn wait_ms(&self) -> u64 {
-        self.period_ns.map_or(u64::MAX, |period_ns| (period_ns / NS_PER_MS).max(1))
+        let ms = |period: Duration| u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        self.period.map_or(u64::MAX, |period| ms(period).max(1))
     }
 }
 
@@ -136,15 +134,16 @@ mod tests {
 
     #[test]
     fn life_is_told_twice_within_what_the_manager_waits() {
-        let mut watchdog = Watchdog { period_ns: Some(500 * NS_PER_MS), told_ns: None };
+        let mut watchdog = Watchdog { period: Some(Duration::from_millis(500)), told_ns: None };
         assert_eq!(watchdog.wait_ms(), 500);
         let mut told = Vec::new();
         for now_ms in (0..2_000).step_by(250) {
-            watchdog.tell_alive(now_ms * NS_PER_MS);
-            told.extend(watchdog.told_ns.filter(|told_ns| *told_ns == now_ms * NS_PER_MS));
+            let now_ns = duration_ns(Duration::from_millis(now_ms));
+            watchdog.tell_alive(now_ns);
+            told.extend(watchdog.told_ns.filter(|told_ns| *told_ns == now_ns));
         }
         assert_eq!(told.len(), 4, "every half second");
-        let silent = Watchdog { period_ns: None, told_ns: None };
+        let silent = Watchdog { period: None, told_ns: None };
         assert_eq!(silent.wait_ms(), u64::MAX);
     }
 }
