@@ -6,11 +6,13 @@
 //! configuration gave it (somebody expects us to read it), and closed where it comes from its store
 //! or from the daemon before us.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::fstat;
 use rustix::net::{SocketType, sockopt};
 use socket2::SockRef;
 
@@ -96,10 +98,15 @@ pub struct GivenSockets {
 }
 
 impl GivenSockets {
-    /// Sockets with their names, in the order in which they were given.
+    /// Sockets with their names, in the order in which they were given. One that is there twice counts
+    /// once: systemd gives what a socket unit opened, and again what we have stored of that.
     #[must_use]
     pub fn new(sockets: impl IntoIterator<Item = (OwnedFd, String)>) -> Self {
-        let given = sockets.into_iter().enumerate().map(|(index, (fd, name))| {
+        let mut seen = BTreeSet::new();
+        let is_new = |(_, (fd, _)): &(usize, (OwnedFd, String))| {
+            fstat(fd).map_or(true, |stat| seen.insert((stat.st_dev, stat.st_ino)))
+        };
+        let given = sockets.into_iter().enumerate().filter(is_new).map(|(index, (fd, name))| {
             let address = GivenAddress::of(&fd);
             Given { index, fd, address, name }
         });
@@ -211,6 +218,18 @@ mod tests {
         assert!(given.take_unix(&path).is_some());
         assert_eq!((given.taken(), given.is_empty()), (&[0, 1, 2][..], true));
         assert_eq!(given.refuse_left(), Ok(()));
+    }
+
+    #[test]
+    fn a_socket_that_is_given_twice_is_one() {
+        let one = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (other, at) = (UdpSocket::bind("127.0.0.1:0").unwrap(), one.local_addr().unwrap());
+        let again = one.try_clone().unwrap();
+        let named = [(one, "unit"), (other, "unit"), (again, STORE_NAME)];
+        let mut given =
+            GivenSockets::new(named.map(|(socket, name)| (socket.into(), name.to_owned())));
+        assert_eq!(given.take_udp(at).len(), 1);
+        assert_eq!((given.taken(), given.given.len()), (&[0][..], 1));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::sys::inherited;
 /// Descriptors of one message; the kernel's limit is 253.
 const FDS_AT_ONCE: usize = 128;
 
-/// Where systemd says how many descriptors it keeps, from version 254 on.
+/// How many descriptors systemd keeps: it says so from version 254 on, before that the unit does.
 const STORE_PLACES: &str = "FDSTORE";
 
 /// Everything listens; `status` is shown by `systemctl status`.
@@ -65,12 +65,13 @@ pub fn store_places() -> usize {
 }
 
 /// Leaves `sockets` with the manager: it holds them while nobody else does, and gives them to the next
-/// daemon. What it has already stays as it is.
+/// daemon. What it has of an earlier one, and is not among them, it lets go: nobody reads that any more.
 ///
 /// # Errors
 /// The kernel's: nobody takes the message.
 pub(crate) fn store(sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
     let manager = notify_socket()?;
+    manager.send(format!("FDSTOREREMOVE=1\nFDNAME={STORE_NAME}\n").as_bytes())?;
     let state = format!("FDSTORE=1\nFDNAME={STORE_NAME}\n");
     for some in sockets.chunks(FDS_AT_ONCE) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_AT_ONCE))];
