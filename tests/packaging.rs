@@ -46,6 +46,8 @@ fn units_of_systemd_match_what_the_daemon_tells_and_does() {
         assert!(30 <= one("WatchdogSec").parse::<u32>().expect("seconds"));
         assert!(4 <= one("TimeoutStopSec").parse::<u32>().expect("seconds"));
         assert_eq!(one("StateDirectory"), "floe");
+        // A systemd before 254 keeps as many and does not say so.
+        assert_eq!(one("Environment"), format!("FDSTORE={}", one("FileDescriptorStoreMax")));
         for section in ["[Unit]", "[Service]", "[Install]"] {
             assert_eq!(unit.lines().filter(|line| *line == section).count(), 1, "{name}");
         }
