@@ -34,6 +34,8 @@ pub(crate) mod console;
 pub(crate) mod flood;
 /// File systems of a test's own.
 pub(crate) mod mount;
+/// A machine of a test's own under a real systemd.
+pub(crate) mod systemd;
 /// A network of a test's own.
 pub(crate) mod network;
 /// Peers that come and go in it.
