@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use floe_core::limits;
 use support::daemon::{floe_output, text_of};
 
 mod support;
@@ -105,6 +106,34 @@ fn every_source_test_and_count_that_a_page_names_is_there() {
     }
     assert!(500 < count, "the pages were read, {count} words found");
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn limits_that_the_pages_of_operations_tell_are_those_of_the_code() {
+    let grouped = |number: usize| {
+        let digits: Vec<char> = number.to_string().chars().collect();
+        let groups: Vec<String> = digits.rchunks(3).rev().map(|it| it.iter().collect()).collect();
+        groups.join(",")
+    };
+    let (waiting, batches) = (limits::INTERVALS_WAITING_MAX, limits::TOP_BATCHES_EACH);
+    let told = [
+        ("memory_grows", format!("wait for the disk: {waiting}, or")),
+        ("memory_grows", format!("down to {} series", grouped(limits::SERIES_MAX_LEAST))),
+        ("memory_grows", format!("{} members of one set", grouped(limits::SET_MEMBERS_EXACT_MAX))),
+        ("memory_grows", format!("leave after {} flips", limits::SLOT_IDLE_FLIPS_MAX)),
+        ("disk_full", format!("and {waiting} of them")),
+        ("a_name_explodes", format!("After {} such", grouped(limits::OVERFLOW_SERIES_MAX))),
+        ("a_name_explodes", format!("one batch of datagrams in {batches}")),
+        ("a_name_explodes", format!("up to {}", grouped(limits::TOP_NEW_NAMES_MAX))),
+        ("console", format!("| connections | {}.", limits::CONSOLE_CONNECTIONS_MAX)),
+        ("logs", format!("queue of {} lines", grouped(limits::LOG_QUEUE_LINES_MAX))),
+        ("overload", format!("{} descriptors", limits::DESCRIPTORS_RESERVED)),
+        ("overload", format!("a key above {} bytes", grouped(limits::KEY_BYTES_MAX))),
+    ];
+    for (page, text) in told {
+        let is_told = read(&format!("docs/operations/{page}.md")).contains(&text);
+        assert!(is_told, "{page}.md does not say: {text}");
+    }
 }
 
 /// What stands between backquotes, outside of blocks.
