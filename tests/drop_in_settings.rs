@@ -184,6 +184,24 @@ fn r5_the_ready_file_touches_no_neighbour_that_differs_in_its_ending() {
 }
 
 #[test]
+fn r5_a_port_that_the_configuration_has_twice_is_not_blamed_on_another_process() {
+    let port = ports::free();
+    let udp =
+        |port| format!("{{ server = './servers/udp', address = '127.0.0.1', port = {port} }}");
+    let tcp = format!("{{ server = './servers/tcp', address = '127.0.0.1', port = {port} }}");
+    for (servers, mgmt_port) in [([udp(port), udp(port)], 0), ([udp(0), tcp], port)] {
+        let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+        let text = format!("servers = [{}]\nmgmt_port = {mgmt_port}\n", servers.join(", "));
+        let launch = Launch::under(folder.path(), Ingest::Recvmmsg).config("floe.toml", &text);
+        let mut daemon = launch.spawn();
+        let status = daemon.wait_exit(DELIVERY_BOUND);
+        let said = daemon.output();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("by another server of this configuration; "), "{said}");
+    }
+}
+
+#[test]
 fn workers_and_cpus_are_taken_from_the_command_line() {
     for ingest in Ingest::BOTH {
         let carbon = RecordingCarbon::start();

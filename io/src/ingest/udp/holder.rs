@@ -20,6 +20,9 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pid == std::process::id() {
+            return write!(out, "another server of this configuration");
+        }
         // A program names itself: nothing of it reaches a terminal unescaped.
         write!(out, "{} (pid {})", self.program.escape_debug(), self.pid)
     }
@@ -49,13 +52,15 @@ impl PortKind {
 }
 
 impl Holder {
-    /// A process with a socket on `port`, on whatever address.
+    /// A process with a socket on `port`, on whatever address; we ourselves where there is no other.
     #[must_use]
     pub fn of_port(kind: PortKind, port: u16) -> Option<Self> {
         let inodes = inodes_on(kind, port);
         let processes = fs::read_dir("/proc").ok()?.flatten();
-        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        Some(Self::of_process(pids.find(|pid| holds_one_of(*pid, &inodes))?))
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let ours = std::process::id();
+        let mut others_first = pids.filter(|pid| *pid != ours).chain([ours]);
+        Some(Self::of_process(others_first.find(|pid| holds_one_of(*pid, &inodes))?))
     }
 
     /// The process `pid` by its name.
