@@ -166,7 +166,8 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
     }
 
     /// Applies what is pending of all datagrams entered.
-    pub fn apply(mut self) {
+    // By reference: handed over by value, the lists would be copied.
+    pub fn apply(&mut self) {
         self.apply_pending();
     }
 
