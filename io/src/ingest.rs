@@ -24,6 +24,8 @@ pub(crate) mod recvmmsg;
 pub(crate) mod train;
 /// Copies of raw datagrams for others.
 pub mod tap;
+/// Which batches are copied for `floe top`.
+pub(crate) mod sampling;
 /// Every datagram sent on to other statsds.
 pub mod repeater;
 /// Every line logged.

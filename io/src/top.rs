@@ -1,7 +1,7 @@
 //! `floe top`: which prefixes, names and senders bring most lines, most new names, most bad lines.
 //!
-//! A worker hands over copies of what it receives in short windows, one batch in 64, with the address
-//! of the sender where `top.senders` allows: a tap as the repeater has (`ingest/tap.rs`). A thread of its
+//! A worker hands over copies of what it receives in short windows, one batch in 64 and twenty a second
+//! at the most, with the address of the sender where `top.senders` allows: a tap as the repeater has (`ingest/tap.rs`). A thread of its
 //! own reads them again and counts into sketches of a fixed size (`floe_core::heavy`); whoever asks
 //! gets what the last one to two minutes brought, without waiting for anybody. Nothing is done for a
 //! line outside a window, and a thread that is behind loses samples, which are counted.

@@ -16,14 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use floe_core::limits::{
-    BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, TOP_BATCHES_EACH,
-};
+use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::pace::{Pace, PaceBounds};
+use super::sampling::Sampling;
 use super::stream::connections::Connections;
 use super::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink, Receive, ReceiveCounts, train};
 use crate::ring::buffers::{BUFFER_HEAD_BYTES, BUFFER_STRIDE_BYTES};
@@ -81,8 +80,8 @@ pub(crate) struct Recvmmsg<'s> {
     counts: ReceiveCounts,
     /// Whether every batch is a sample.
     samples_all: bool,
-    /// Batches until the next that is one.
-    until_sample: u32,
+    /// Whose turn it is otherwise.
+    sampling: Sampling,
 }
 
 impl<'s> Recvmmsg<'s> {
@@ -115,7 +114,7 @@ impl<'s> Recvmmsg<'s> {
             pace: Pace::new(PACE, receive_buffer_bytes),
             counts: ReceiveCounts::default(),
             samples_all: false,
-            until_sample: TOP_BATCHES_EACH,
+            sampling: Sampling::new(),
         })
     }
 
@@ -140,16 +139,6 @@ impl<'s> Recvmmsg<'s> {
         }
         sink.samples_end();
         datagrams
-    }
-
-    /// Whether the batch that begins is a sample.
-    fn is_sample(&mut self) -> bool {
-        self.until_sample = self.until_sample.saturating_sub(1);
-        let is_sample = self.samples_all || self.until_sample == 0;
-        if is_sample {
-            self.until_sample = TOP_BATCHES_EACH;
-        }
-        is_sample
     }
 
     /// Sleeps until a socket has a datagram or the wake-up is set; true if it was the latter.
@@ -188,7 +177,7 @@ impl Receive for Recvmmsg<'_> {
     ) -> usize {
         let (mut datagrams, mut messages) = (0, 0);
         let (mut is_full, mut has_failed) = (false, false);
-        let is_sample = self.is_sample();
+        let is_sample = self.samples_all || self.sampling.is_sample(now_ns);
         for _ in 0..self.sockets.len() {
             if BATCH_DATAGRAMS_MAX < messages + MESSAGES {
                 is_full = true;
@@ -446,6 +435,8 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
+
+    use floe_core::limits::TOP_BATCHES_EACH;
 
     use super::*;
     use crate::sys::{self, UdpOffload};

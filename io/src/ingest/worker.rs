@@ -26,13 +26,13 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use floe_core::config::settings::{IngestMode, StreamLimits};
-use floe_core::limits::TOP_BATCHES_EACH;
 use rustix::event::epoll;
 use rustix::process::Pid;
 use rustix::thread::gettid;
 use tracing::error;
 
 use super::recvmmsg::Recvmmsg;
+use super::sampling::Sampling;
 use super::stream::connections::{Connections, StreamInbox};
 use super::{DatagramSink, Receive, ReceiveCounts};
 use crate::clock::{NS_PER_S, monotonic_ns};
@@ -363,7 +363,7 @@ fn serve(
     // The first batch comes at once, so that a wake-up before the start is answered.
     let mut now_ns = monotonic_ns();
     take_batch(receiver, connections, sink, now_ns);
-    let (mut failures, mut until_window) = (0, TOP_BATCHES_EACH);
+    let (mut failures, mut sampling) = (0, Sampling::new());
     while !plan.signals.is_stopping() {
         match receiver.wait(now_ns, connections) {
             Ok(()) => failures = 0,
@@ -385,15 +385,12 @@ fn serve(
         }
         if let Some(window) = &mut window
             && datagrams != 0
+            && sampling.is_sample(now_ns)
         {
-            until_window -= 1;
-            if until_window == 0 {
-                until_window = TOP_BATCHES_EACH;
-                sink.begin_batch(monotonic_ns());
-                window.window(sink);
-                sink.receive_counts(&window.take_counts());
-                sink.end_batch();
-            }
+            sink.begin_batch(monotonic_ns());
+            window.window(sink);
+            sink.receive_counts(&window.take_counts());
+            sink.end_batch();
         }
     }
     true

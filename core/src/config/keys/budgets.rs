@@ -68,7 +68,7 @@ pub(super) const BUDGETS: Chapter = Chapter {
             path: "top.senders",
             absent: "",
             example: "",
-            effect: "addresses of senders in `floe top`: `off`; `sampled`: from one batch of datagrams in 64; `all`: from every datagram, which are then received by `recvmmsg`",
+            effect: "addresses of senders in `floe top`: `off`; `sampled`: from one batch of datagrams in 64, twenty a second of a worker at the most; `all`: from every datagram, which are then received by `recvmmsg`",
             change: "who may not look at addresses (`off`), or looks for a quiet sender (`all`, not for ever)",
             reload: Restart,
         },
