@@ -379,6 +379,7 @@ impl Mapping {
     }
 
     /// Address of the byte at `offset`.
+    #[inline]
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
         assert!(offset < self.bytes, "offset {offset} beyond a mapping of {} bytes", self.bytes);
         #[expect(unsafe_code, reason = "an address inside a mapping")]

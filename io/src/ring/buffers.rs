@@ -159,6 +159,8 @@ impl BufferRing {
     }
 
     /// Writes the descriptor of buffer `id` at the tail.
+    // Always inline: the call and what it saves cost twice as much as the rest, for every datagram.
+    #[inline(always)]
     fn append(&mut self, id: u16) {
         let slot = usize::from(self.tail % BUFFER_COUNT);
         let address = self.buffers.at(usize::from(id) * BUFFER_STRIDE_BYTES).as_ptr() as u64;
