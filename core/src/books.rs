@@ -150,10 +150,10 @@ pub struct Page {
 }
 
 impl Page {
-    /// Enters what the parser counted in one datagram of `bytes` bytes.
+    /// Enters what the parser counted in so many datagrams of `bytes` bytes together.
     #[inline]
-    pub fn enter_datagram(&mut self, bytes: usize, tally: Tally) {
-        self.datagrams_received += 1;
+    pub fn enter_datagrams(&mut self, datagrams: usize, bytes: usize, tally: Tally) {
+        self.datagrams_received += datagrams as u64;
         self.enter_lines(bytes, tally);
     }
 

@@ -3,6 +3,8 @@
 //! Sits between `line` and `shard`. The parser owns the grammar, the shard owns the arithmetic;
 //! this file is the only thing both know. Nothing here allocates.
 
+use std::ops::AddAssign;
+
 /// The four kinds of series the wire knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -134,4 +136,13 @@ pub struct Tally {
     pub accepted: u64,
     /// Refused values: the reference's `bad_lines_seen`.
     pub rejected: u64,
+}
+
+impl AddAssign for Tally {
+    #[inline]
+    fn add_assign(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+    }
 }

@@ -155,28 +155,19 @@ impl<'s, 'd> ShardBatch<'s, 'd> {
         page.newest_input_ns = now_ns;
     }
 
-    /// Enters a datagram into the books whose samples are applied later, at the latest by
-    /// [`ShardBatch::apply`].
-    #[inline]
-    pub fn enter(&mut self, bytes: usize, tally: Tally) {
-        let now_ns = self.shard.batch_time_ns;
-        let page = self.shard.page();
-        page.enter_datagram(bytes, tally);
-        page.newest_input_ns = now_ns;
-    }
-
-    /// Applies what is pending of all datagrams entered.
-    // By reference: handed over by value, the lists would be copied.
-    pub fn apply(&mut self) {
-        self.apply_pending();
-    }
-
     /// Applies what is pending and enters the datagram into the books.
+    #[inline]
     pub fn finish(&mut self, bytes: usize, tally: Tally) {
+        self.finish_datagrams(1, bytes, tally);
+    }
+
+    /// The same for several datagrams of `bytes` bytes together.
+    // By reference: handed over by value, the lists would be copied.
+    pub fn finish_datagrams(&mut self, datagrams: usize, bytes: usize, tally: Tally) {
         self.apply_pending();
         let now_ns = self.shard.batch_time_ns;
         let page = self.shard.page();
-        page.enter_datagram(bytes, tally);
+        page.enter_datagrams(datagrams, bytes, tally);
         page.newest_input_ns = now_ns;
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::sync::Unparker;
 use floe_core::line::LineParser;
+use floe_core::sample::Tally;
 use floe_core::shard::ShardWriter;
 
 use super::key_flush::KeyCounter;
@@ -142,15 +143,19 @@ impl DatagramSink for Intake {
     }
 
     fn datagrams(&mut self, datagrams: &[Datagram<'_>]) {
+        if datagrams.is_empty() {
+            return;
+        }
         // The samples of all on their way to the table together: of one small datagram none is fetched
         // ahead, and each waits for its series.
         let mut batch = self.shard.batch();
+        let (mut bytes, mut tally) = (0, Tally::default());
         for Datagram { buffer, len } in datagrams {
             self.settings.tell_side(&buffer[..*len]);
-            let tally = self.settings.parser.datagram(buffer, *len, &mut batch);
-            batch.enter(*len, tally);
+            tally += self.settings.parser.datagram(buffer, *len, &mut batch);
+            bytes += len;
         }
-        batch.apply();
+        batch.finish_datagrams(datagrams.len(), bytes, tally);
     }
 
     fn lines(&mut self, buffer: &[u8], len: usize) {
@@ -205,7 +210,7 @@ mod tests {
     use super::*;
 
     /// What an interval holds after `receive` was given a sink.
-    fn interval(hasher: &KeyHasher, receive: impl FnOnce(&mut Intake)) -> (Vec<Rows>, [u64; 5]) {
+    fn interval(hasher: &KeyHasher, receive: impl FnOnce(&mut Intake)) -> (Vec<Rows>, [u64; 6]) {
         let (writer, reader) = shard(0, hasher.clone());
         let mut readers = [reader];
         let mut interval = Interval::new(without_file().settings, hasher, &readers);
@@ -226,6 +231,7 @@ mod tests {
             page.lines_received,
             page.values_accepted,
             page.values_recorded,
+            page.newest_input_ns,
         ];
         (interval.close(60, &BookEntries::default()), books)
     }
@@ -266,5 +272,11 @@ mod tests {
         assert_eq!(together.1[0], 300);
         assert!(together.0 == one_by_one.0, "the same rows");
         assert!(0 < one_by_one.0.iter().map(Rows::row_count).sum::<usize>());
+    }
+
+    #[test]
+    fn a_batch_without_datagrams_is_no_input() {
+        let (_, books) = interval(&KeyHasher::default(), |intake| intake.datagrams(&[]));
+        assert_eq!(books, [0; 6]);
     }
 }
