@@ -420,7 +420,7 @@ fn r4_a_nearly_full_shard_does_not_look_at_all_sub_tables_at_once() {
         flip(&mut writer, &mut reader);
     }
     let before = writer.series_count();
-    let mut batches = |writer: &mut ShardWriter, now_ns| {
+    let batches = |writer: &mut ShardWriter, now_ns| {
         for _ in 0..SUB_TABLES {
             writer.begin_batch(now_ns);
             writer.end_batch();
