@@ -2,7 +2,8 @@
 //! in namespaces, a second after it was asked for.
 //!
 //! Root, `unshare`, overlayfs and systemd are needed; where one is missing that is said.
-//! `FLOE_TEST_SYSTEMD` names a folder with another version, to be laid over `/`.
+//! `FLOE_TEST_SYSTEMD` names a folder with another version, to be laid over `/`: its packages and the
+//! libraries they want, unpacked by `dpkg -x`, with what lies in `lib`, `bin` and `sbin` moved to `usr`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,7 @@ impl Machine {
             return refused(&format!("{}{failed}", granted(&machine.process)));
         }
         machine.install(units);
+        say(&format!("under systemd {}", machine.version()));
         Some(machine)
     }
 

@@ -62,10 +62,11 @@ for user in floe _statsd; do
 done
 
 echo "$pid" > "$folder/init"
+# Versions 256 and 257 want the word where this machine has the first version of cgroups.
 cd "$root"
 mkdir before
 pivot_root . before
 exec env -i container=floe-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   chroot . sh -c 'umount -l /before && rmdir /before && exec setpriv \
     --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog,-wake_alarm \
-    /usr/lib/systemd/systemd --unit=machine.target'
+    /usr/lib/systemd/systemd --unit=machine.target SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1'
