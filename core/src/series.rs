@@ -9,5 +9,7 @@ pub mod pool;
 pub mod timer;
 /// Gauges: operations in the order of their batches.
 pub mod gauge;
+/// How many different hashes there were, about.
+pub mod estimate;
 /// Sets: distinct members, then an estimate beyond the exact budget.
 pub mod set;

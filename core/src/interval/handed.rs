@@ -21,7 +21,7 @@ use crate::series::set::SetMembers;
 use crate::series::timer::{Overflow, chain_of};
 
 /// Number of the form below: another one for every change of it, and of what its fields mean.
-pub const HANDED_FORMAT: u32 = 1;
+pub const HANDED_FORMAT: u32 = 2;
 
 /// The bytes of a handed interval, aligned as reading it in place asks for.
 pub type HandedBytes = AlignedVec;
@@ -212,8 +212,9 @@ impl Handed {
             #[expect(clippy::cast_possible_truncation, reason = "the halves of a member")]
             self.members.extend(members.exact().map(|it| [(it >> 64) as u64, it as u64]));
             let registers = members.registers();
-            self.estimates
-                .extend(registers.map(|registers| HandedEstimate { set: index, registers }));
+            self.estimates.extend(
+                registers.map(|all| HandedEstimate { set: index, registers: all.to_vec() }),
+            );
         }
         self.set_members.push(short(self.members.len() - before));
     }
