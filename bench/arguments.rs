@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use floe_bench::{NAMES_LARGE, NAMES_SMALL};
 
 use crate::feed::FeedArguments;
 
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Compare(CompareArguments),
     /// Do faults to floe, in a random order, and say of each what was lost and what may be
     Faults(FaultsArguments),
+    /// Give floe more names, times and members than it may keep, under a limit of the kernel's
+    Memory(MemoryArguments),
     /// Offer floe three times what it can take, and say what it takes then
     Overload(OverloadArguments),
     /// Feed the data plane from memory, for a profiler or a count of instructions
@@ -106,9 +109,32 @@ pub(crate) struct FaultsArguments {
     pub(crate) isolated: bool,
 }
 
+/// How much to give.
+#[derive(Debug, Args)]
+pub(crate) struct MemoryArguments {
+    /// Part of the full size, four minutes long: to see that all works
+    #[arg(long, value_name = "PART", default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// Trials, with commas between them: names, times, members [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Folder of the record, or `none` [default: bench/record/<date>-<host>-memory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
+    /// floe's binary [default: the one beside this program, built first]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) floe: Option<PathBuf>,
+}
+
 /// How to overload.
 #[derive(Debug, Args)]
 pub(crate) struct OverloadArguments {
+    /// Names, of which a line's is drawn: 10000 or 1000000
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = names)]
+    pub(crate) names: u32,
+    /// Interval of flushes: of a million names one CPU makes no flush a second beside such a load
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub(crate) interval: u32,
     /// Length of the overload
     #[arg(long, value_name = "S", default_value_t = 60.0)]
     pub(crate) seconds: f64,
@@ -118,6 +144,14 @@ pub(crate) struct OverloadArguments {
     /// floe's binary [default: the one beside this program, built first]
     #[arg(long, value_name = "FILE")]
     pub(crate) floe: Option<PathBuf>,
+}
+
+/// As many names as there is a pool of.
+fn names(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(names @ (NAMES_SMALL | NAMES_LARGE)) => Ok(names),
+        _ => Err(format!("there are {NAMES_SMALL} names or {NAMES_LARGE}, found {text}")),
+    }
 }
 
 /// A length of time: a whole number of seconds or minutes.

@@ -8,7 +8,7 @@
 //! them, and are never the judge.
 
 /// The kernel's counts.
-mod kernel;
+pub(crate) mod kernel;
 /// The witness.
 mod sender;
 /// What a carbon was given.
@@ -16,11 +16,11 @@ mod ledger;
 /// A carbon that does as it is told.
 mod carbon;
 /// The process of floe.
-mod daemon;
+pub(crate) mod daemon;
 /// What lies between daemon and carbon.
 mod network;
 /// Daemon, spool, carbons, witness.
-mod world;
+pub(crate) mod world;
 /// What a fault is.
 mod fault;
 /// Faults of the process.

@@ -8,6 +8,10 @@ mod compare;
 mod contestants;
 /// floe under every fault that can be caused.
 mod faults;
+/// floe given more than anybody may keep.
+mod memory;
+/// Flushes, by the files they leave.
+mod flushes;
 /// The data plane from memory, to be watched.
 mod feed;
 
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Memory(arguments) => memory::run(&arguments),
         Command::Overload(arguments) => compare::overload::run(&arguments),
         Command::Feed(arguments) => feed::run(&arguments).map_err(Into::into),
     };

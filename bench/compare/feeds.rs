@@ -86,6 +86,8 @@ pub(crate) enum Pool {
     Packed,
     /// 300 lines each, 10,000 names: more than a receiver takes of what one sender can send.
     Jumbo,
+    /// 300 lines each, 1,000,000 names.
+    JumboMillionNames,
     /// One line each, 1,000,000 names, once each.
     SingleMillionNames,
     /// 46 lines each, 1,000,000 names.
@@ -112,6 +114,7 @@ impl Pool {
             Self::Single => (Shape::Mix, Packing::Single, small),
             Self::Packed => (Shape::Mix, Packing::Packed, small),
             Self::Jumbo => (Shape::Mix, Packing::Jumbo, small),
+            Self::JumboMillionNames => (Shape::Mix, Packing::Jumbo, large),
             Self::SingleMillionNames => (Shape::Mix, Packing::Single, once),
             Self::PackedMillionNames => (Shape::Mix, Packing::Packed, large),
             Self::CountersMillionNames => (Shape::Counter, Packing::Packed, once),

@@ -8,10 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use floe_bench::datagrams::Datagrams;
 use floe_io::admin::control;
 
 use super::feeds::Pool;
@@ -25,6 +24,7 @@ use crate::arguments::OverloadArguments;
 use crate::contestants::discard::Discard;
 use crate::contestants::floe::{Ingest, Launch};
 use crate::contestants::{Running, Site};
+use crate::flushes::Flushes;
 
 /// How much more than the capacity is offered.
 const FACTOR: f64 = 3.0;
@@ -41,9 +41,7 @@ struct Outcome {
     received: u64,
     dropped: u64,
     merged: u64,
-    /// From each flush's grid point until its segment lay in the archive, ms, the longest.
-    flush_ms: f64,
-    flushes: usize,
+    flushes: Flushes,
 }
 
 /// Measures, tells, and fails where a promise is not kept.
@@ -52,11 +50,13 @@ struct Outcome {
 /// When it cannot be measured here, or does not hold.
 pub(crate) fn run(arguments: &OverloadArguments) -> anyhow::Result<()> {
     let graphite = Discard::start(super::sender_cpu()?)?;
-    let site = super::site(arguments.floe.as_deref(), graphite.port)?;
+    let mut site = super::site(arguments.floe.as_deref(), graphite.port)?;
+    site.flush_interval_ms = 1_000 * arguments.interval;
     let time = Duration::from_secs_f64(arguments.seconds.clamp(1.0, 3_600.0));
-    let datagrams = Pool::Jumbo.make();
+    let pool =
+        if arguments.names == Pool::Jumbo.names() { Pool::Jumbo } else { Pool::JumboMillionNames };
     await_quiet();
-    let outcome = measure(&site, &datagrams, time, arguments.rate)?;
+    let outcome = measure(&site, pool, time, arguments.rate)?;
     let is_kept = tell(&outcome);
     ensure!(is_kept, "overload does not go as promised");
     Ok(())
@@ -64,13 +64,14 @@ pub(crate) fn run(arguments: &OverloadArguments) -> anyhow::Result<()> {
 
 fn measure(
     site: &Site,
-    datagrams: &Datagrams,
+    pool: Pool,
     time: Duration,
     rate_max: Option<u32>,
 ) -> anyhow::Result<Outcome> {
+    let datagrams = &pool.make();
     let running = Running::floe(site, Launch { ingest: Ingest::IoUring, workers: Some(1) })?;
     let spool = running.folder().context("floe has a folder")?.join("spool");
-    warm_up(&running, site, datagrams, Pool::Jumbo.names())?;
+    warm_up(&running, site, datagrams, pool.names())?;
     let step = |rate| {
         let order = Order { datagrams, rate, is_segmented: false, time: STEP_TIME_MIN };
         feed(&running, site, order, || {})
@@ -98,37 +99,20 @@ fn measure(
         let accounted: u64 = all.iter().map(|name| gained(&after, name)).sum();
         (overload.datagrams_sent <= accounted).then_some(after)
     })?;
-    let (flushes, flush_ms) = flushes(&spool)?;
+    let interval_s = u64::from(site.flush_interval_ms / 1_000);
+    let flushes = Flushes::of(&spool, interval_s, 0)?;
     Ok(Outcome {
         capacity_per_s,
         overload,
         received: gained(&after, all[0]),
         dropped: gained(&after, all[1]),
         merged: gained(&after, "ticks_merged"),
-        flush_ms,
         flushes,
     })
 }
 
 fn books(spool: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
     control::ask_books(spool)?.context("floe runs")
-}
-
-/// Flushes so far, and how long after its grid point the latest of them lay in the archive, ms.
-fn flushes(spool: &Path) -> anyhow::Result<(usize, f64)> {
-    let mut seconds = BTreeMap::new();
-    for entry in std::fs::read_dir(spool.join("archive"))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let digits = name.to_str().and_then(|name| name.split('-').next());
-        let Some(at_s) = digits.and_then(|digits| digits.parse::<u64>().ok()) else { continue };
-        let written = entry.metadata()?.modified()?.duration_since(UNIX_EPOCH)?;
-        let late = written.saturating_sub(Duration::from_secs(at_s));
-        let latest = seconds.entry(at_s).or_insert(late);
-        *latest = late.max(*latest);
-    }
-    let latest = seconds.values().max().context("there were flushes")?;
-    Ok((seconds.len(), latest.as_secs_f64() * 1e3))
 }
 
 /// Prints what was found; whether all of it is as promised.
@@ -141,6 +125,7 @@ fn tell(outcome: &Outcome) -> bool {
     let part = accepted_per_s / outcome.capacity_per_s;
     let is_exact = outcome.received + outcome.dropped == overload.datagrams_sent
         && outcome.dropped == overload.datagrams_lost;
+    let is_on_grid = outcome.merged == 0 && outcome.flushes.missing == 0;
     let holds = |is_kept: bool| if is_kept { "holds" } else { "does not hold" };
     let millions = |datagrams_per_s: f64| figure(datagrams_per_s * lines / 1e6);
     say(&format!("capacity  {} M lines/s without loss", millions(outcome.capacity_per_s)));
@@ -166,11 +151,12 @@ fn tell(outcome: &Outcome) -> bool {
         holds(is_exact)
     ));
     say(&format!(
-        "flushes   {} on the grid, {} merged, the latest on the disk after {} ms: {}",
-        outcome.flushes,
+        "flushes   {} on the grid, {} missing, {} merged, the latest on the disk after {} ms: {}",
+        outcome.flushes.count,
+        outcome.flushes.missing,
         outcome.merged,
-        figure(outcome.flush_ms),
-        holds(outcome.merged == 0)
+        figure(outcome.flushes.late_ms),
+        holds(is_on_grid)
     ));
-    ACCEPTED_MIN <= part && is_exact && outcome.merged == 0
+    ACCEPTED_MIN <= part && is_exact && is_on_grid
 }
