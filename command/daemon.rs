@@ -283,17 +283,24 @@ fn stream_texts(streams: &[StreamAddress]) -> (Vec<String>, Vec<String>) {
 /// The file that tells the real addresses, whole or not at all.
 struct ReadyFile<'a> {
     path: &'a Path,
-    unfinished: PathBuf,
+    /// Where it is written first; `None` = into the path itself, which is a pipe or a device.
+    unfinished: Option<PathBuf>,
 }
 
 impl<'a> ReadyFile<'a> {
     /// Makes sure that it can be written.
     fn begin(path: &'a Path) -> anyhow::Result<Self> {
-        // Beside it, by a name that is no one else's: another ready file may differ in its ending alone.
-        let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(".tmp");
-        let unfinished = PathBuf::from(unfinished);
-        std::fs::write(&unfinished, "").with_context(|| refusal(path))?;
+        // A rename would put a plain file in the place of `/dev/null`.
+        let is_special = path.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir());
+        let unfinished = (!is_special).then(|| {
+            // By a name that is no one else's: another ready file may differ in its ending alone.
+            let mut unfinished = path.as_os_str().to_owned();
+            unfinished.push(".tmp");
+            PathBuf::from(unfinished)
+        });
+        if let Some(unfinished) = &unfinished {
+            std::fs::write(unfinished, "").with_context(|| refusal(path))?;
+        }
         Ok(Self { path, unfinished })
     }
 
@@ -309,17 +316,23 @@ impl<'a> ReadyFile<'a> {
             "mgmt": addresses.mgmt.map(|address| address.to_string()),
             "spool": spool,
         });
-        std::fs::write(&self.unfinished, format!("{ready}\n"))
-            .and_then(|()| std::fs::rename(&self.unfinished, self.path))
-            .with_context(|| refusal(self.path))
+        let text = format!("{ready}\n");
+        match &self.unfinished {
+            None => std::fs::write(self.path, text),
+            Some(unfinished) => std::fs::write(unfinished, text)
+                .and_then(|()| std::fs::rename(unfinished, self.path)),
+        }
+        .with_context(|| refusal(self.path))
     }
 }
 
 impl Drop for ReadyFile<'_> {
     /// A start that was refused leaves nothing behind.
     fn drop(&mut self) {
-        // Finished, it has another name.
-        std::fs::remove_file(&self.unfinished).ok();
+        if let Some(unfinished) = &self.unfinished {
+            // Finished, it has another name.
+            std::fs::remove_file(unfinished).ok();
+        }
     }
 }
 

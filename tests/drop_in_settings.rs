@@ -3,15 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use support::carbon::{Protocol, RecordingCarbon, series};
-use support::daemon::{Ingest, Launch, floe_output, send, text_of};
+use support::daemon::{Ingest, Launch, floe, floe_output, send, text_of};
 use support::ports;
 use support::settings::{self, Backend};
 
@@ -181,6 +184,28 @@ fn r5_the_ready_file_touches_no_neighbour_that_differs_in_its_ending() {
     assert_eq!(daemon.ready().pid, daemon.id());
     daemon.drain(Signal::TERM);
     assert_eq!(std::fs::read_to_string(&neighbour).expect("it is there"), "another's");
+}
+
+/// Else root, who says `/dev/null`, has a plain file there afterwards.
+#[test]
+fn r5_a_ready_file_that_is_no_plain_file_is_written_to_and_not_replaced() {
+    let folder = tempfile::tempdir().expect("the machine has a temporary folder");
+    let pipe = folder.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).expect("the folder is writable");
+    let opened = fs::OpenOptions::new().read(true).write(true).open(&pipe).expect("it is ours");
+    fs::write(folder.path().join("floe.toml"), "port = 0\nmgmt_port = 0\n").expect("writable");
+    let mut command = floe();
+    command.args(["floe.toml", "--spool", "spool", "--ready-file", "pipe"]);
+    let mut daemon =
+        command.current_dir(folder.path()).stderr(Stdio::null()).spawn().expect("built");
+    let mut line = String::new();
+    BufReader::new(opened).read_line(&mut line).expect("the daemon writes");
+    assert!(line.contains(&format!("\"pid\":{}", daemon.id())), "{line}");
+    daemon.kill().expect("it lives");
+    daemon.wait().expect("a child of ours");
+    let kind = fs::symlink_metadata(&pipe).expect("it is there").file_type();
+    assert!(kind.is_fifo(), "{kind:?}");
+    assert!(!folder.path().join("pipe.tmp").exists());
 }
 
 #[test]
