@@ -36,7 +36,7 @@ use super::sampling::Sampling;
 use super::stream::connections::{Connections, StreamInbox};
 use super::{DatagramSink, Receive, ReceiveCounts};
 use crate::clock::{NS_PER_S, monotonic_ns};
-use crate::courtesy::{PAUSE_FOR_FLUSH, is_flush_late};
+use crate::courtesy::{is_flush_late, pause_for_flush};
 use crate::cpu;
 use crate::ring::probe::{Refusal, attempt};
 use crate::ring::recv::RingReceive;
@@ -381,7 +381,7 @@ fn serve(
         let datagrams = take_batch(receiver, connections, sink, now_ns);
         if is_flush_late(now_ns) {
             // Somebody may want the worker meanwhile: left for the receiver, who answers it.
-            plan.signals.wake_up.wait(PAUSE_FOR_FLUSH);
+            plan.signals.wake_up.wait(pause_for_flush(monotonic_ns() - now_ns));
         }
         if let Some(window) = &mut window
             && datagrams != 0
