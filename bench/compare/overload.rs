@@ -72,8 +72,11 @@ fn measure(
     let running = Running::floe(site, Launch { ingest: Ingest::IoUring, workers: Some(1) })?;
     let spool = running.folder().context("floe has a folder")?.join("spool");
     warm_up(&running, site, datagrams, pool.names())?;
+    // Each step has a flush in it, as the overload has.
+    let flush = Duration::from_millis(u64::from(site.flush_interval_ms) + 100);
     let step = |rate| {
-        let order = Order { datagrams, rate, is_segmented: false, time: STEP_TIME_MIN };
+        let time = STEP_TIME_MIN.max(flush);
+        let order = Order { datagrams, rate, is_segmented: false, time };
         feed(&running, site, order, || {})
     };
     let offered = step(rate_max.map_or(Rate::Flood, Rate::Paced))?.offered_per_s();
