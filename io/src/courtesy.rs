@@ -150,13 +150,13 @@ impl Courtesy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::NS_PER_S;
 
     #[test]
     fn a_pause_is_as_long_as_the_batch_before_it_within_bounds() {
         let pauses = [100_000, 7_000_000, 900_000_000].map(pause_for_flush);
         assert_eq!(pauses.map(|pause| pause.as_millis()), [2, 7, 20]);
     }
-    use crate::clock::NS_PER_S;
 
     #[test]
     fn after_long_yields_in_a_row_the_thread_insists_for_a_while() {

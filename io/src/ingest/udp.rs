@@ -19,7 +19,7 @@ use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::warn;
 
-use self::holder::{PortKind, by};
+use self::holder::{PortKind, in_use};
 use super::pace::SMALL_DATAGRAM_BYTES;
 use crate::given::GivenSockets;
 use crate::sys::{self, UdpOffload, is_without_ipv6};
@@ -40,8 +40,8 @@ pub use self::holder::Holder;
 pub enum BindError {
     /// Another socket has the port.
     #[error(
-        "cannot bind {address}: address in use{}; another statsd is running here, or set \"port\"",
-        by(holder.as_ref())
+        "cannot bind {address}: {}",
+        in_use(holder.as_ref(), "another statsd is running here, or set \"port\"")
     )]
     AddressInUse {
         /// The address and port asked for.

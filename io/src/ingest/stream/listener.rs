@@ -20,7 +20,7 @@ use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::given::GivenSockets;
-use crate::ingest::udp::holder::{Holder, PortKind, by};
+use crate::ingest::udp::holder::{Holder, PortKind, in_use};
 use crate::sys::is_without_ipv6;
 
 /// Connections the kernel completes for us before we accept them.
@@ -32,8 +32,8 @@ const BACKLOG: i32 = 1_024;
 pub enum StreamBindError {
     /// Another socket has the port.
     #[error(
-        "cannot bind tcp {address}: address in use{}; another server is here, or set \"port\"",
-        by(holder.as_ref())
+        "cannot bind tcp {address}: {}",
+        in_use(holder.as_ref(), "another server is here, or set \"port\"")
     )]
     AddressInUse {
         /// The address and port asked for.

@@ -76,6 +76,14 @@ pub(crate) fn by(holder: Option<&Holder>) -> String {
     holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
 }
 
+/// Why a port cannot be had, and what to do: `advice`, where it is not our own configuration that has
+/// it twice.
+pub(crate) fn in_use(holder: Option<&Holder>, advice: &str) -> String {
+    let is_ours = holder.is_some_and(|holder| holder.pid == std::process::id());
+    let advice = if is_ours { "give each a \"port\" of its own" } else { advice };
+    format!("address in use{}; {advice}", by(holder))
+}
+
 fn inodes_on(kind: PortKind, port: u16) -> BTreeSet<String> {
     let tables = kind.tables().map(fs::read_to_string);
     let port = format!(":{port:04X}");
