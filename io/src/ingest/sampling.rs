@@ -1,7 +1,7 @@
 //! Which batches are samples of `floe top`: one in so many, and not too many a second.
 //!
 //! A sample costs its batch a copy of each datagram and a receive call with names. One batch in
-//! [`TOP_BATCHES_EACH`] is little where batches are few; a worker that is flooded has thousands a
+//! `TOP_BATCHES_EACH` is little where batches are few; a worker that is flooded has thousands a
 //! second, and a few of them say as much as many.
 
 use floe_core::limits::{TOP_BATCHES_EACH, TOP_SAMPLE_EVERY_NS};
