@@ -42,7 +42,7 @@ pub(crate) mod machine;
 pub(crate) mod record;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -254,13 +254,10 @@ fn tell(record: &Record) -> anyhow::Result<()> {
 
 /// Writes the record, over one of the same day and machine, and the page of the docs if asked.
 fn keep(arguments: &CompareArguments, record: Record) -> anyhow::Result<()> {
-    if arguments.record.as_deref() == Some(Path::new("none")) {
+    let (asked, started) = (arguments.record.as_deref(), &record.runs[0].started);
+    let Some(folder) = record::folder(asked, started, &record.machine.host, "") else {
         return Ok(());
-    }
-    let folder: PathBuf = arguments.record.clone().unwrap_or_else(|| {
-        let name = record::folder_name(&record.runs[0].started, &record.machine.host);
-        record::records().join(name)
-    });
+    };
     let record = match Record::read(&folder)? {
         Some(older) => older.overlaid_by(record),
         None => record,

@@ -47,7 +47,7 @@ mod isolation;
 mod record;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -284,18 +284,11 @@ fn tell(record: &Record, is_json: bool) -> anyhow::Result<()> {
 }
 
 /// Writes the record where it was asked for.
-fn keep(folder: Option<&Path>, record: &Record) -> anyhow::Result<()> {
-    if folder == Some(Path::new("none")) {
-        return Ok(());
+fn keep(asked: Option<&Path>, record: &Record) -> anyhow::Result<()> {
+    let (started, host) = (&record.run.started, &record.machine.host);
+    if let Some(folder) = compare_record::folder(asked, started, host, "-faults") {
+        record.write(&folder)?;
+        say(&format!("recorded in {}", folder.display()));
     }
-    let folder: PathBuf = folder.map_or_else(
-        || {
-            let name = compare_record::folder_name(&record.run.started, &record.machine.host);
-            compare_record::records().join(format!("{name}-faults"))
-        },
-        Path::to_owned,
-    );
-    record.write(&folder)?;
-    say(&format!("recorded in {}", folder.display()));
     Ok(())
 }

@@ -20,7 +20,7 @@ mod subject;
 mod trials;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use floe_io::clock::wall_ms;
@@ -82,18 +82,11 @@ fn chosen(only: &[String]) -> anyhow::Result<Vec<Trial>> {
 }
 
 /// Writes the record where it was asked for.
-fn keep(folder: Option<&Path>, record: &Record) -> anyhow::Result<()> {
-    if folder == Some(Path::new("none")) {
-        return Ok(());
+fn keep(asked: Option<&Path>, record: &Record) -> anyhow::Result<()> {
+    let (started, host) = (&record.run.started, &record.machine.host);
+    if let Some(folder) = compare_record::folder(asked, started, host, "-memory") {
+        record.write(&folder)?;
+        say(&format!("recorded in {}", folder.display()));
     }
-    let folder: PathBuf = folder.map_or_else(
-        || {
-            let name = compare_record::folder_name(&record.run.started, &record.machine.host);
-            compare_record::records().join(format!("{name}-memory"))
-        },
-        Path::to_owned,
-    );
-    record.write(&folder)?;
-    say(&format!("recorded in {}", folder.display()));
     Ok(())
 }

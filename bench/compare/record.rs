@@ -324,8 +324,22 @@ pub(crate) fn utc(ms: u64) -> String {
     time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The folder of a record that began at `started` on `host`: the one asked for, none where `none` was, or
+/// that of the day in the repository, whose name ends in `suffix`.
+pub(crate) fn folder(
+    asked: Option<&Path>,
+    started: &str,
+    host: &str,
+    suffix: &str,
+) -> Option<PathBuf> {
+    match asked {
+        Some(asked) => (asked != Path::new("none")).then(|| asked.to_owned()),
+        None => Some(records().join(folder_name(started, host) + suffix)),
+    }
+}
+
 /// The name of today's folder on this host.
-pub(crate) fn folder_name(started: &str, host: &str) -> String {
+fn folder_name(started: &str, host: &str) -> String {
     let date = started.split('T').next().unwrap_or_default();
     let host: String =
         host.chars().map(|each| if each.is_alphanumeric() { each } else { '-' }).collect();

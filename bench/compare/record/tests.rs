@@ -110,6 +110,10 @@ fn tables_go_between_the_marks_of_a_page() {
 fn times_are_utc_and_folders_are_named_by_date_and_host() {
     assert_eq!(utc(1_795_701_909_123), "2026-11-26T14:05:09Z");
     assert_eq!(folder_name("2026-11-26T14:05:09Z", "vm.lan"), "2026-11-26-vm-lan");
+    let of = |asked| folder(asked, "2026-11-26T14:05:09Z", "vm", "-faults");
+    assert_eq!(of(None), Some(records().join("2026-11-26-vm-faults")));
+    assert_eq!(of(Some(Path::new("none"))), None);
+    assert_eq!(of(Some(Path::new("there"))), Some("there".into()));
 }
 
 #[test]
