@@ -20,7 +20,7 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.pid == std::process::id() {
+        if self.is_this_process() {
             return write!(out, "another server of this configuration");
         }
         // A program names itself: nothing of it reaches a terminal unescaped.
@@ -63,6 +63,10 @@ impl Holder {
         Some(Self::of_process(others_first.find(|pid| holds_one_of(*pid, &inodes))?))
     }
 
+    fn is_this_process(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
     /// The process `pid` by its name.
     #[must_use]
     pub fn of_process(pid: u32) -> Self {
@@ -79,7 +83,7 @@ pub(crate) fn by(holder: Option<&Holder>) -> String {
 /// Why a port cannot be had, and what to do: `advice`, where it is not our own configuration that has
 /// it twice.
 pub(crate) fn in_use(holder: Option<&Holder>, advice: &str) -> String {
-    let is_ours = holder.is_some_and(|holder| holder.pid == std::process::id());
+    let is_ours = holder.is_some_and(Holder::is_this_process);
     let advice = if is_ours { "give each a \"port\" of its own" } else { advice };
     format!("address in use{}; {advice}", by(holder))
 }
