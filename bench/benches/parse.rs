@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use floe_bench::NAMES_SMALL;
 use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::lines::Shape;
-use floe_core::line::LineParser;
+use floe_core::limits::DATAGRAMS_AT_ONCE;
+use floe_core::line::{Datagram, LineParser};
 use floe_core::sample::{Reason, Sample, SampleSink, Value};
 
 /// Two passes over all names: 3 MB of the mix, so that the lines come from the second-level cache
@@ -56,8 +58,15 @@ impl<'d> SampleSink<'d> for Sum {
 fn read(parser: &mut LineParser, datagrams: &Datagrams) -> (u64, Sum) {
     let mut sum = Sum::default();
     let mut accepted = 0;
-    for (buffer, len) in datagrams.iter() {
-        accepted += parser.datagram(buffer, len, &mut sum).accepted;
+    // As many together as a receiver hands over.
+    let mut left = datagrams.iter().map(|(buffer, len)| Datagram { buffer, len });
+    loop {
+        let together: ArrayVec<Datagram<'_>, DATAGRAMS_AT_ONCE> =
+            left.by_ref().take(DATAGRAMS_AT_ONCE).collect();
+        if together.is_empty() {
+            break;
+        }
+        accepted += parser.datagrams(&together, &mut sum).accepted;
     }
     (accepted, sum)
 }

@@ -9,13 +9,13 @@ use floe_core::books::Page;
 use floe_core::config;
 use floe_core::config::settings::{Settings, Threshold};
 use floe_core::interval::{BookEntries, Interval};
-use floe_core::limits::BATCH_DATAGRAMS_MAX;
-use floe_core::line::LineParser;
+use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAMS_AT_ONCE};
+use floe_core::line::{Datagram, LineParser};
 use floe_core::name::KeyHasher;
 use floe_core::row::Rows;
 use floe_core::shard::{ShardReader, shard};
+use floe_io::ingest::DatagramSink;
 use floe_io::ingest::intake::{Intake, IntakeInbox, IntakeSettings};
-use floe_io::ingest::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink};
 
 use crate::datagrams::Datagrams;
 

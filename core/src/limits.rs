@@ -243,6 +243,10 @@ pub const KEY_BYTES_MAX: usize = GRAPHITE_LINE_BYTES_MAX;
 /// parsed. Half of a packed datagram.
 pub const SAMPLE_BATCH_MAX: usize = 32;
 
+/// Datagrams handed over at once, at the most: as many as the shard has samples of a kind on their way
+/// to its table.
+pub const DATAGRAMS_AT_ONCE: usize = SAMPLE_BATCH_MAX;
+
 /// Flips after which a slot that was not touched may leave its shard. Whether its series still
 /// exists is the catalogue's business, not the slot's.
 pub const SLOT_IDLE_FLIPS_MAX: u32 = 60;

@@ -127,7 +127,7 @@ pub trait SampleSink<'d> {
     fn reject(&mut self, reason: Reason, line: &[u8]);
 }
 
-/// What one datagram held, counted by the parser.
+/// What one datagram held, or several together, counted by the parser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Non-empty lines: the reference's `metrics_received`.

@@ -3,8 +3,8 @@
 //! AVX2 and the portable code agree; the books balance; what lies behind the datagram changes nothing.
 
 use floe_core::line::LineParser;
-use floe_core::sample::Reason;
-use line_model::{Found, model, parse};
+use floe_core::sample::{Reason, Tally};
+use line_model::{Found, model, parse, parse_together};
 use proptest::prelude::*;
 
 mod line_model;
@@ -94,6 +94,24 @@ proptest! {
         for datagram in datagrams {
             prop_assert_eq!(parse(&mut parser, &datagram, 0), model(sanitize, &datagram));
         }
+    }
+
+    #[test]
+    fn datagrams_together_are_what_they_are_one_by_one(
+        datagrams in prop::collection::vec(datagram(), 0..80),
+        sanitize: bool,
+        is_portable: bool,
+    ) {
+        let make = if is_portable { LineParser::portable } else { LineParser::new };
+        let mut parser = make(sanitize);
+        let (mut found, mut tally) = (Vec::new(), Tally::default());
+        for datagram in &datagrams {
+            let (more, of_more) = parse(&mut parser, datagram, b'|');
+            found.extend(more);
+            tally += of_more;
+        }
+        let datagrams: Vec<&[u8]> = datagrams.iter().map(Vec::as_slice).collect();
+        prop_assert_eq!(parse_together(&mut parser, &datagrams, b'|'), (found, tally));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use floe_core::limits::SAMPLE_BATCH_MAX;
+use floe_core::line::Datagram;
 
 use self::stream::connections::Connections;
 
@@ -39,19 +39,6 @@ pub mod worker;
 
 /// Target of the lines that `dumpMessages` logs: they are many because they were asked for.
 pub const DUMP_TARGET: &str = "floe::messages";
-
-/// Datagrams handed over at once, at the most: as many as the shard has samples of a kind on their way
-/// to its table.
-pub const DATAGRAMS_AT_ONCE: usize = SAMPLE_BATCH_MAX;
-
-/// A datagram, where it lies.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'b> {
-    /// The datagram and what lies behind it, at least `DATAGRAM_SLACK_BYTES` of anything.
-    pub buffer: &'b [u8],
-    /// Bytes of the datagram; 0 for an empty one.
-    pub len: usize,
-}
 
 /// Where the datagrams of one worker go: its shard.
 ///

@@ -1,5 +1,6 @@
 //! Whole datagrams through the parser, on every classifier and with different slack.
 
+use super::general::Scratch;
 use super::*;
 use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
 use crate::sample::{Reason, Sample, Value};
@@ -426,7 +427,7 @@ impl<'d> SampleSink<'d> for Counter {
 fn scratch_memory_never_grows() {
     for sanitize in [true, false] {
         let mut parser = LineParser::new(sanitize);
-        let before = parser.scratch.capacities();
+        let before = parser.walk.capacities();
         let mut datagram = vec![0xff; DATAGRAM_BYTES_MAX];
         datagram[DATAGRAM_BYTES_MAX - 4..].copy_from_slice(b":1|c");
         let mut tags = b"a:1|c|#".to_vec();
@@ -439,6 +440,6 @@ fn scratch_memory_never_grows() {
             let tally = parser.datagram(&buffer(&datagram, 0), datagram.len(), &mut sink);
             assert_eq!((tally.accepted, sink.calls), (1, 1));
         }
-        assert_eq!(parser.scratch.capacities(), before);
+        assert_eq!(parser.walk.capacities(), before);
     }
 }

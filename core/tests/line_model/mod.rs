@@ -5,7 +5,7 @@
 //! parser. The property tests of this crate and the fuzzer read by it.
 
 use floe_core::limits::DATAGRAM_SLACK_BYTES;
-use floe_core::line::LineParser;
+use floe_core::line::{Datagram, LineParser};
 use floe_core::sample::{Reason, Sample, SampleSink, Tally, Value};
 
 /// One call of the sink. Numbers as bits: -0 and 0 are two.
@@ -53,10 +53,24 @@ impl<'d> SampleSink<'d> for Recorder {
 
 /// What the parser finds in `datagram`, with `slack` behind it.
 pub(crate) fn parse(parser: &mut LineParser, datagram: &[u8], slack: u8) -> (Vec<Found>, Tally) {
-    let mut buffer = datagram.to_vec();
-    buffer.resize(datagram.len() + DATAGRAM_SLACK_BYTES, slack);
+    parse_together(parser, &[datagram], slack)
+}
+
+/// The same of datagrams that are handed over at once.
+pub(crate) fn parse_together(
+    parser: &mut LineParser,
+    datagrams: &[&[u8]],
+    slack: u8,
+) -> (Vec<Found>, Tally) {
+    let with_slack =
+        |datagram: &&[u8]| [*datagram, [slack; DATAGRAM_SLACK_BYTES].as_slice()].concat();
+    let buffers: Vec<Vec<u8>> = datagrams.iter().map(with_slack).collect();
+    let datagrams: Vec<Datagram<'_>> = buffers
+        .iter()
+        .map(|buffer| Datagram { buffer, len: buffer.len() - DATAGRAM_SLACK_BYTES })
+        .collect();
     let mut recorder = Recorder::default();
-    let tally = parser.datagram(&buffer, datagram.len(), &mut recorder);
+    let tally = parser.datagrams(&datagrams, &mut recorder);
     (recorder.0, tally)
 }
 

@@ -8,7 +8,7 @@ use floe_core::shard::{ShardReader, ShardWriter, shard};
 
 use super::{Reader, Target, claim, equal};
 use crate::counting::allocated_bytes;
-use crate::line_model::{model, parse};
+use crate::line_model::{model, parse, parse_together};
 use crate::mutate::Grammar;
 
 pub(super) const GRAMMAR: Grammar = Grammar {
@@ -107,6 +107,14 @@ impl Reader for Datagrams {
             for slack in [0, b'|', b'\n', b'7'] {
                 equal("parser", &parse(parser, datagram, slack), expected)?;
             }
+            // Of unequal lengths, and one without anything.
+            let (first, last) = datagram.split_at(datagram.len() / 3);
+            let (mut found, mut tally) = parse(parser, first, b':');
+            let (more, of_more) = parse(parser, last, b':');
+            found.extend(more);
+            tally += of_more;
+            let together = parse_together(parser, &[first, &[], last], b':');
+            equal("parts together", &together, &(found, tally))?;
             let before = allocated_bytes();
             let mut counting = Counting::default();
             let tally = parser.datagram(&buffer, datagram.len(), &mut counting);

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::sync::Unparker;
-use floe_core::line::LineParser;
-use floe_core::sample::Tally;
+use floe_core::line::{Datagram, LineParser};
 use floe_core::shard::ShardWriter;
 
 use super::key_flush::KeyCounter;
 use super::tap::Tap;
-use super::{Datagram, DatagramSink, ReceiveCounts};
+use super::{DatagramSink, ReceiveCounts};
 use crate::top::Sampler;
 
 /// What a running worker may be given anew, as a whole.
@@ -62,9 +61,11 @@ impl SideTaps {
 
 impl IntakeSettings {
     #[inline]
-    fn tell_side(&mut self, datagram: &[u8]) {
+    fn tell_side(&mut self, datagrams: &[Datagram<'_>]) {
         if let Some(side) = &mut self.side {
-            side.datagram(datagram, &mut self.parser);
+            for Datagram { buffer, len } in datagrams {
+                side.datagram(&buffer[..*len], &mut self.parser);
+            }
         }
     }
 }
@@ -136,30 +137,24 @@ impl DatagramSink for Intake {
     }
 
     fn datagram(&mut self, buffer: &[u8], len: usize) {
-        self.settings.tell_side(&buffer[..len]);
-        let mut batch = self.shard.batch();
-        let tally = self.settings.parser.datagram(buffer, len, &mut batch);
-        batch.finish(len, tally);
+        self.datagrams(&[Datagram { buffer, len }]);
     }
 
     fn datagrams(&mut self, datagrams: &[Datagram<'_>]) {
         if datagrams.is_empty() {
             return;
         }
+        self.settings.tell_side(datagrams);
         // The samples of all on their way to the table together: of one small datagram none is fetched
         // ahead, and each waits for its series.
         let mut batch = self.shard.batch();
-        let (mut bytes, mut tally) = (0, Tally::default());
-        for Datagram { buffer, len } in datagrams {
-            self.settings.tell_side(&buffer[..*len]);
-            tally += self.settings.parser.datagram(buffer, *len, &mut batch);
-            bytes += len;
-        }
+        let tally = self.settings.parser.datagrams(datagrams, &mut batch);
+        let bytes = datagrams.iter().map(|datagram| datagram.len).sum();
         batch.finish_datagrams(datagrams.len(), bytes, tally);
     }
 
     fn lines(&mut self, buffer: &[u8], len: usize) {
-        self.settings.tell_side(&buffer[..len]);
+        self.settings.tell_side(&[Datagram { buffer, len }]);
         let mut batch = self.shard.batch();
         let tally = self.settings.parser.datagram(buffer, len, &mut batch);
         batch.finish_lines(len, tally);
@@ -202,11 +197,12 @@ mod tests {
     use crossbeam_utils::sync::Parker;
     use floe_core::config::without_file;
     use floe_core::interval::{BookEntries, Interval};
-    use floe_core::limits::DATAGRAM_SLACK_BYTES;
+    use floe_core::limits::{DATAGRAM_SLACK_BYTES, DATAGRAMS_AT_ONCE};
     use floe_core::name::KeyHasher;
     use floe_core::row::Rows;
     use floe_core::shard::shard;
 
+    use super::super::tap::tap;
     use super::*;
 
     /// What an interval holds after `receive` was given a sink.
@@ -266,12 +262,31 @@ mod tests {
         let together = interval(&hasher, |intake| {
             let datagrams: Vec<Datagram<'_>> =
                 buffers.iter().map(|(buffer, len)| Datagram { buffer, len: *len }).collect();
-            datagrams.chunks(32).for_each(|chunk| intake.datagrams(chunk));
+            datagrams.chunks(DATAGRAMS_AT_ONCE).for_each(|chunk| intake.datagrams(chunk));
         });
         assert_eq!(together.1, one_by_one.1);
         assert_eq!(together.1[0], 300);
         assert!(together.0 == one_by_one.0, "the same rows");
         assert!(0 < one_by_one.0.iter().map(Rows::row_count).sum::<usize>());
+    }
+
+    #[test]
+    fn a_tap_has_every_datagram_of_those_handed_over_at_once() {
+        let (writer, _reader) = shard(0, KeyHasher::default());
+        let taps = tap().unwrap();
+        let side = SideTaps { repeater: Some(taps.writer()), ..SideTaps::default() };
+        let settings = IntakeSettings { parser: LineParser::new(true), side: Some(Box::new(side)) };
+        let unparker = Parker::new().unparker().clone();
+        let mut intake = Intake::new(settings, IntakeInbox::default(), writer, unparker);
+        let buffer = [b"a:1|c\nb".as_slice(), &[b'#'; DATAGRAM_SLACK_BYTES]].concat();
+        let of = |len| Datagram { buffer: &buffer, len };
+        intake.begin_batch(7);
+        intake.datagrams(&[of(5), of(0), of(7)]);
+        intake.end_batch();
+        let batch = taps.take().unwrap();
+        let told: Vec<&[u8]> = batch.datagrams().collect();
+        assert_eq!(told, [b"a:1|c".as_slice(), b"", b"a:1|c\nb"]);
+        assert!(taps.take().is_none());
     }
 
     #[test]

@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use floe_core::limits::{BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
+use floe_core::limits::{
+    BATCH_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, DATAGRAMS_AT_ONCE,
+};
+use floe_core::line::Datagram;
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -24,7 +27,7 @@ use rustix::net::{RecvFlags, recv};
 use super::pace::{Pace, PaceBounds};
 use super::sampling::Sampling;
 use super::stream::connections::Connections;
-use super::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink, Receive, ReceiveCounts, train};
+use super::{DatagramSink, Receive, ReceiveCounts, train};
 use crate::ring::buffers::{BUFFER_HEAD_BYTES, BUFFER_STRIDE_BYTES};
 use crate::sys::{Mapping, WakeUp, timespec};
 

@@ -6,8 +6,10 @@
 //! one, where they lie, so that its books know datagrams alone.
 
 use arrayvec::ArrayVec;
+use floe_core::limits::DATAGRAMS_AT_ONCE;
+use floe_core::line::Datagram;
 
-use super::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink};
+use super::DatagramSink;
 
 /// Room for the control message, bytes: `CMSG_SPACE` of an int on 64-bit machines.
 pub(crate) const CONTROL_BYTES: usize = 24;

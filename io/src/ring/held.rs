@@ -5,12 +5,13 @@
 //! ends. Trains are handed over one by one: each is many datagrams.
 
 use arrayvec::ArrayVec;
-use floe_core::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES};
+use floe_core::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SLACK_BYTES, DATAGRAMS_AT_ONCE};
+use floe_core::line::Datagram;
 use io_uring::types::RecvMsgOut;
 
 use super::buffers::{BufferRing, Lease};
 use super::recv::Completion;
-use crate::ingest::{DATAGRAMS_AT_ONCE, Datagram, DatagramSink, ReceiveCounts, train};
+use crate::ingest::{DatagramSink, ReceiveCounts, train};
 
 /// What the kernel writes before a payload of `RecvMsgMulti`: a header and the control message.
 pub(super) const TRAIN_HEAD_BYTES: usize = 16 + train::CONTROL_BYTES;

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::{BLOCK_BYTES, Chunks, Found, KeySet, list};
+use super::{BLOCK_BYTES, Datagram, Found, KeySet, list};
 
 /// A byte is clean if `low[byte & 15] & high[byte >> 4]` is not 0.
 #[derive(Clone, Copy, Debug)]
@@ -60,24 +60,29 @@ impl Detected {
     }
 }
 
-/// Classifies `chunks`.
+/// Classifies the first of `datagrams`.
 #[inline]
-pub(super) fn classify(_: Detected, chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
+pub(super) fn classify(
+    _: Detected,
+    datagrams: &[Datagram<'_>],
+    key_set: KeySet,
+    found: &mut Found,
+) {
     #[expect(unsafe_code, reason = "calls code compiled for AVX2 and what comes with it")]
     // SAFETY:
     // - the CPU has the instructions: the caller holds a `Detected`, which only `Detected::ask`
     //   makes, after it has asked the CPU.
     unsafe {
-        classify_detected(chunks, key_set, found);
+        classify_detected(datagrams, key_set, found);
     }
 }
 
 #[target_feature(enable = "avx2,bmi1,popcnt")]
-fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
+fn classify_detected(datagrams: &[Datagram<'_>], key_set: KeySet, found: &mut Found) {
     let halves = Halves::of_set(key_set);
     let low = table(&halves.low);
     let high = table(&halves.high);
-    found.fill(chunks, |chunk| stops(chunk, low, high), list);
+    found.fill(datagrams, |chunk| stops(chunk, low, high), list);
 }
 
 #[inline]

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 };
 
 use super::avx2::Halves;
-use super::{BLOCK_BYTES, Chunks, Found, KeySet, OFFSETS_AT_ONCE};
+use super::{BLOCK_BYTES, Datagram, Found, KeySet, OFFSETS_AT_ONCE};
 
 /// The number of each byte in its block.
 const NUMBERS: [u8; BLOCK_BYTES] = {
@@ -41,26 +41,31 @@ impl Detected {
     }
 }
 
-/// Classifies `chunks`.
+/// Classifies the first of `datagrams`.
 #[inline]
-pub(super) fn classify(_: Detected, chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
+pub(super) fn classify(
+    _: Detected,
+    datagrams: &[Datagram<'_>],
+    key_set: KeySet,
+    found: &mut Found,
+) {
     #[expect(unsafe_code, reason = "calls code compiled for AVX-512")]
     // SAFETY:
     // - the CPU has the instructions: the caller holds a `Detected`, which only `Detected::ask`
     //   makes, after it has asked the CPU.
     unsafe {
-        classify_detected(chunks, key_set, found);
+        classify_detected(datagrams, key_set, found);
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,popcnt")]
-fn classify_detected(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
+fn classify_detected(datagrams: &[Datagram<'_>], key_set: KeySet, found: &mut Found) {
     let halves = Halves::of_set(key_set);
     let low = table(&halves.low);
     let high = table(&halves.high);
     let numbers = load(&NUMBERS);
     found.fill(
-        chunks,
+        datagrams,
         |chunk| stops(load(chunk), low, high),
         |bits, start, offsets| list(bits, start, numbers, offsets),
     );

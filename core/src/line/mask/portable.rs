@@ -4,14 +4,14 @@
 //! into one.
 
 use super::super::key;
-use super::{BLOCK_BYTES, Chunks, Found, KeySet, list};
+use super::{BLOCK_BYTES, Datagram, Found, KeySet, list};
 
-pub(super) fn classify(chunks: &Chunks<'_>, key_set: KeySet, found: &mut Found) {
+pub(super) fn classify(datagrams: &[Datagram<'_>], key_set: KeySet, found: &mut Found) {
     match key_set {
         KeySet::Sanitized => {
-            found.fill(chunks, |chunk| bits(chunk, |byte| !key::is_clean(byte)), list);
+            found.fill(datagrams, |chunk| bits(chunk, |byte| !key::is_clean(byte)), list);
         }
-        KeySet::Raw => found.fill(chunks, |chunk| bits(chunk, is_raw_stop), list),
+        KeySet::Raw => found.fill(datagrams, |chunk| bits(chunk, is_raw_stop), list),
     }
 }
 
