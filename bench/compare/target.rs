@@ -102,6 +102,15 @@ impl Target {
         self
     }
 
+    /// A row that was put to the test only if `is_asked`: it neither holds otherwise nor, unlike with
+    /// [`Self::shown_if`], is it missed.
+    pub(crate) fn asked_if(mut self, is_asked: bool) -> Self {
+        if !is_asked {
+            self.verdict = Verdict::NotShown;
+        }
+        self
+    }
+
     /// What is wanted, in words.
     pub(crate) fn wanted(&self) -> String {
         let (side, limit) = match self.bound {
@@ -207,6 +216,14 @@ mod tests {
         assert_eq!(verdict(1.0, true), Verdict::Holds);
         assert_eq!(verdict(1.0, false), Verdict::NotShown);
         assert_eq!(verdict(1.2, false), Verdict::Missed);
+    }
+
+    #[test]
+    fn what_was_never_asked_is_neither_held_nor_missed() {
+        let verdict = |median, is| row(Bound::AtLeast(20.0), median).asked_if(is).verdict;
+        assert_eq!(verdict(16.0, false), Verdict::NotShown);
+        assert_eq!(verdict(16.0, true), Verdict::Missed);
+        assert_eq!(verdict(20.1, true), Verdict::Holds);
     }
 
     #[test]
