@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Memory(MemoryArguments),
     /// Offer floe three times what it can take, and say what it takes then
     Overload(OverloadArguments),
-    /// Feed the data plane from memory, for a profiler or a count of instructions
+    /// Feed the data plane from memory, for a profiler, a count of instructions or a comparison
     Feed(FeedArguments),
 }
 

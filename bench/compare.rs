@@ -22,6 +22,10 @@ mod limits;
 mod receiving;
 /// Targets that need no socket.
 mod memory_fed;
+/// Target 5.
+mod together;
+/// Two processes beside its two threads.
+mod processes;
 /// Target 4.
 mod loss;
 /// More than can be taken.
@@ -38,6 +42,8 @@ pub(crate) mod table;
 mod chart;
 /// The machine.
 pub(crate) mod machine;
+/// Pages with tables.
+mod pages;
 /// What a run leaves behind.
 pub(crate) mod record;
 
@@ -214,7 +220,7 @@ fn targets(
                 targets.extend(loss::measure(site, minute, effort.rate_max));
                 targets.push(memory_fed::pause());
             }
-            5 => targets.extend(memory_fed::threads(rounds)),
+            5 => targets.extend(together::measure(rounds)),
             6 => targets.extend(memory_fed::flushes(rounds)),
             7 => targets.extend(memory_fed::exports(rounds)),
             8 => targets.extend(resident::measure(site, steady)),
@@ -258,14 +264,15 @@ fn keep(arguments: &CompareArguments, record: Record) -> anyhow::Result<()> {
     let Some(folder) = record::folder(asked, started, &record.machine.host, "") else {
         return Ok(());
     };
-    let record = match Record::read(&folder)? {
+    let (folder, older) = record::place(&folder, &record.machine)?;
+    let record = match older {
         Some(older) => older.overlaid_by(record),
         None => record,
     };
     record.write(&folder)?;
     say(&format!("recorded in {}", folder.display()));
     if arguments.write_docs {
-        record::write_pages(&record)?;
+        pages::write(&folder, &record)?;
     }
     Ok(())
 }

@@ -65,6 +65,11 @@ impl Machine {
         }
     }
 
+    /// Whether figures of `other` belong beside figures of this one, whatever was set there.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.host == other.host && self.cpu == other.cpu && self.cpus == other.cpus
+    }
+
     /// One sentence for the head of a table.
     pub(crate) fn sentence(&self) -> String {
         let kind = if self.is_virtual { " (virtual)" } else { "" };

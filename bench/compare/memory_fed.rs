@@ -1,9 +1,9 @@
-//! Targets that need no socket: 2 and 3 from memory, the pause of 4 with a core to spare, 5, 6 and 7. The code is that of the benches.
+//! Targets that need no socket: 2 and 3 from memory, the pause of 4 with a core to spare, 6 and 7. The code is that of the benches.
 
 use floe_bench::cpu_time::{cpu_ns, passes};
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
 use floe_bench::delivery::{Discard, pickle, text};
-use floe_bench::feeding::{Fed, feed_together, longest_cpu_ns, wall_ns, warm};
+use floe_bench::feeding::warm;
 use floe_bench::flushing::{Disk, Extends, interval};
 use floe_bench::lines::Shape;
 use floe_bench::pausing::Felt;
@@ -12,7 +12,6 @@ use floe_bench::{NAMES_LARGE, NAMES_SMALL};
 use floe_core::namespace::Namespace;
 use floe_core::point::for_each_point;
 use floe_io::clock::NS_PER_S;
-use floe_io::cpu;
 use floe_storage::{Reader, Writer};
 
 use super::feeds::Pool;
@@ -25,9 +24,6 @@ const TIMER_VALUES: u32 = 1_000;
 
 /// Times that a round of target 7 sends everything.
 const SENDINGS: u32 = 10;
-
-/// Pairs of one worker and two in a round of target 5.
-const PAIRS: u32 = 40;
 
 /// Flushes of target 4 beside a worker, a core to spare.
 const FLUSHES: u32 = 10;
@@ -82,33 +78,6 @@ pub(crate) fn pause() -> Target {
     Target::new(4, what, bound, Spread::of([count(longest_ns) / 1e6])).note(format!(
         "CPU time, {FLUSHES} flushes, from memory: the sender has no CPU there; as bench flush/pause"
     ))
-}
-
-/// Target 5: two threads against one, which has either CPU by turns.
-pub(crate) fn threads(rounds: u32) -> Vec<Target> {
-    let bound = (Bound::AtLeast(1.95), "×");
-    let what = ["two workers from memory: lines/s of one, wall clock", "and by CPU time"];
-    let cpus = cpu::inherited().unwrap_or_default();
-    let [.., first, second] = cpus[..] else {
-        return what.map(|what| Target::new(5, what, bound, None).note("needs two CPUs")).into();
-    };
-    let datagrams = Pool::Packed.make();
-    let mut pipelines: Vec<Pipeline> = (0..2).map(|_| warm(NAMES_SMALL, &datagrams)).collect();
-    let (mut by_wall, mut by_cpu) = (Vec::new(), Vec::new());
-    for _ in 0..rounds * PAIRS {
-        let one = [first, second].map(|cpu| feed_together(&mut pipelines[..1], &datagrams, &[cpu]));
-        let two = feed_together(&mut pipelines, &datagrams, &[first, second]);
-        let ratio = |of: fn(&[Fed]) -> u64| count(of(&one[0]) + of(&one[1])) / count(of(&two));
-        by_wall.push(ratio(wall_ns));
-        by_cpu.push(ratio(longest_cpu_ns));
-    }
-    let pairs = format!("the bounds hold the median with 99 %, of {} pairs", by_wall.len());
-    let row =
-        |what: &str, ratios| Target::new(5, what, bound, Spread::of_median(ratios)).throughout();
-    vec![
-        row(what[0], by_wall).note(format!("{pairs}; wall clock needs both CPUs idle")),
-        row(what[1], by_cpu).note("what threads cost each other; bench shard/threads has 1 to N"),
-    ]
 }
 
 /// Target 6: the flush of many counters, written, and of many timers.
@@ -197,6 +166,6 @@ fn export_rates(rounds: u32) -> anyhow::Result<[Option<Spread>; 2]> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures far below 2^53")]
-fn count(number: u64) -> f64 {
+pub(super) fn count(number: u64) -> f64 {
     number as f64
 }

@@ -22,9 +22,6 @@ use super::target::{Target, Verdict};
 /// Version of the format.
 const FORMAT: u32 = 1;
 
-/// Where the tables stand in a page.
-const MARKS: (&str, &str) = ("<!-- compare: begin -->\n", "<!-- compare: end -->\n");
-
 /// One call of the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -125,9 +122,6 @@ impl Record {
 
     /// `newer` with what only this one has.
     pub(crate) fn overlaid_by(mut self, mut newer: Self) -> Self {
-        if self.machine != newer.machine {
-            return newer;
-        }
         let shift = self.runs.len();
         let key = |each: &Measurement| (each.feed.clone(), each.contestant.clone());
         self.targets
@@ -276,46 +270,9 @@ impl Record {
     }
 }
 
-/// `page` with `text` between its marks.
-///
-/// # Errors
-/// When it has no marks.
-fn into_page(page: &str, text: &str) -> anyhow::Result<String> {
-    let (begin, end) = MARKS;
-    let start = page.find(begin).context("the page has no mark where tables begin")? + begin.len();
-    let rest = page[start..].find(end).context("the page has no mark where tables end")?;
-    let text = if text.is_empty() { String::new() } else { format!("\n{text}\n") };
-    Ok(format!("{}{text}{}", &page[..start], &page[start + rest..]))
-}
-
 /// Where records lie in the repository.
 pub(crate) fn records() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("record")
-}
-
-/// A page of the repository that carries tables.
-fn page(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
-}
-
-/// What of a record stands in a page.
-type TextOf = fn(&Record) -> String;
-
-/// The pages that carry tables.
-const PAGES: [(&str, TextOf); 2] =
-    [("docs/benchmarks.md", Record::markdown), ("README.md", Record::summary)];
-
-/// Writes the tables of `record` into the pages that carry them.
-///
-/// # Errors
-/// When a page has no marks, or cannot be written.
-pub(crate) fn write_pages(record: &Record) -> anyhow::Result<()> {
-    for (name, text_of) in PAGES {
-        let path = page(name);
-        let text = fs::read_to_string(&path).with_context(|| name.to_owned())?;
-        fs::write(&path, into_page(&text, &text_of(record))?).with_context(|| name.to_owned())?;
-    }
-    Ok(())
 }
 
 /// `2026-11-26T14:05:09Z` of milliseconds since the epoch.
@@ -335,6 +292,27 @@ pub(crate) fn folder(
     match asked {
         Some(asked) => (asked != Path::new("none")).then(|| asked.to_owned()),
         None => Some(records().join(folder_name(started, host) + suffix)),
+    }
+}
+
+/// The folder for a record made on `machine`, and what is in it: `folder`, or where that has a record of
+/// another machine or under other settings, which stays, the same name with a number behind it.
+///
+/// # Errors
+/// When there is a record that cannot be read.
+pub(crate) fn place(folder: &Path, machine: &Machine) -> anyhow::Result<(PathBuf, Option<Record>)> {
+    let mut place = folder.to_owned();
+    let mut number = 1;
+    loop {
+        match Record::read(&place)? {
+            Some(other) if other.machine != *machine => {
+                number += 1;
+                let mut name = folder.as_os_str().to_owned();
+                name.push(format!("-{number}"));
+                place = name.into();
+            }
+            older => return Ok((place, older)),
+        }
     }
 }
 

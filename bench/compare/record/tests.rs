@@ -90,20 +90,21 @@ fn runs_that_no_figure_is_from_are_left_out() {
 }
 
 #[test]
-fn record_of_another_machine_is_not_mixed_in() {
-    let mut older = record("2026-11-26T14:00:00Z", vec![target(1, 1.0)], Vec::new());
-    older.machine.cpu = "another".to_owned();
-    let newer = record("2026-11-26T15:00:00Z", vec![target(9, 1.2)], Vec::new());
-    assert_eq!(older.overlaid_by(newer.clone()), newer);
-}
-
-#[test]
-fn tables_go_between_the_marks_of_a_page() {
-    let page = "head\n<!-- compare: begin -->\nold\n<!-- compare: end -->\ntail\n";
-    let written = into_page(page, "new").unwrap();
-    assert_eq!(written, "head\n<!-- compare: begin -->\n\nnew\n<!-- compare: end -->\ntail\n");
-    assert_eq!(into_page(&written, "new").unwrap(), written);
-    assert!(into_page("no marks", "new").is_err());
+fn record_of_another_machine_stays_where_it_is() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("record");
+    let first = record("2026-11-26T14:00:00Z", vec![target(1, 1.0)], Vec::new());
+    let mut machine = first.machine.clone();
+    assert_eq!(place(&folder, &machine).unwrap(), (folder.clone(), None));
+    first.write(&folder).unwrap();
+    assert_eq!(place(&folder, &machine).unwrap(), (folder.clone(), Some(first.clone())));
+    machine.cpu = "another".to_owned();
+    let second = parent.path().join("record-2");
+    assert_eq!(place(&folder, &machine).unwrap(), (second.clone(), None));
+    let other = Record { machine: machine.clone(), ..first.clone() };
+    other.write(&second).unwrap();
+    assert_eq!(place(&folder, &machine).unwrap(), (second, Some(other)));
+    assert_eq!(Record::read(&folder).unwrap(), Some(first));
 }
 
 #[test]
@@ -114,19 +115,4 @@ fn times_are_utc_and_folders_are_named_by_date_and_host() {
     assert_eq!(of(None), Some(records().join("2026-11-26-vm-faults")));
     assert_eq!(of(Some(Path::new("none"))), None);
     assert_eq!(of(Some(Path::new("there"))), Some("there".into()));
-}
-
-#[test]
-fn pages_carry_the_tables_of_the_newest_record() {
-    let entries = fs::read_dir(records()).unwrap().map(|entry| entry.unwrap().path());
-    // The campaign of faults has records beside them, without tables.
-    let newest = entries.filter(|path| path.join("tables.md").is_file()).max();
-    let record = newest.map(|folder| Record::read(&folder).unwrap().unwrap());
-    for (name, text_of) in PAGES {
-        let text = fs::read_to_string(page(name)).unwrap();
-        // Nothing between the marks where there is no record.
-        let tables = record.as_ref().map_or_else(String::new, text_of);
-        let advice = "cargo run --release -p floe-bench -- compare --write-docs writes them";
-        assert!(into_page(&text, &tables).unwrap() == text, "{name} has other tables; {advice}");
-    }
 }
