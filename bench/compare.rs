@@ -72,7 +72,8 @@ const FLUSH_INTERVAL_MS: u32 = 1_000;
 /// # Errors
 /// When nothing can be measured here, or the record cannot be written.
 pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
-    let (started_ms, load) = (wall_ms(), machine::load());
+    // Of the start: whoever works on the checkout meanwhile changes nothing of what runs.
+    let (started_ms, load, commit) = (wall_ms(), machine::load(), machine::commit());
     let entrants = entrants(&arguments.only)?;
     let graphite = Discard::start(sender_cpu()?)?;
     let site = site(arguments.floe.as_deref(), graphite.port)?;
@@ -91,7 +92,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
         started: record::utc(started_ms),
         seconds: (wall_ms().saturating_sub(started_ms)) / 1_000,
         command: command(std::env::args().skip(1)),
-        commit: machine::commit(),
+        commit,
         rounds: effort.rounds,
         load: [load, machine::load()],
     };
