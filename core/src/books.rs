@@ -126,8 +126,10 @@ pub struct Page {
     pub values_dropped: [u64; Cause::ALL.len()],
     /// Values recorded under `__overflow__`, their names being beyond a budget.
     pub values_folded: u64,
-    /// Series that a flip brought and that had no room any more: folded, or of gauges dropped.
+    /// Series that a flip brought and that had no room any more: recorded under `__overflow__`.
     pub series_folded: u64,
+    /// The same of gauges, which are dropped with the values that their workers had recorded.
+    pub series_dropped: u64,
     /// Timers that went beyond their exact budget.
     pub timers_sketched: u64,
     /// Sets that went beyond their exact budget.
@@ -204,6 +206,7 @@ impl Page {
             ("values_recorded", self.values_recorded),
             ("values_folded", self.values_folded),
             ("series_folded", self.series_folded),
+            ("series_dropped", self.series_dropped),
             ("timers_sketched", self.timers_sketched),
             ("sets_estimated", self.sets_estimated),
             ("buffers_exhausted", self.buffers_exhausted),
@@ -252,7 +255,7 @@ impl Page {
         copy.words_mut().map(|word| *word).into_iter()
     }
 
-    fn words_mut(&mut self) -> [&mut u64; 17 + Reason::ALL.len() + Cause::ALL.len()] {
+    fn words_mut(&mut self) -> [&mut u64; 18 + Reason::ALL.len() + Cause::ALL.len()] {
         let [syntax, value, rate, not_finite] = &mut self.values_rejected;
         let [series_limit, key_too_long, probe_limit, prefix_limit, timer_limit, set_limit] =
             &mut self.values_dropped;
@@ -275,6 +278,7 @@ impl Page {
             set_limit,
             &mut self.values_folded,
             &mut self.series_folded,
+            &mut self.series_dropped,
             &mut self.timers_sketched,
             &mut self.sets_estimated,
             &mut self.buffers_exhausted,

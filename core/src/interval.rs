@@ -212,7 +212,9 @@ impl Interval {
                 while let Some(chunk) = chain.pop() {
                     self.chunk_homes.put(chunk);
                 }
-                index.is_none()
+                // A sum of gauges says nothing.
+                self.page.series_dropped += u64::from(index.is_none());
+                false
             }
             SealedValue::Set(members) => {
                 let (state, is_folded) = self.sets.state_marked(mark, key);

@@ -22,6 +22,7 @@ struct World {
     now_ns: u64,
     dropped: u64,
     folded: u64,
+    series_dropped: u64,
 }
 
 impl World {
@@ -44,6 +45,7 @@ impl World {
             now_ns: 0,
             dropped: 0,
             folded: 0,
+            series_dropped: 0,
         }
     }
 
@@ -75,6 +77,7 @@ impl World {
         let page = self.interval.page();
         self.dropped += page.values_dropped.iter().sum::<u64>();
         self.folded += page.values_folded + page.series_folded;
+        self.series_dropped += page.series_dropped;
         self.timestamp_s += 10;
         let parts = self.interval.close(self.timestamp_s, &BookEntries::default());
         let mut rows = BTreeMap::new();
@@ -171,6 +174,18 @@ fn a_name_that_both_workers_let_in_and_has_no_room_is_folded_by_the_coordinator(
     let rows = world.close();
     assert_eq!(rows.values().sum::<f64>(), 20.0, "nothing is lost: {rows:?}");
     assert_eq!(rows.len(), 8, "seven and the one that stands for the rest");
+}
+
+#[test]
+fn a_gauge_that_a_worker_took_for_a_known_one_is_dropped_by_the_coordinator_and_counted() {
+    let mut world = World::new(&of_series(4_099), |_| {});
+    (0..4_096).for_each(|number| world.send(0, &format!("known.{number}:1|c")));
+    world.close();
+    // The filter, as full as it gets, takes one new name in some hundreds for one that exists.
+    (0..10_000).for_each(|number| world.send(number % 2, &format!("new.{number}:1|g")));
+    assert_eq!(world.close().len(), 4_096);
+    assert_eq!((world.dropped + world.series_dropped, world.folded), (10_000, 0));
+    assert!(0 < world.series_dropped);
 }
 
 #[test]

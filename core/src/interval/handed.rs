@@ -21,7 +21,7 @@ use crate::series::set::SetMembers;
 use crate::series::timer::{Overflow, chain_of};
 
 /// Number of the form below: another one for every change of it, and of what its fields mean.
-pub const HANDED_FORMAT: u32 = 2;
+pub const HANDED_FORMAT: u32 = 3;
 
 /// The bytes of a handed interval, aligned as reading it in place asks for.
 pub type HandedBytes = AlignedVec;
