@@ -46,7 +46,9 @@ if [ "${1:-}" = --record ]; then
   exit
 fi
 failed=0
+checked=0
 while read -r packing recorded toolchain; do
+  checked=$((checked + 1))
   found=$(count "$packing")
   echo "instructions: feed $packing: $found a line, recorded $recorded ($toolchain, here rust-$rust)"
   if awk -v found="$found" -v recorded="$recorded" -v limit="$limit_percent" \
@@ -55,5 +57,14 @@ while read -r packing recorded toolchain; do
     echo "instructions: if it is worth it: .ci/70-instructions.sh --record, and say so in the commit" >&2
     failed=1
   fi
+  # A function that callgrind no longer finds by its name costs nothing.
+  if awk -v found="$found" -v recorded="$recorded" 'BEGIN { exit !(found < recorded / 2) }'; then
+    echo "instructions: feed $packing: less than half is no gain but a count that missed its function" >&2
+    failed=1
+  fi
 done < "$record"
+if [ "$checked" != 2 ]; then
+  echo "instructions: $record has $checked lines, not those of packed and single" >&2
+  failed=1
+fi
 exit "$failed"

@@ -106,7 +106,7 @@ impl Bound {
         for listener in &self.listeners {
             info!(
                 address = %listener.local_address,
-                bytes = listener.receive_buffer_bytes,
+                bytes = listener.receive_buffer_bytes_granted(),
                 small_datagrams = listener.small_datagrams_buffered(),
                 "receive buffer granted"
             );

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floe_core::config::settings::{Listener, Steering};
-use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_WARN};
+use floe_core::limits::{
+    LISTENERS_MAX, RECEIVE_BUFFER_BYTES_DEFAULT, RECEIVE_BUFFER_BYTES_WARN,
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::warn;
 
@@ -134,17 +136,26 @@ impl OpenListener {
         self.receive_buffer_bytes / SMALL_DATAGRAM_BYTES
     }
 
-    /// What to tell the operator if the receive buffer is too small for bursts.
+    /// What the kernel granted of what was asked for the smallest receive buffer, bytes: it doubles
+    /// that for its own books.
+    #[must_use]
+    pub fn receive_buffer_bytes_granted(&self) -> usize {
+        self.receive_buffer_bytes / 2
+    }
+
+    /// What to tell the operator if the kernel granted less than was asked, and that is too little for
+    /// bursts, or less than somebody wrote down who wants more than the default.
     #[must_use]
     pub fn receive_buffer_warning(&self) -> Option<String> {
-        let (asked, effective) = (self.receive_buffer_bytes_asked, self.receive_buffer_bytes);
+        let asked = self.receive_buffer_bytes_asked;
+        let granted = self.receive_buffer_bytes_granted();
         let datagrams = self.small_datagrams_buffered();
-        // A small buffer that was asked for is no surprise.
-        if RECEIVE_BUFFER_BYTES_WARN <= effective || asked <= effective / 2 {
+        let is_default = asked <= RECEIVE_BUFFER_BYTES_DEFAULT;
+        if asked <= granted || is_default && RECEIVE_BUFFER_BYTES_WARN <= granted {
             return None;
         }
         Some(format!(
-            "receive buffer of {} is {effective} bytes, {asked} asked: {datagrams} small datagrams, \
+            "receive buffer of {} is {granted} bytes, {asked} asked: {datagrams} small datagrams, \
              {}.{} ms at a million per second; run: sysctl -w net.core.rmem_max={asked}",
             self.local_address,
             datagrams / 1_000,

@@ -215,10 +215,18 @@ fn warning_names_the_sysctl_only_where_the_kernel_clamped() {
     opened.receive_buffer_bytes = 425_984;
     let warning = opened.receive_buffer_warning().unwrap();
     let detail =
-        "is 425984 bytes, 8388608 asked: 512 small datagrams, 0.5 ms at a million per second;";
+        "is 212992 bytes, 8388608 asked: 512 small datagrams, 0.5 ms at a million per second;";
     assert!(warning.contains(detail), "{warning}");
     assert!(warning.ends_with("run: sysctl -w net.core.rmem_max=8388608"), "{warning}");
-    opened.receive_buffer_bytes = RECEIVE_BUFFER_BYTES_WARN;
+    opened.receive_buffer_bytes = 2 * RECEIVE_BUFFER_BYTES_WARN - 2;
+    assert!(opened.receive_buffer_warning().is_some());
+    opened.receive_buffer_bytes += 2;
+    assert_eq!(opened.receive_buffer_warning(), None);
+    // Who asks for more than the default wants it.
+    opened.receive_buffer_bytes_asked = 32 << 20;
+    let warning = opened.receive_buffer_warning().unwrap();
+    assert!(warning.contains("is 4194304 bytes, 33554432 asked:"), "{warning}");
+    opened.receive_buffer_bytes = 64 << 20;
     assert_eq!(opened.receive_buffer_warning(), None);
 }
 
