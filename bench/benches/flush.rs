@@ -104,7 +104,7 @@ fn pause(group: &mut Group<'_>, names: u32) {
     group.throughput(Throughput::Elements(1));
     group.bench_function(BenchmarkId::new("pause", names), |bencher| {
         bencher.iter_custom(|flushes| {
-            let longest = (0..flushes).map(|_| felt.flush());
+            let longest = (0..flushes).map(|_| felt.flush().cpu_ns);
             Duration::from_nanos(longest.sum())
         });
     });

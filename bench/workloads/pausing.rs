@@ -2,8 +2,8 @@
 //!
 //! The worker has a thread and a CPU of its own and feeds itself, a datagram per batch, without a
 //! pause. A batch is measured in CPU time: page faults, cache misses, interrupts and whatever else
-//! the flush makes the worker do or wait for in memory are in it, and what other programs take of the
-//! CPU is not.
+//! the flush makes the worker do are in it, and what other programs take of the CPU is not. By the
+//! clock it has all of that, and what the worker waits for asleep.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use floe_core::interval::{BookEntries, Interval};
 use floe_core::name::KeyHasher;
 use floe_core::row::Rows;
 use floe_core::shard::ShardReader;
+use floe_io::clock::monotonic_ns;
 use floe_io::cpu;
 use floe_io::ingest::DatagramSink;
 use floe_io::ingest::intake::Intake;
@@ -33,8 +34,19 @@ struct Said {
     /// Times it has fed itself all datagrams.
     passes: AtomicU64,
     /// CPU time of its longest batch since this was last set to 0.
-    longest_ns: AtomicU64,
+    longest_cpu_ns: AtomicU64,
+    /// Time by the clock of its longest batch since then, which may be another one.
+    longest_wall_ns: AtomicU64,
     is_stopped: AtomicBool,
+}
+
+/// The longest batch of a flush, ns.
+#[derive(Clone, Copy, Debug)]
+pub struct Longest {
+    /// CPU time of the worker's thread.
+    pub cpu_ns: u64,
+    /// Time by the clock.
+    pub wall_ns: u64,
 }
 
 /// A worker that runs, and its coordinator, which is the caller.
@@ -83,18 +95,18 @@ impl Felt {
         Some(felt)
     }
 
-    /// One flush, written, of everything that the worker has; CPU time of its longest batch
-    /// meanwhile, ns.
+    /// One flush, written, of everything that the worker has; its longest batch meanwhile.
     ///
     /// # Panics
     /// If a name is missing.
-    pub fn flush(&mut self) -> u64 {
+    pub fn flush(&mut self) -> Longest {
         let seen = self.said.passes.load(Ordering::Relaxed);
         // The pass that goes on now may have begun before the flush before.
         while self.said.passes.load(Ordering::Relaxed) < seen + 2 {
             self.parker.park_timeout(LOOK);
         }
-        self.said.longest_ns.store(0, Ordering::Relaxed);
+        self.said.longest_cpu_ns.store(0, Ordering::Relaxed);
+        self.said.longest_wall_ns.store(0, Ordering::Relaxed);
         self.readers[0].request();
         while !self.readers[0].is_acknowledged() {
             self.parker.park_timeout(LOOK);
@@ -107,7 +119,10 @@ impl Felt {
         assert!(self.names < rows, "a row per name, beside the daemon's own");
         self.interval.reuse(parts);
         self.disk.retain();
-        self.said.longest_ns.load(Ordering::Relaxed)
+        Longest {
+            cpu_ns: self.said.longest_cpu_ns.load(Ordering::Relaxed),
+            wall_ns: self.said.longest_wall_ns.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -123,11 +138,12 @@ impl Drop for Felt {
 fn work(mut intake: Intake, datagrams: &Datagrams, said: &Said, coordinator: &Unparker) {
     while !said.is_stopped.load(Ordering::Relaxed) {
         for (buffer, len) in datagrams.iter() {
-            let start_ns = cpu_ns();
-            intake.begin_batch(start_ns);
+            let (start_ns, start_cpu_ns) = (monotonic_ns(), cpu_ns());
+            intake.begin_batch(start_cpu_ns);
             intake.datagram(buffer, len);
             intake.end_batch();
-            said.longest_ns.fetch_max(cpu_ns() - start_ns, Ordering::Relaxed);
+            said.longest_cpu_ns.fetch_max(cpu_ns() - start_cpu_ns, Ordering::Relaxed);
+            said.longest_wall_ns.fetch_max(monotonic_ns() - start_ns, Ordering::Relaxed);
         }
         said.passes.fetch_add(1, Ordering::Relaxed);
         coordinator.unpark();

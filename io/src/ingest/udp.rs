@@ -15,9 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floe_core::config::settings::{Listener, Steering};
-use floe_core::limits::{
-    LISTENERS_MAX, RECEIVE_BUFFER_BYTES_DEFAULT, RECEIVE_BUFFER_BYTES_WARN,
-};
+use floe_core::limits::{LISTENERS_MAX, RECEIVE_BUFFER_BYTES_DEFAULT, RECEIVE_BUFFER_BYTES_WARN};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::warn;
 
