@@ -58,7 +58,8 @@ pub(crate) struct DaemonArguments {
     /// User to go on as when started as root: a name, or UID:GID
     #[arg(long, value_name = "USER", env = "FLOE_USER")]
     pub(crate) user: Option<String>,
-    /// File to write the real addresses to, as JSON, once everything listens
+    /// File to write the real addresses to, as JSON, once everything listens; it stays when the daemon
+    /// ends, and the pid in it says whose it is
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
     /// Take over from the daemon of this user that runs on the spool: its sockets, its open interval

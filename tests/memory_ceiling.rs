@@ -51,6 +51,10 @@ fn a_bomb_of_names_leaves_memory_and_known_series_alone() {
         assert!(values / 2 < books.count("values_folded"), "{books:?}");
         let spool = daemon.ready().spool.clone();
         daemon.drain(Signal::TERM);
+        let log = daemon.output();
+        for said in ["counted under __overflow__", "values dropped", "cause=\"series_limit\""] {
+            assert!(log.contains(said), "{log}");
+        }
         let known = sums(&spool, "stats_counts.known.*");
         assert_eq!(known.len(), KNOWN);
         assert!(known.values().all(|sum| *sum == 1.0 + BOMB_ROUNDS as f64), "{known:?}");

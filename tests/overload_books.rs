@@ -127,11 +127,14 @@ fn every_datagram_is_received_or_dropped_and_counted() {
         daemon.signal(Signal::TERM);
         daemon.signal(Signal::CONT);
         let status = daemon.wait_exit(DRAIN_BOUND);
-        assert!(status.success(), "{status}:\n{}", daemon.output());
+        let log = daemon.output();
+        assert!(status.success(), "{status}:\n{log}");
         let books = Books::of(&spool);
         assert_eq!(books.source(), "spool");
         assert_eq!(arrived(&books), sent, "{ingest:?}: {books:?}");
         assert_eq!(books.count("datagrams_dropped.kernel"), dropped, "{ingest:?}: {books:?}");
+        // Once for each of the two intervals with a burst in it.
+        assert_eq!(log.matches("datagrams dropped by the kernel").count(), 2, "{log}");
     }
 }
 

@@ -31,9 +31,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crossbeam_utils::sync::Parker;
-use floe_core::books::Page;
+use floe_core::books::{Cause, Page};
 use floe_core::config::settings::Settings;
-use floe_core::interval::Interval;
+use floe_core::interval::{BookEntries, Interval};
 use floe_core::shard::ShardReader;
 use floe_storage::Spool;
 use tracing::{error, info, warn};
@@ -42,7 +42,7 @@ use self::answers::Then;
 use self::clock_steps::ClockSteps;
 use self::grid::{Grid, Tick};
 use self::hand_over::HandedBooks;
-use self::own_books::{Counts, SpoolCause, Spooled, Told};
+use self::own_books::{Counts, KERNEL_DROPS, SpoolCause, Spooled, Told};
 use self::request::{REQUESTS_MAX, Request};
 pub use self::side_books::{ReplacedBooks, SideBooks};
 pub use self::socket_books::SocketBook;
@@ -301,6 +301,7 @@ impl Coordinator {
         self.counts.ticks_merged += tick.merged;
         self.tell_rejects();
         let books = self.books();
+        self.tell_losses(&books);
         let timers = self.parts.side.console.is_some().then(|| self.parts.interval.sorted_timers());
         let values = self.parts.interval.page().values_recorded;
         self.closed.add(self.parts.interval.page());
@@ -338,6 +339,37 @@ impl Coordinator {
         }
     }
 
+    /// One line per interval for each cause by which something was lost, or went to another name.
+    fn tell_losses(&self, books: &BookEntries) {
+        let count_of = |name: &str| books.0.iter().find(|(known, _)| known == name);
+        if let Some((_, datagrams)) = count_of("datagrams_dropped.kernel")
+            && 0.0 < *datagrams
+        {
+            let by_socket = books.0.iter().filter(|(name, _)| name.starts_with(KERNEL_DROPS));
+            let most = by_socket.max_by(|(_, one), (_, other)| one.total_cmp(other));
+            let socket = most.map_or("", |(name, _)| &name[KERNEL_DROPS.len()..]);
+            error!(
+                datagrams,
+                most_at = socket,
+                "datagrams dropped by the kernel: a socket was full"
+            );
+        }
+        let page = self.parts.interval.page();
+        for (cause, values) in Cause::ALL.into_iter().zip(page.values_dropped) {
+            if values != 0 {
+                error!(values, cause = cause.word(), "values dropped");
+            }
+        }
+        let (values, series, gauges) =
+            (page.values_folded, page.series_folded, page.series_dropped);
+        if gauges != 0 {
+            error!(gauges, "gauges dropped: a budget of series is spent");
+        }
+        if values + series != 0 {
+            warn!(values, series, "counted under __overflow__: a budget of series is spent");
+        }
+    }
+
     /// The orderly end: sockets emptied, the open interval spooled under its grid end.
     fn drain(mut self) {
         for worker in &self.workers {
@@ -369,6 +401,10 @@ impl Coordinator {
         self.parts.sockets.iter().for_each(SocketBook::refuse);
         for socket in &mut self.parts.sockets {
             self.counts.datagrams_unread += socket.close();
+        }
+        if self.counts.datagrams_unread != 0 {
+            let datagrams = self.counts.datagrams_unread;
+            error!(datagrams, "datagrams left in the sockets: the drain was over");
         }
     }
 

@@ -87,6 +87,17 @@ impl SpoolError {
         })
     }
 
+    /// Bytes that have to become free before it can go on, where that is known.
+    #[must_use]
+    pub fn missing_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Reserve { available, needed, reserve, .. } => {
+                Some(reserve.saturating_add(*needed).saturating_sub(*available))
+            }
+            _ => None,
+        }
+    }
+
     /// The system's error number, where a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {

@@ -38,7 +38,7 @@ pub struct Expired {
 /// What one pass removed.
 #[derive(Debug, Default)]
 pub struct Retired {
-    /// From the archive: no loss.
+    /// From the archive: no loss for a backend.
     pub archive: Expired,
     /// From queues: lost for that backend. Only backends that lost something.
     pub backends: Vec<(String, Expired)>,
@@ -292,6 +292,29 @@ impl Index {
         Ok(())
     }
 
+    /// Whether [`Index::relieve_archive`] would free `bytes`.
+    pub(crate) fn can_relieve_archive(&self, bytes: u64) -> bool {
+        let last = self.last_committed();
+        let mut freed = 0;
+        let older = self.entries.iter().take(self.len().saturating_sub(1));
+        let mut removable =
+            older.filter(|entry| last != Some(entry.name) && self.is_only(entry.name));
+        removable.any(|entry| {
+            freed += entry.bytes;
+            bytes <= freed
+        })
+    }
+
+    /// Whether a file has no link but the one here.
+    fn is_only(&self, name: SegmentName) -> bool {
+        !link_count(&self.path(name)).is_ok_and(|count| 1 < count)
+    }
+
+    /// Segments, each with its length.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = (SegmentName, u64)> {
+        self.entries.iter().map(|entry| (entry.name, entry.bytes))
+    }
+
     /// Removes the oldest segments that nobody but the archive holds, until `bytes` are free;
     /// never the newest or the last. Returns the bytes freed.
     pub(crate) fn relieve_archive(
@@ -304,8 +327,7 @@ impl Index {
         let mut place = 0;
         while place + 1 < self.len() && expired.bytes - before < bytes {
             let name = self.entries[place].name;
-            let has_links = || link_count(&self.path(name)).is_ok_and(|count| 1 < count);
-            if last == Some(name) || has_links() {
+            if last == Some(name) || !self.is_only(name) {
                 place += 1;
             } else {
                 self.expire(name, expired)?;

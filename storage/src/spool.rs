@@ -7,7 +7,7 @@
 //!
 //! One holder per spool (`ingest.lock`). Reads no clock: the caller gives run id and time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -282,6 +282,19 @@ impl Spool {
             retired.fail(error);
         }
         retired
+    }
+
+    /// Whether [`Spool::relieve`] can free `bytes`: what would not be enough should stay.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] if a queue cannot be listed.
+    pub fn can_relieve(&mut self, bytes: u64) -> Result<bool, SpoolError> {
+        self.queues.iter_mut().try_for_each(Index::refresh)?;
+        let kept = [self.archive.newest().map(|newest| newest.name), self.archive.last_committed()];
+        let all = self.queues.iter().chain([&self.archive]).flat_map(Index::lengths);
+        let lengths: BTreeMap<SegmentName, u64> =
+            all.filter(|(name, _)| !kept.contains(&Some(*name))).collect();
+        Ok(bytes <= lengths.values().sum())
     }
 
     /// Frees `bytes` where the disk is full: first what only the archive holds, then the oldest

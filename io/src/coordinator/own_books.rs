@@ -89,6 +89,9 @@ pub(super) struct Counts {
     /// Identities and pages that did not balance.
     pub(super) accounting_broken: u64,
     pub(super) spool_failures: u64,
+    /// Segments that only the archive held and that went for a full disk, and their rows.
+    pub(super) archive_segments_expired: u64,
+    pub(super) archive_rows_expired: u64,
     pub(super) ticks_merged: u64,
     /// Steps of the wall clock of a second and more.
     pub(super) clock_steps: u64,
@@ -202,6 +205,16 @@ impl Counts {
             ("rows_spooled", self.rows_spooled, base.rows_spooled),
             ("rows_shipped", self.rows_shipped, base.rows_shipped),
             ("spool_failures", self.spool_failures, base.spool_failures),
+            (
+                "archive.segments_expired_disk_full",
+                self.archive_segments_expired,
+                base.archive_segments_expired,
+            ),
+            (
+                "archive.rows_expired_disk_full",
+                self.archive_rows_expired,
+                base.archive_rows_expired,
+            ),
             ("ticks_merged", self.ticks_merged, base.ticks_merged),
             ("clock_steps", self.clock_steps, base.clock_steps),
             ("clock_steps_followed", self.clock_steps_followed, base.clock_steps_followed),

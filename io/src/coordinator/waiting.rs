@@ -67,12 +67,13 @@ impl Coordinator {
             let is_wanted = |part: usize, backend: &str| oldest.is_wanted(part, backend);
             match self.parts.spool.commit_to(&parts, is_wanted) {
                 Ok(committed) => self.take_leave(parts, &oldest, &committed),
-                Err(Refused { error, kept }) => {
+                Err(Refused { error, kept, relieved }) => {
                     self.leave_out(&kept);
+                    self.enter_retired(&relieved, ExpiryCause::DiskFull);
                     self.counts.spool_failures += 1;
                     self.refusal = SpoolCause::of(&error);
                     let has_to = is_last || self.is_memory_used_up();
-                    if error.is_full() && has_to && self.make_room(&parts) {
+                    if error.is_full() && has_to && self.make_room(&parts, &error) {
                         continue;
                     }
                     if matches!(error, SpoolError::Encode { .. }) {
@@ -122,6 +123,7 @@ impl Coordinator {
         );
         // Ours go first, so that the memory can be used again.
         drop(parts);
+        self.enter_retired(&committed.relieved, ExpiryCause::DiskFull);
         self.enter_spooled(oldest);
         for kept in &committed.kept {
             // Found in the queue, as the books say, and not spooled a second time.
@@ -144,10 +146,20 @@ impl Coordinator {
     }
 
     /// On a full disk the oldest segments give way with all their links: what a backend has not had
-    /// for hours is worth less than what it has not had for seconds. `false` if nothing went.
-    fn make_room(&mut self, parts: &[Arc<Rows>]) -> bool {
+    /// for hours is worth less than what it has not had for seconds. `false` if nothing went, or all of
+    /// it would not be enough: then it stays.
+    fn make_room(&mut self, parts: &[Arc<Rows>], refusal: &SpoolError) -> bool {
         let bytes: usize = parts.iter().map(|part| part.column_bytes()).sum();
-        let retired = self.parts.spool.relieve(bytes as u64);
+        let bytes = refusal.missing_bytes().unwrap_or(bytes as u64);
+        match self.parts.spool.can_relieve(bytes) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(error) => {
+                warn!(%error, "retention incomplete");
+                return false;
+            }
+        }
+        let retired = self.parts.spool.relieve(bytes);
         self.enter_retired(&retired, ExpiryCause::DiskFull);
         0 < retired.segment_count()
     }
@@ -185,7 +197,17 @@ impl Coordinator {
         self.enter_retired(&retired, ExpiryCause::Caps);
     }
 
-    fn enter_retired(&self, retired: &Retired, cause: ExpiryCause) {
+    fn enter_retired(&mut self, retired: &Retired, cause: ExpiryCause) {
+        let (segments, rows) = (retired.archive.segments, retired.archive.rows);
+        if matches!(cause, ExpiryCause::DiskFull) && segments != 0 {
+            self.counts.archive_segments_expired += segments;
+            self.counts.archive_rows_expired += rows;
+            if self.parts.settings.backends.is_empty() {
+                error!(segments, rows, "archive gives way to a full disk: nobody else has it");
+            } else {
+                warn!(segments, rows, "archive gives way to a full disk");
+            }
+        }
         for (backend, expired) in &retired.backends {
             let (segments, rows) = (expired.segments, expired.rows);
             let rows_too_old = expired.rows_too_old;

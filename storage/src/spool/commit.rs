@@ -63,6 +63,8 @@ pub struct Refused {
     /// What did not come back. Whoever makes the commit again, or sends the interval otherwise, leaves
     /// these out, or they are sent twice.
     pub kept: Vec<Kept>,
+    /// What left the archive in vain.
+    pub relieved: Box<Retired>,
 }
 
 /// What a commit that is under way has made.
@@ -126,7 +128,7 @@ impl Spool {
         loop {
             let mut traces = Traces::default();
             if let Err(error) = self.settle_leftovers() {
-                return Err(Refused { error, kept });
+                return Err(Refused { error, kept, relieved: relieved.into() });
             }
             let result = self.ensure_room(&parts, &mut relieved);
             let result = result.and_then(|()| self.publish(&parts, &wanted, &mut traces));
@@ -144,13 +146,15 @@ impl Spool {
                 // What a second sync of the same file says is worth nothing: a new file.
                 continue;
             }
-            if !error.is_full() || retry_count == FULL_RETRIES_MAX {
-                return Err(Refused { error, kept });
+            // For a reserve the archive has been asked already, as a whole.
+            let has_been_asked = error.missing_bytes().is_some();
+            if !error.is_full() || has_been_asked || retry_count == FULL_RETRIES_MAX {
+                return Err(Refused { error, kept, relieved: relieved.into() });
             }
             retry_count += 1;
             let freed = self.archive.relieve_archive(bytes_of(&parts), &mut relieved.archive);
             if !freed.is_ok_and(|bytes| 0 < bytes) {
-                return Err(Refused { error, kept });
+                return Err(Refused { error, kept, relieved: relieved.into() });
             }
         }
     }
@@ -168,7 +172,8 @@ impl Spool {
         queue.withdraw(name)
     }
 
-    /// Lets go of what only the archive holds until the commit fits beside the reserve.
+    /// Lets go of what only the archive holds until the commit fits beside the reserve; of nothing where
+    /// that would not be enough, for somebody else has filled the disk.
     fn ensure_room(&mut self, parts: &[&Rows], relieved: &mut Retired) -> Result<(), SpoolError> {
         let needed = bytes_of(parts);
         // A file system that does not tell is asked by writing.
@@ -179,7 +184,9 @@ impl Spool {
         if reserve == 0 || missing == 0 {
             return Ok(());
         }
-        self.archive.relieve_archive(missing, &mut relieved.archive)?;
+        if self.archive.can_relieve_archive(missing) {
+            self.archive.relieve_archive(missing, &mut relieved.archive)?;
+        }
         let space = disk::space(&self.layout.root).unwrap_or(before);
         if reserve.saturating_add(needed) <= space.available {
             return Ok(());

@@ -89,16 +89,25 @@ fn on_a_full_disk_backends_are_served_from_memory_and_get_no_link_later() {
     faults::set_space(None);
 }
 
+/// An archive of three intervals of `names` names, with the reserve of the default.
+fn with_archive(path: &Path, names: u32) -> Coordinator {
+    let mut coordinator = coordinator(path, 1);
+    keep_reserve(&mut coordinator, path);
+    for number in 1..=3 {
+        for name in 0..names {
+            coordinator.receive(0, &format!("some.name.that.is.long.enough.{name}:1|c"));
+        }
+        coordinator.receive(0, &format!("c:{number}|c"));
+        coordinator.tick(1_000 + 10 * number);
+    }
+    coordinator
+}
+
 #[test]
 fn the_archive_gives_way_to_the_reserve_before_anything_waits() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
-    let mut coordinator = coordinator(path, 1);
-    keep_reserve(&mut coordinator, path);
-    for number in 1..=3 {
-        coordinator.receive(0, &format!("c:{number}|c"));
-        coordinator.tick(1_000 + 10 * number);
-    }
+    let mut coordinator = with_archive(path, 4_000);
     // Just below the reserve of 256 MiB and what a commit needs.
     free(256 << 20);
     coordinator.receive(0, "c:4|c");
@@ -108,6 +117,30 @@ fn the_archive_gives_way_to_the_reserve_before_anything_waits() {
     assert!(coordinator.is_refused, "a directory of the test does not free what `free` says");
     coordinator.spool_waiting(false);
     assert_eq!(spooled(path), [(1_030, 3.0), (1_040, 4.0)]);
+    let told = totals(path);
+    assert_eq!(told["archive.segments_expired_disk_full"], 2);
+    assert!(8_000 < told["archive.rows_expired_disk_full"]);
+}
+
+#[test]
+fn nothing_gives_way_where_all_of_it_would_not_be_enough() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let mut coordinator = with_archive(path, 0);
+    // Somebody else has filled the disk.
+    free(0);
+    coordinator.receive(0, "c:4|c");
+    coordinator.tick(1_040);
+    coordinator.parts.settings.spool.memory_bytes = Some(0);
+    coordinator.receive(0, "c:5|c");
+    coordinator.tick(1_050);
+    let kept = [(1_010, 1.0), (1_020, 2.0), (1_030, 3.0)];
+    assert_eq!(spooled(path), kept, "not when memory is used up either");
+    faults::set_space(None);
+    coordinator.spool_waiting(false);
+    let told = totals(path);
+    assert_eq!(told["archive.segments_expired_disk_full"], 0);
+    assert_eq!(spooled(path).len(), 4, "the newest waited in memory");
 }
 
 #[test]
