@@ -77,7 +77,7 @@ pub(super) fn merge(current: &Settings, asked: &Settings) -> (Settings, ReloadRe
         ("automaticConfigReload", *automatic_config_reload != current.automatic_config_reload),
     ];
     let fixed = [
-        ("servers", *listeners != current.listeners || *streams != current.streams),
+        ("servers (port, address)", *listeners != current.listeners || *streams != current.streams),
         ("streams", *stream_limits != current.stream_limits),
         ("mgmt_address", *mgmt_address != current.mgmt_address),
         ("mgmt_port", *mgmt_port != current.mgmt_port),
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(report.applied, ["flushInterval", "healthStatus", "spool.archive_bytes"]);
         assert_eq!(
             report.needs_restart,
-            ["servers", "mgmt_port", "workers", "steering", "udp_gro"]
+            ["servers (port, address)", "mgmt_port", "workers", "steering", "udp_gro"]
         );
         assert_eq!(effective.listeners, current.listeners);
         assert_eq!((effective.mgmt_port, effective.ingest.workers), (current.mgmt_port, None));
