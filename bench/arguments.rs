@@ -23,6 +23,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run floe and the others in turn, and say which targets hold
     Compare(CompareArguments),
+    /// Write the tables of all records and pages anew, from the numbers that were recorded
+    Tables,
     /// Do faults to floe, in a random order, and say of each what was lost and what may be
     Faults(FaultsArguments),
     /// Give floe more names, times and members than it may keep, under a limit of the kernel's

@@ -104,6 +104,17 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
     keep(arguments, record)
 }
 
+/// Writes the tables of all records and pages anew.
+///
+/// # Errors
+/// When a record cannot be read, or a page not written.
+pub(crate) fn write_tables() -> anyhow::Result<()> {
+    for written in pages::write_anew()? {
+        say(&format!("tables written: {written}"));
+    }
+    Ok(())
+}
+
 /// Progress, to standard error.
 fn say(text: &str) {
     // A progress line that cannot be written is not worth an end.

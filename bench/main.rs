@@ -25,6 +25,7 @@ use arguments::{Arguments, Command};
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Tables => compare::write_tables(),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::Overload(arguments) => compare::overload::run(&arguments),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::record::{Record, records};
+use super::record::{Record, records, with_tables};
 
 /// What a mark begins with before the name of the record, and ends with behind it.
 const BEGIN: (&str, &str) = ("<!-- compare: begin ", " -->\n");
@@ -59,6 +59,34 @@ pub(super) fn write(folder: &Path, record: &Record) -> anyhow::Result<()> {
         std::fs::write(path(page), text).with_context(|| page.to_owned())?;
     }
     Ok(())
+}
+
+/// Writes the tables of all records of the repository anew, and those of all pages, from the numbers in
+/// the records; returns the pages and folders.
+///
+/// # Errors
+/// When a record cannot be read, a page names one that is not there, or either cannot be written.
+pub(crate) fn write_anew() -> anyhow::Result<Vec<String>> {
+    let mut written = Vec::new();
+    for folder in with_tables().context("cannot list the records")? {
+        let record = Record::read(&folder)?;
+        record.context("tables without a record")?.write_tables(&folder)?;
+        written.push(folder.display().to_string());
+    }
+    for (page, text_of) in PAGES {
+        let mut text = std::fs::read_to_string(path(page)).with_context(|| page.to_owned())?;
+        for index in 0..blocks(&text).count() {
+            let Some(block) = blocks(&text).nth(index) else { break };
+            let name = block.record.to_owned();
+            let record = Record::read(&records().join(&name))?;
+            let record =
+                record.with_context(|| format!("{page} names {name}, which is no record"))?;
+            text = with_block(&text, &block, &name, &text_of(&record));
+        }
+        std::fs::write(path(page), text).with_context(|| page.to_owned())?;
+        written.push(page.to_owned());
+    }
+    Ok(written)
 }
 
 /// The blocks of a page, in their order.
@@ -114,15 +142,13 @@ mod tests {
                 let record = record.unwrap_or_else(|| panic!("{page}: no {}", block.record));
                 assert!(
                     with_block(&text, &block, block.record, &text_of(&record)) == text,
-                    "{page} has other tables than {}; floe-bench compare --write-docs writes them",
+                    "{page} has other tables than {}; floe-bench tables writes them anew",
                     block.record
                 );
                 named.insert(block.record.to_owned());
             }
         }
-        // The campaigns of faults and of memory have records beside them, without tables.
-        let entries = fs::read_dir(records()).unwrap().map(|entry| entry.unwrap().path());
-        let newest = entries.filter(|path| path.join("tables.md").is_file()).max().unwrap();
+        let newest = with_tables().unwrap().pop().unwrap();
         let newest = newest.file_name().unwrap().to_str().unwrap();
         assert!(named.contains(newest), "no page has the tables of {newest}");
     }

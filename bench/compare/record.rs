@@ -2,9 +2,11 @@
 //!
 //! One folder per date and host, `bench/record/<date>-<host>/`. A run that finds a record there of
 //! the same machine replaces what it measured again and leaves the rest, so that one target can be
-//! measured anew without an hour for the others; every figure names the run it is from.
+//! measured anew without an hour for the others; every figure names the run it is from. Ratios are of one
+//! run: a target's row carries its own, and the contestants of a feed stand side by side as the run with
+//! the most of them found them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -121,13 +123,17 @@ impl Record {
     }
 
     /// `newer` with what only this one has.
+    ///
+    /// The figures of a feed stay as a whole where the newer run has fewer contestants of it.
     pub(crate) fn overlaid_by(mut self, mut newer: Self) -> Self {
         let shift = self.runs.len();
-        let key = |each: &Measurement| (each.feed.clone(), each.contestant.clone());
         self.targets
             .retain(|old| newer.targets.iter().all(|new| new.figure.number != old.figure.number));
+        let (old_fed, new_fed) = (self.fed(), newer.fed());
         self.measurements.retain(|old| {
-            newer.measurements.iter().all(|new| key(&new.figure) != key(&old.figure))
+            let old_fed = &old_fed[&(old.figure.feed.clone(), old.run)];
+            let new_fed = new_fed.get(&(old.figure.feed.clone(), 0));
+            !new_fed.is_some_and(|new_fed| old_fed.is_subset(new_fed))
         });
         let key = |each: &Limit| (each.packing.clone(), each.contestant.clone());
         self.limits
@@ -164,22 +170,35 @@ impl Record {
         self
     }
 
-    /// The targets alone.
-    pub(crate) fn targets(&self) -> Vec<Target> {
-        self.targets.iter().map(|each| each.figure.clone()).collect()
+    /// The contestants of each feed and run.
+    fn fed(&self) -> BTreeMap<(String, usize), BTreeSet<String>> {
+        let mut fed: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        for Of { run, figure } in &self.measurements {
+            let contestants = fed.entry((figure.feed.clone(), *run)).or_default();
+            contestants.insert(figure.contestant.clone());
+        }
+        fed
     }
 
-    /// The raw numbers alone.
-    pub(crate) fn measurements(&self) -> Vec<Measurement> {
-        self.measurements.iter().map(|each| each.figure.clone()).collect()
+    /// What stands side by side: of each feed the figures of one run, which is the newest of those with
+    /// the most contestants.
+    pub(crate) fn side_by_side(&self) -> Vec<Of<Measurement>> {
+        let mut widest: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for ((feed, run), contestants) in self.fed() {
+            let widest = widest.entry(feed).or_default();
+            *widest = (*widest).max((contestants.len(), run));
+        }
+        let is_of_it = |each: &&Of<Measurement>| widest[&each.figure.feed].1 == each.run;
+        self.measurements.iter().filter(is_of_it).cloned().collect()
     }
 
     /// All tables: targets, contestants side by side, limits.
     pub(crate) fn tables(&self) -> [Table; 3] {
         let limits: Vec<Limit> = self.limits.iter().map(|each| each.figure.clone()).collect();
+        let has_runs = 1 < self.runs.len();
         [
-            table::targets(&self.targets()),
-            table::side_by_side(&self.measurements()),
+            table::targets(&self.targets, has_runs),
+            table::side_by_side(&self.side_by_side(), has_runs),
             limits::table(&limits),
         ]
     }
@@ -245,7 +264,7 @@ impl Record {
              [all of them](docs/benchmarks.md#side-by-side).\n",
             self.machine.sentence(),
             dates.join(", "),
-            table::side_by_side(&self.measurements()).markdown(),
+            table::side_by_side(&self.side_by_side(), false).markdown(),
             self.targets.len(),
             count(Verdict::Holds),
             count(Verdict::Missed),
@@ -263,7 +282,18 @@ impl Record {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
         fs::write(folder.join("record.json"), json).with_context(told)?;
-        if let Some(svg) = chart::svg(&self.measurements(), &self.machine.sentence())? {
+        self.write_tables(folder)
+    }
+
+    /// Writes `tables.md` and `chart.svg` alone.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub(crate) fn write_tables(&self, folder: &Path) -> anyhow::Result<()> {
+        let told = || format!("cannot write {}", folder.display());
+        let shown: Vec<Measurement> =
+            self.side_by_side().into_iter().map(|each| each.figure).collect();
+        if let Some(svg) = chart::svg(&shown, &self.machine.sentence())? {
             fs::write(folder.join("chart.svg"), svg).with_context(told)?;
         }
         fs::write(folder.join("tables.md"), self.markdown()).with_context(told)
@@ -273,6 +303,21 @@ impl Record {
 /// Where records lie in the repository.
 pub(crate) fn records() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("record")
+}
+
+/// The folders of records of comparisons in the repository, the oldest first; the campaigns of faults and
+/// of memory have records beside them, without tables.
+///
+/// # Errors
+/// When the folder of records cannot be read.
+pub(crate) fn with_tables() -> std::io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(records())? {
+        let folder = entry?.path();
+        folders.extend(folder.join("tables.md").is_file().then_some(folder));
+    }
+    folders.sort();
+    Ok(folders)
 }
 
 /// `2026-11-26T14:05:09Z` of milliseconds since the epoch.

@@ -2,6 +2,7 @@
 
 use super::feeds::{Feed, figures};
 use super::measurement::Measurement;
+use super::record::Of;
 use super::spread::Spread;
 use super::target::Target;
 use crate::contestants::Contestant;
@@ -82,32 +83,52 @@ impl Table {
     }
 }
 
-/// The targets, a row each.
-pub(crate) fn targets(targets: &[Target]) -> Table {
-    let mut table = Table::new(&["", "target", "wanted", "measured", "holds", "of what"]);
-    for target in targets {
-        table.row(vec![
+/// The targets, a row each; with the run that a row is from, where there are several.
+pub(crate) fn targets(targets: &[Of<Target>], has_runs: bool) -> Table {
+    let head = ["", "target", "wanted", "measured", "holds", "run", "of what"];
+    let cells = |cells: [String; 7]| {
+        let cells = cells.into_iter().enumerate();
+        cells.filter(|(at, _)| has_runs || *at != 5).map(|(_, cell)| cell).collect::<Vec<_>>()
+    };
+    let mut table = Table { rows: vec![cells(head.map(str::to_owned))] };
+    for Of { run, figure: target } in targets {
+        table.row(cells([
             target.number.to_string(),
             target.what.clone(),
             target.wanted(),
             target.found(),
             target.said(),
+            (run + 1).to_string(),
             target.note.clone(),
-        ]);
+        ]));
     }
     table
 }
 
 /// The contestants side by side: a row each, and how many times floe's cost theirs is.
-pub(crate) fn side_by_side(measurements: &[Measurement]) -> Table {
-    let mut table = Table::new(&[
-        "",
-        "one line a datagram, flood",
-        "46 lines a datagram, flood",
-        "50,000 datagrams/s",
-        "cost against floe's: one line / 46 lines / light",
-    ]);
+///
+/// Of each feed there are figures of one run alone, else a ratio would be between two; the head says of
+/// which, where there are several.
+///
+/// # Panics
+/// If there are figures of several runs of a feed.
+pub(crate) fn side_by_side(of_runs: &[Of<Measurement>], has_runs: bool) -> Table {
     let feeds = [Feed::SingleFlood, Feed::PackedFlood, Feed::Light];
+    let heads = ["one line a datagram, flood", "46 lines a datagram, flood", "50,000 datagrams/s"];
+    let mut rows = vec![vec![String::new()]];
+    for (feed, head) in feeds.into_iter().zip(heads) {
+        let mut runs = of_runs.iter().filter(|each| each.figure.feed == feed.name());
+        let first = runs.next().map(|each| each.run);
+        assert!(runs.all(|each| Some(each.run) == first), "figures of one run of {}", feed.name());
+        rows[0].push(match first {
+            Some(run) if has_runs => format!("{head}, run {}", run + 1),
+            _ => head.to_owned(),
+        });
+    }
+    rows[0].push("cost against floe's: one line / 46 lines / light".to_owned());
+    let mut table = Table { rows };
+    let measurements: Vec<Measurement> = of_runs.iter().map(|each| each.figure.clone()).collect();
+    let measurements = measurements.as_slice();
     for contestant in Contestant::all() {
         let cost = |feed| line_costs(measurements, feed, contestant);
         if feeds.iter().all(|feed| cost(*feed).is_none()) {
@@ -197,11 +218,35 @@ pub(crate) mod tests {
             measured("bare-sleep", Feed::SingleFlood, 0, 400_000),
             measured("reference", Feed::SingleFlood, 0, 5_000_000),
         ];
-        let text = side_by_side(&measurements).text();
+        let measurements = measurements.map(|figure| Of { run: 1, figure });
+        let text = side_by_side(&measurements, false).text();
         assert!(text.contains("0.800 / – / –") && text.contains("10 / – / –"), "{text}");
+        assert!(!text.contains("run"), "{text}");
+        let text = targets(&[missed(0)], false).markdown();
+        assert!(text.contains("| **no**, 1.18 × the limit |  |"), "{text}");
+    }
+
+    fn missed(run: usize) -> Of<Target> {
         let spread = Spread::of([1.3]);
-        let row = Target::new(1, "cost", (Bound::AtMost(1.1), "×"), spread);
-        let text = targets(&[row]).markdown();
-        assert!(text.contains("| **no**, 1.18 × the limit |"), "{text}");
+        Of { run, figure: Target::new(1, "cost", (Bound::AtMost(1.1), "×"), spread) }
+    }
+
+    #[test]
+    fn figures_of_several_runs_say_which() {
+        let text = targets(&[missed(0), missed(1)], true).markdown();
+        for row in ["| holds | run | of what |", "the limit | 1 |  |", "the limit | 2 |  |"] {
+            assert!(text.contains(row), "{row} in {text}");
+        }
+        let figure = measured("floe", Feed::Light, 0, 500_000);
+        let text = side_by_side(&[Of { run: 1, figure }], true).markdown();
+        assert!(text.contains("| 50,000 datagrams/s, run 2 |"), "{text}");
+        assert!(text.contains("| one line a datagram, flood |"), "{text}");
+    }
+
+    #[test]
+    #[should_panic(expected = "figures of one run of light")]
+    fn figures_of_two_runs_make_no_ratio() {
+        let of = |run, contestant| Of { run, figure: measured(contestant, Feed::Light, 0, 1) };
+        side_by_side(&[of(0, "floe"), of(1, "bare-sleep")], true);
     }
 }

@@ -81,6 +81,44 @@ fn newer_run_replaces_what_it_measured_again_and_leaves_the_rest() {
 }
 
 #[test]
+fn fewer_contestants_of_a_newer_run_leave_those_of_a_feed_side_by_side() {
+    let all = |costs: [u64; 2]| {
+        vec![
+            measurement("floe", Feed::SingleFlood, costs[0]),
+            measurement("bare-sleep", Feed::SingleFlood, costs[1]),
+        ]
+    };
+    let older = record("2026-11-26T14:00:00Z", vec![target(1, 1.0)], all([500_000, 1_000_000]));
+    let floe = |cost| vec![measurement("floe", Feed::SingleFlood, cost)];
+    let newer = record("2026-11-26T15:00:00Z", vec![target(1, 1.05)], floe(250_000));
+    let both = older.overlaid_by(newer);
+    assert_eq!((both.runs.len(), both.targets[0].run), (2, 1));
+    assert_eq!(both.measurements.len(), 3, "what the newer target is made of stays, too");
+    assert!(both.summary().contains("| 2 / – / – |"), "{}", both.summary());
+    // A third run with as few replaces the second.
+    let third = record("2026-11-26T16:00:00Z", vec![target(1, 1.07)], floe(300_000));
+    let three = both.overlaid_by(third);
+    assert_eq!((three.runs.len(), three.measurements.len()), (2, 3));
+    assert_eq!(three.runs[1].started, "2026-11-26T16:00:00Z");
+    assert!(three.markdown().contains("| one line a datagram, flood, run 1 |"));
+    // One with all of them replaces both.
+    let last = record("2026-11-26T17:00:00Z", vec![target(1, 1.1)], all([500_000, 1_500_000]));
+    let last = three.overlaid_by(last);
+    assert_eq!((last.runs.len(), last.measurements.len()), (1, 2));
+    assert!(last.summary().contains("| 3 / – / – |"), "{}", last.summary());
+}
+
+#[test]
+fn every_record_has_the_tables_that_its_numbers_make() {
+    for folder in with_tables().unwrap() {
+        let record = Record::read(&folder).unwrap().expect("tables are of a record");
+        let tables = fs::read_to_string(folder.join("tables.md")).unwrap();
+        let name = folder.display();
+        assert!(tables == record.markdown(), "{name}: floe-bench tables writes them anew");
+    }
+}
+
+#[test]
 fn runs_that_no_figure_is_from_are_left_out() {
     let older = record("2026-11-26T14:00:00Z", vec![target(1, 1.0)], Vec::new());
     let newer = record("2026-11-26T15:00:00Z", vec![target(1, 1.2)], Vec::new());
