@@ -1,7 +1,7 @@
 //! Who takes part: the bare loops, floe, the reference daemon, and what is found on the machine.
 //!
-//! All are started alike: pinned to the receiver's CPU, with the receive buffer floe asks for where
-//! they have a setting for it, one worker, flushes every second to a Graphite that discards, and
+//! All are started alike: pinned to the receiver's CPU, without the right to a receive buffer over
+//! `net.core.rmem_max`, with the buffer floe asks for where they have a setting for it, one worker, flushes every second to a Graphite that discards, and
 //! the percentile 90. A peer gets the configuration that its own documentation recommends for load.
 
 /// A receive loop on a thread of this process.
@@ -14,6 +14,8 @@ mod bare_sleep;
 mod bare_ring;
 /// A statsd in a process of its own.
 pub(crate) mod daemon;
+/// What contestants may not do.
+pub(crate) mod ordinary;
 /// A Graphite that reads and forgets.
 pub(crate) mod discard;
 /// floe.

@@ -2,10 +2,12 @@
 //!
 //! The contestant has one CPU: on two cores the other one sends. What the worker's pauses were is
 //! asked of the kernel every 2 ms by the sender itself, between two batches: how long the worker was
-//! ready and had no CPU (`schedstat`), and behind a pause how much waits in its socket.
+//! ready and had no CPU (`schedstat`), and behind a pause how much waits in its socket. The receive buffer
+//! is that of an ordinary daemon, within `net.core.rmem_max`; its size is what floe's log says of it.
 
 use std::time::Duration;
 
+use anyhow::Context;
 use floe_bench::datagrams::Datagrams;
 use floe_io::clock::monotonic_ns;
 
@@ -17,8 +19,9 @@ use super::sender::{Order, Rate};
 use super::spread::Spread;
 use super::table::figure;
 use super::target::{Bound, Target};
+use crate::contestants::daemon;
 use crate::contestants::floe::{Ingest, Launch};
-use crate::contestants::{Contestant, Running, Site};
+use crate::contestants::{Contestant, Running, Site, ordinary};
 
 /// Part of the sender's limit that is offered.
 const SHARE: f64 = 0.97;
@@ -50,6 +53,30 @@ const DEFAULT_INTERVAL_MS: u32 = 10_000;
 struct Depths {
     delay_ns: u64,
     queue_bytes: u64,
+}
+
+/// The receive buffer of floe's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Buffer {
+    /// As the kernel accounts it: twice what it granted.
+    bytes: u64,
+    /// Whether floe could have had no more.
+    is_ordinary: bool,
+}
+
+impl Buffer {
+    fn of(running: &Running) -> anyhow::Result<Self> {
+        let folder = running.folder().context("floe has a folder")?;
+        let log = std::fs::read_to_string(folder.join(daemon::LOG))?;
+        let bytes = granted_bytes(&log).context("floe logs its receive buffer")?;
+        Ok(Self { bytes, is_ordinary: ordinary::is_ordinary(running.pid).unwrap_or(false) })
+    }
+}
+
+/// The least of the receive buffers in floe's log.
+fn granted_bytes(log: &str) -> Option<u64> {
+    let lines = log.lines().filter(|line| line.contains("receive buffer granted"));
+    lines.filter_map(|line| line.split("bytes=").nth(1)?.split(' ').next()?.parse().ok()).min()
 }
 
 /// Looks at a worker every 2 ms.
@@ -121,9 +148,10 @@ fn variant(
     let pause = format!("longest pause of the worker meanwhile, {names}, no core to spare");
     let (zero, longest) = ((Bound::AtMost(0.0), "datagrams"), (Bound::AtMost(8.0), "ms"));
     match run(site, time, rate_max, pool) {
-        Ok((measurement, depths, limits)) => {
+        Ok((measurement, depths, limits, buffer)) => {
             let rows = told(&measurement, depths, (&lost, zero), (&pause, longest));
-            rows.into_iter().map(|row| under(limits, measurement.offered_per_s(), row)).collect()
+            let per_s = measurement.offered_per_s();
+            rows.into_iter().map(|row| within(buffer, under(limits, per_s, row))).collect()
         }
         Err(error) => {
             say(&format!("target 4, {names}: {error:#}"));
@@ -170,6 +198,14 @@ fn under(limits: [f64; 2], per_s: f64, row: Target) -> Target {
     row.note(said).shown_if(SHARE_MIN <= share)
 }
 
+/// The row with the buffer; shown only if floe could have no larger one than an ordinary daemon.
+fn within(buffer: Buffer, row: Target) -> Target {
+    let bytes = buffer.bytes;
+    let whose = if buffer.is_ordinary { "without" } else { "with" };
+    let said = format!("{}; receive buffer of {bytes} bytes {whose} CAP_NET_ADMIN", row.note);
+    row.note(said).shown_if(buffer.is_ordinary)
+}
+
 /// Datagrams per second that the sender reaches with a receiver that does nothing else.
 fn sender_limit(site: &Site, datagrams: &Datagrams, rate_max: Option<u32>) -> anyhow::Result<f64> {
     let bare = Contestant::BareRing.start(site)?;
@@ -183,7 +219,7 @@ fn run(
     time: Duration,
     rate_max: Option<u32>,
     pool: Pool,
-) -> anyhow::Result<(Measurement, Depths, [f64; 2])> {
+) -> anyhow::Result<(Measurement, Depths, [f64; 2], Buffer)> {
     let datagrams = &pool.make();
     await_quiet();
     let limit = sender_limit(site, datagrams, rate_max)?;
@@ -196,6 +232,7 @@ fn run(
     )]
     let rate = Rate::Paced((limit * SHARE) as u32);
     let order = Order { datagrams, rate, is_segmented: false, time };
+    let buffer = Buffer::of(&running)?;
     let mut watch = Watch::new(&running);
     let measurement = feed(&running, site, order, || watch.look())?;
     say(&format!(
@@ -205,7 +242,7 @@ fn run(
         watch.depths.delay_ns / 1_000
     ));
     drop(running);
-    Ok((measurement, watch.depths, [limit, sender_limit(site, datagrams, rate_max)?]))
+    Ok((measurement, watch.depths, [limit, sender_limit(site, datagrams, rate_max)?], buffer))
 }
 
 #[cfg(test)]
@@ -224,6 +261,24 @@ mod tests {
             "{}",
             far.note
         );
+    }
+
+    #[test]
+    fn larger_buffer_than_an_ordinary_daemon_has_shows_nothing() {
+        let row = || Target::new(4, "", (Bound::AtMost(0.0), "datagrams"), Spread::of([0.0]));
+        let of = |is_ordinary| within(Buffer { bytes: 8_388_608, is_ordinary }, row());
+        assert_eq!((of(true).verdict, of(false).verdict), (Verdict::Holds, Verdict::NotShown));
+        let note = of(true).note;
+        assert!(note.ends_with("receive buffer of 8388608 bytes without CAP_NET_ADMIN"), "{note}");
+    }
+
+    #[test]
+    fn buffer_is_the_least_that_floe_logs() {
+        let line = |bytes| {
+            format!("INFO receive buffer granted address=[::]:1 bytes={bytes} small_datagrams=9\n")
+        };
+        let log = format!("bytes=1\n{}{}", line(8_388_608), line(425_984));
+        assert_eq!((granted_bytes(&log), granted_bytes("")), (Some(425_984), None));
     }
 
     #[test]

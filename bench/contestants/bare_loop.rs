@@ -17,6 +17,8 @@ use floe_io::cpu;
 use floe_io::sys::set_receive_buffer_bytes;
 use rustix::thread::gettid;
 
+use super::ordinary::as_ordinary;
+
 /// Longest sleep of a loop before it looks whether it shall end.
 pub(crate) const IDLE_LIMIT: Duration = Duration::from_millis(100);
 
@@ -96,8 +98,12 @@ impl BareLoop {
         cpu: usize,
         body: fn(&Post) -> std::io::Result<()>,
     ) -> anyhow::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback has no port")?;
-        set_receive_buffer_bytes(&socket, RECEIVE_BUFFER_BYTES_DEFAULT)?;
+        let socket = as_ordinary(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            set_receive_buffer_bytes(&socket, RECEIVE_BUFFER_BYTES_DEFAULT)?;
+            Ok(socket)
+        });
+        let socket = socket.context("loopback has no port")?;
         let port = socket.local_addr()?.port();
         let counts = Arc::new(Counts::default());
         let (ready, is_ready) = bounded(1);

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tempfile::TempDir;
 
+use super::ordinary::as_ordinary;
 use crate::compare::probe::{Waiting, pause, socket_state};
 
 /// Longest start of a daemon.
@@ -21,6 +22,9 @@ const STOP_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// What is left to a daemon that listens before it is fed: threads settle, caches fill.
 const SETTLE: Duration = Duration::from_millis(300);
+
+/// Where it writes, in its folder.
+pub(crate) const LOG: &str = "output";
 
 /// A running daemon; ended when dropped.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Daemon {
         port: u16,
         cpus: &[usize],
     ) -> anyhow::Result<Self> {
-        let log = File::create(folder.path().join("output"))?;
+        let log = File::create(folder.path().join(LOG))?;
         command.current_dir(folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         let child = spawn_on(&mut command, cpus)
@@ -74,7 +78,7 @@ impl Daemon {
     }
 
     fn last_words(&self) -> String {
-        last_words(&self.folder.path().join("output"))
+        last_words(&self.folder.path().join(LOG))
     }
 
     fn signal(&self, signal: Signal) {
@@ -98,16 +102,13 @@ impl Drop for Daemon {
     }
 }
 
-/// Spawns from a thread that may run on `cpus` alone, which the child inherits.
+/// Spawns from an ordinary thread that may run on `cpus` alone, which the child inherits.
 fn spawn_on(command: &mut Command, cpus: &[usize]) -> std::io::Result<Child> {
-    std::thread::scope(|scope| {
-        let spawned = scope.spawn(|| {
-            let mut mask = CpuSet::new();
-            cpus.iter().for_each(|cpu| mask.set(*cpu));
-            sched_setaffinity(None, &mask)?;
-            command.spawn()
-        });
-        spawned.join().unwrap_or_else(|_| Err(std::io::Error::other("spawning panicked")))
+    as_ordinary(|| {
+        let mut mask = CpuSet::new();
+        cpus.iter().for_each(|cpu| mask.set(*cpu));
+        sched_setaffinity(None, &mask)?;
+        command.spawn()
     })
 }
 
