@@ -181,6 +181,7 @@ fn effort(arguments: &CompareArguments) -> Effort {
         rounds: arguments.rounds.unwrap_or(rounds).max(1),
         time: Duration::from_secs_f64(seconds),
         rate_max: arguments.rate,
+        is_segmented: false,
     }
 }
 

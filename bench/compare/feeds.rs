@@ -14,6 +14,7 @@ use floe_bench::{NAMES_LARGE, NAMES_SMALL};
 use super::measurement::{Measurement, feed, warm_up};
 use super::probe::await_quiet;
 use super::sender::{Order, Rate};
+use super::spread::Spread;
 use super::{say, turns};
 use crate::contestants::{Contestant, Site};
 
@@ -22,6 +23,9 @@ const LIGHT_PER_S: u32 = 50_000;
 
 /// Datagrams per second of 46 lines that make a little over 20 million lines (target 2).
 const TWENTY_MILLION_PER_S: u32 = 440_000;
+
+/// What a plain sender must have flooded with to be asked for a rate, as a multiple of it.
+const SPARE: f64 = 1.1;
 
 /// Lines per name of the small pools: 20, of the large ones 2.
 const SMALL_POOL_LINES: u32 = 20 * NAMES_SMALL;
@@ -39,9 +43,8 @@ pub(crate) enum Feed {
     PackedFlood,
     /// One line per datagram, 50,000 of them a second.
     Light,
-    /// One line per datagram from a `UDP_SEGMENT` sender, as fast as it can.
-    SingleSegmented,
-    /// 46 lines per datagram, 20 million lines a second.
+    /// 46 lines per datagram, 20 million lines a second; by a `UDP_SEGMENT` sender where a plain one, which
+    /// has flooded before, has not so many.
     PackedTwentyMillion,
     /// 46 lines per datagram over 1,000,000 names, as fast as the sender can.
     PackedMillionNames,
@@ -54,7 +57,6 @@ impl Feed {
             Self::SingleFlood => "single_flood",
             Self::PackedFlood => "packed_flood",
             Self::Light => "light",
-            Self::SingleSegmented => "single_segmented",
             Self::PackedTwentyMillion => "packed_20m",
             Self::PackedMillionNames => "packed_million_names",
         }
@@ -62,7 +64,7 @@ impl Feed {
 
     pub(crate) const fn pool(self) -> Pool {
         match self {
-            Self::SingleFlood | Self::Light | Self::SingleSegmented => Pool::Single,
+            Self::SingleFlood | Self::Light => Pool::Single,
             Self::PackedFlood | Self::PackedTwentyMillion => Pool::Packed,
             Self::PackedMillionNames => Pool::PackedMillionNames,
         }
@@ -132,6 +134,8 @@ pub(crate) struct Effort {
     pub(crate) time: Duration,
     /// Datagrams per second at the most, where the machine shall not be flooded.
     pub(crate) rate_max: Option<u32>,
+    /// Whether a `UDP_SEGMENT` sender feeds.
+    pub(crate) is_segmented: bool,
 }
 
 impl Effort {
@@ -162,6 +166,8 @@ pub(crate) fn run(
     let mut failed: Vec<(Feed, Contestant)> = Vec::new();
     for round in 0..effort.rounds {
         for (&kind, contestants) in plan {
+            let is_segmented = is_beyond_plain(kind, &measurements);
+            let effort = Effort { is_segmented, ..effort };
             let pool = pools.entry(kind.pool()).or_insert_with(|| kind.pool().make());
             let left = contestants.iter().filter(|each| !failed.contains(&(kind, **each)));
             let (by_turns, alone): (Vec<_>, Vec<_>) =
@@ -194,6 +200,18 @@ pub(crate) fn run(
         }
     }
     measurements
+}
+
+/// Whether a plain sender has too little to offer for `kind`: as its floods of the first round say, so that
+/// all rounds are alike.
+fn is_beyond_plain(kind: Feed, measurements: &[Measurement]) -> bool {
+    let (Feed::PackedTwentyMillion, Rate::Paced(asked_per_s)) = (kind, kind.rate()) else {
+        return false;
+    };
+    let flood = Feed::PackedFlood.name();
+    let floods = measurements.iter().filter(|each| each.round == 0 && each.feed == flood);
+    let offered = Spread::of(floods.map(Measurement::offered_per_s));
+    offered.is_some_and(|offered| offered.median < SPARE * f64::from(asked_per_s))
 }
 
 /// Every other round goes the other way, so that nobody is always behind the same one.
@@ -229,7 +247,7 @@ pub(crate) fn order(kind: Feed, effort: Effort, datagrams: &Datagrams) -> Order<
     Order {
         datagrams,
         rate: effort.rate(kind),
-        is_segmented: kind == Feed::SingleSegmented,
+        is_segmented: effort.is_segmented,
         time: effort.time,
     }
 }
@@ -278,6 +296,7 @@ pub(crate) fn figures(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::table;
 
     #[test]
     fn every_other_round_goes_the_other_way() {
@@ -289,11 +308,37 @@ mod tests {
 
     #[test]
     fn a_limit_of_the_rate_paces_floods_and_slows_pacers() {
-        let effort = |rate_max| Effort { rounds: 1, time: Duration::ZERO, rate_max };
+        let effort =
+            |rate_max| Effort { rounds: 1, time: Duration::ZERO, rate_max, is_segmented: false };
         assert_eq!(effort(None).rate(Feed::SingleFlood), Rate::Flood);
         assert_eq!(effort(Some(5_000)).rate(Feed::SingleFlood), Rate::Paced(5_000));
         assert_eq!(effort(Some(5_000)).rate(Feed::Light), Rate::Paced(5_000));
         assert_eq!(effort(Some(90_000)).rate(Feed::Light), Rate::Paced(LIGHT_PER_S));
+    }
+
+    #[test]
+    fn twenty_million_lines_come_segmented_where_a_plain_flood_has_too_few() {
+        // Floods come first.
+        assert!(Feed::PackedFlood < Feed::PackedTwentyMillion);
+        let flood = |per_s: u64, round| Measurement {
+            datagrams_sent: per_s,
+            sending_ns: 1_000_000_000,
+            ..table::tests::measured("floe", Feed::PackedFlood, round, 1)
+        };
+        let is_segmented = |kind, floods: &[Measurement]| is_beyond_plain(kind, floods);
+        let paced = Feed::PackedTwentyMillion;
+        assert!(is_segmented(paced, &[flood(387_000, 0), flood(900_000, 1)]));
+        assert!(!is_segmented(paced, &[flood(490_000, 0), flood(387_000, 1)]));
+        assert!(!is_segmented(Feed::PackedMillionNames, &[flood(387_000, 0)]));
+        assert!(!is_segmented(paced, &[]));
+    }
+
+    #[test]
+    fn datagrams_of_the_segmented_feed_are_of_one_length() {
+        let pool = Feed::PackedTwentyMillion.pool().make();
+        let mut lens: Vec<usize> = pool.iter().map(|(_, len)| len).collect();
+        assert!(lens.pop() < lens.first().copied(), "the last one holds what is left");
+        assert!(lens.iter().all(|len| *len == 46 * 30 - 1));
     }
 
     #[test]

@@ -287,6 +287,7 @@ mod tests {
             contestant: String::new(),
             feed: String::new(),
             round: 0,
+            is_segmented: false,
             datagrams_sent: 600_000,
             lines_sent: 600_000,
             datagrams_lost: lost,

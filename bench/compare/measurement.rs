@@ -29,6 +29,9 @@ pub(crate) struct Measurement {
     pub(crate) feed: String,
     /// Round, from 0.
     pub(crate) round: u32,
+    /// Whether a `UDP_SEGMENT` sender sent them.
+    #[serde(default)]
+    pub(crate) is_segmented: bool,
     /// Datagrams sent.
     pub(crate) datagrams_sent: u64,
     /// Lines in them.
@@ -169,6 +172,7 @@ pub(crate) fn feed(
         contestant: String::new(),
         feed: String::new(),
         round: 0,
+        is_segmented: order.is_segmented,
         datagrams_sent: sent.datagrams,
         lines_sent: lines,
         datagrams_lost: lost,
@@ -210,6 +214,7 @@ mod tests {
             contestant: "floe".to_owned(),
             feed: "packed_flood".to_owned(),
             round: 0,
+            is_segmented: false,
             datagrams_sent: 1_000,
             lines_sent: 46_000,
             datagrams_lost: 500,

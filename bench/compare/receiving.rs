@@ -112,6 +112,10 @@ pub(crate) fn packed(measurements: &[Measurement]) -> Vec<Target> {
     let at_most = run.median(flood, FLOE, Measurement::offered_lines_per_s).unwrap_or(f64::NAN);
     let flooded = run.median(flood, FLOE, Measurement::lines_per_s).unwrap_or(f64::NAN);
     let flood_lost = run.median(flood, FLOE, |each| each.loss() * 100.0).unwrap_or(f64::NAN);
+    let is_segmented =
+        measurements.iter().any(|each| each.feed == paced.name() && each.is_segmented);
+    let sender =
+        if is_segmented { " by a UDP_SEGMENT sender, for a plain one has less" } else { "" };
     // Of a slower sender that lost nothing it is not known what would have been taken.
     let is_asked = most_lost != 0.0 || TWENTY_MILLION <= offered;
     let accepted = Spread::of(accepted.into_iter().map(|(_, rate)| rate / 1e6));
@@ -127,7 +131,7 @@ pub(crate) fn packed(measurements: &[Measurement]) -> Vec<Target> {
         .only_if(most_lost == 0.0)
         .asked_if(is_asked)
         .note(format!(
-            "offered {} M/s, at most {} % lost; flooded with {} M/s: {} M/s taken in, {} % lost",
+            "offered {} M/s{sender}, at most {} % lost; flooded with {} M/s: {} M/s taken in, {} % lost",
             figure(offered / 1e6),
             figure(most_lost),
             figure(at_most / 1e6),
@@ -239,6 +243,16 @@ mod tests {
             packed(&[slow])[1].verdict
         };
         assert_eq!((row(0), row(1)), (Verdict::NotShown, Verdict::Missed));
+    }
+
+    #[test]
+    fn row_says_that_its_sender_was_no_plain_one() {
+        let note = |is_segmented| {
+            let plain = measured(FLOE, Feed::PackedTwentyMillion, 1, 0);
+            packed(&[Measurement { is_segmented, ..plain }])[1].note.clone()
+        };
+        assert!(note(true).contains("M/s by a UDP_SEGMENT sender"), "{}", note(true));
+        assert!(!note(false).contains("UDP_SEGMENT"), "{}", note(false));
     }
 
     #[test]

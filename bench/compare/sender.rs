@@ -3,7 +3,7 @@
 //! *Plain*: `sendmmsg` of up to 64 datagrams, each of which the kernel carries to the receiver's
 //! socket on this CPU; about 1 µs per datagram, the sender's limit. *Segmented* (`UDP_SEGMENT`): one
 //! call carries up to 64 datagrams as one buffer that the kernel cuts, for receivers that a plain
-//! sender does not saturate. *Paced*: spins until the next few are due, for a sender that sleeps
+//! sender does not saturate; the datagrams are of one length. *Paced*: spins until the next few are due, for a sender that sleeps
 //! sends bunches and hides loss.
 
 use std::io::{self, IoSlice};
@@ -28,8 +28,10 @@ const BATCH: usize = 64;
 /// Most bytes of one segmented call: a UDP payload over IPv4.
 const SEGMENTED_BYTES_MAX: usize = 65_507;
 
-/// A paced batch holds what is due in this time.
+/// A paced batch holds what is due in this time; of datagrams that the kernel cuts, in a longer one, for
+/// few of them are cheaper than plain ones.
 const PACED_BATCH_NS: u64 = 20_000;
+const SEGMENTED_BATCH_NS: u64 = 100_000;
 
 /// How fast datagrams are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,14 +137,17 @@ fn own_delay_ns() -> u64 {
 }
 
 fn batch_of(order: Order<'_>) -> usize {
-    if order.is_segmented {
-        return BATCH.min(SEGMENTED_BYTES_MAX / order.datagrams.payloads(0..1).len().max(1));
-    }
+    let (most, batch_ns) = if order.is_segmented {
+        let len = order.datagrams.payloads(0..1).len().max(1);
+        (BATCH.min(SEGMENTED_BYTES_MAX / len), SEGMENTED_BATCH_NS)
+    } else {
+        (BATCH, PACED_BATCH_NS)
+    };
     match order.rate {
-        Rate::Flood => BATCH,
+        Rate::Flood => most,
         Rate::Paced(per_s) => {
-            let due = u64::from(per_s) * PACED_BATCH_NS / NS_PER_S;
-            usize::try_from(due).map_or(BATCH, |due| due.clamp(1, BATCH))
+            let due = u64::from(per_s) * batch_ns / NS_PER_S;
+            usize::try_from(due).map_or(most, |due| due.clamp(1, most))
         }
     }
 }
@@ -263,5 +268,16 @@ mod tests {
             .map(|rate| batch_of(order(&datagrams, Rate::Paced(rate), false)));
         assert_eq!(batches, [1, 8, 64]);
         assert_eq!(batch_of(order(&datagrams, Rate::Flood, false)), 64);
+    }
+
+    #[test]
+    fn segmented_batches_hold_what_is_due_in_100_us_and_fits_into_one_payload() {
+        let extent = Extent { names: 100, lines: 1_000 };
+        let datagrams = Datagrams::new(Shape::Mix, Packing::Packed, extent);
+        let batches = [5_000, 440_000, 10_000_000]
+            .map(|rate| batch_of(order(&datagrams, Rate::Paced(rate), true)));
+        // 47 of 1,379 bytes.
+        assert_eq!(batches, [1, 44, 47]);
+        assert_eq!(batch_of(order(&datagrams, Rate::Flood, true)), 47);
     }
 }

@@ -184,6 +184,7 @@ pub(crate) mod tests {
             contestant: contestant.to_owned(),
             feed: feed.name().to_owned(),
             round,
+            is_segmented: false,
             datagrams_sent: 1_000,
             lines_sent: 1_000,
             datagrams_lost: 0,
