@@ -6,9 +6,9 @@
 //! - `intake_packed/<names>`, `intake_single/<names>`: parse, hash and record, the whole data plane
 //!   behind the socket. What targets 2 and 3 call parse + hash + aggregate.
 //! - `insert/<names>`: the same for names never seen before: slots are made, sub-tables grow.
-//! - `threads/<threads>`: that many threads, each with a parser and a shard of its own, read the
-//!   same datagrams; wall time from the first start to the last end. Throughput in lines of all
-//!   threads. Means something only where the machine has as many idle cores.
+//! - `threads/<threads>`: that many threads, from one to as many as there are CPUs, each with a parser
+//!   and a shard of its own, read the same datagrams; wall time from the first start to the last end.
+//!   Throughput in lines of all threads. Means something only where the machine has as many idle cores.
 //! - `threads_cpu/<threads>`: the same, CPU time of the thread that used most: what threads cost
 //!   each other by sharing memory and caches, also on a machine that others use.
 //!
@@ -184,8 +184,7 @@ type TimeOf = fn(&[Fed]) -> u64;
 fn threads(group: &mut Group<'_>, datagrams: &Datagrams) {
     let cpus = cpu::inherited().expect("the kernel tells the mask");
     let cases = [("threads", wall_ns as TimeOf), ("threads_cpu", longest_cpu_ns)];
-    let mut count = 1;
-    while count <= cpus.len() {
+    for count in 1..=cpus.len() {
         group.throughput(Throughput::Elements(datagrams.line_count() * count as u64));
         let mut pipelines = None;
         for (case, time_ns) in cases {
@@ -201,7 +200,6 @@ fn threads(group: &mut Group<'_>, datagrams: &Datagrams) {
                 });
             });
         }
-        count *= 2;
     }
 }
 

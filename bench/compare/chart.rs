@@ -1,7 +1,7 @@
 //! The contestants side by side as a picture: CPU time per line, all threads, a bar each.
 //!
-//! The axis is logarithmic, for the reference daemon is a hundred times a bare loop. A thin line over
-//! the end of a bar spans the rounds.
+//! The axis is logarithmic, for the reference daemon is a hundred times a bare loop, and says so: the
+//! lengths of bars are no ratios. A thin line over the end of a bar spans the rounds.
 
 use anyhow::anyhow;
 use plotters::coord::Shift;
@@ -15,6 +15,7 @@ use super::table::figure;
 use crate::contestants::Contestant;
 
 const WIDTH: u32 = 900;
+const HEAD_HEIGHT: u32 = 54;
 const BAR_HEIGHT: u32 = 26;
 const PANEL_FRAME: u32 = 84;
 
@@ -27,11 +28,14 @@ struct Bar {
     cost: Spread,
 }
 
-/// The picture as SVG; none when nothing was measured side by side.
+/// The picture as SVG, with two lines above it; none when nothing was measured side by side.
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub(crate) fn svg(measurements: &[Measurement], caption: &str) -> anyhow::Result<Option<String>> {
+pub(crate) fn svg(
+    measurements: &[Measurement],
+    captions: [&str; 2],
+) -> anyhow::Result<Option<String>> {
     let feeds = [
         (Feed::SingleFlood, "one line per datagram, as fast as the sender can"),
         (Feed::PackedFlood, "46 lines per datagram, as fast as the sender can"),
@@ -45,14 +49,17 @@ pub(crate) fn svg(measurements: &[Measurement], caption: &str) -> anyhow::Result
     let height = |bars: &[Bar]| {
         PANEL_FRAME + BAR_HEIGHT * u32::try_from(bars.len()).expect("a dozen contestants")
     };
-    let total: u32 = 40 + panels.iter().map(|(bars, _)| height(bars)).sum::<u32>();
+    let total: u32 = HEAD_HEIGHT + panels.iter().map(|(bars, _)| height(bars)).sum::<u32>();
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, (WIDTH, total)).into_drawing_area();
         root.fill(&WHITE).map_err(refused)?;
-        let (head, mut rest) = root.split_vertically(40);
+        let (head, mut rest) = root.split_vertically(HEAD_HEIGHT);
         let style = ("sans-serif", 13).into_font();
-        head.draw_text(caption, &style.into_text_style(&head), (12, 14)).map_err(refused)?;
+        let style = style.into_text_style(&head);
+        for (caption, y) in captions.into_iter().zip([14, 32]) {
+            head.draw_text(caption, &style, (12, y)).map_err(refused)?;
+        }
         for (bars, title) in &panels {
             let (area, below) = rest.split_vertically(height(bars));
             panel(&area, bars, title)?;
@@ -86,13 +93,12 @@ fn panel(
         .x_label_area_size(36)
         .build_cartesian_2d((least..most).log_scale(), 0.0..f64::from(rows))
         .map_err(refused)?;
-    let label = |value: &f64| figure(*value);
     chart
         .configure_mesh()
         .disable_y_mesh()
         .disable_y_axis()
         .x_label_formatter(&label)
-        .x_desc("ns of CPU per line, all threads")
+        .x_desc("ns of CPU per line, all threads; logarithmic")
         .draw()
         .map_err(refused)?;
     for (row, bar) in (0..rows).rev().zip(bars) {
@@ -114,6 +120,13 @@ fn panel(
         plot.draw(&Text::new(words, (least * 1.06, low + 0.5), style)).map_err(refused)?;
     }
     Ok(())
+}
+
+/// What stands at a line of the axis: nothing where the next ones of a decade are too near.
+fn label(value: &f64) -> String {
+    let first = value / 10_f64.powf(value.log10().floor());
+    let has_room = [1.0, 2.0, 3.0, 5.0].iter().any(|digit| (first - digit).abs() < 0.01);
+    if has_room { figure(*value) } else { String::new() }
 }
 
 fn refused(error: impl std::fmt::Display) -> anyhow::Error {
@@ -158,19 +171,27 @@ mod tests {
             measured("reference", Feed::SingleFlood, 4_600_000),
             measured("bare-sleep", Feed::Light, 700_000),
         ];
-        let svg = svg(&measurements, "a <machine> & \"more\"").unwrap().unwrap();
+        let svg = svg(&measurements, ["a <machine> & \"more\"", "a day"]).unwrap().unwrap();
         assert!(svg.starts_with("<svg"), "{svg}");
         assert!(20 < elements(&svg));
         for text in ["floe  600 ns", "reference  4600 ns", "bare-sleep  700 ns"] {
             assert!(svg.contains(text), "{text} in {svg}");
         }
-        assert!(svg.contains("&lt;machine&gt; &amp;"), "{svg}");
+        assert!(svg.contains("&lt;machine&gt; &amp;") && svg.contains("a day"), "{svg}");
+        assert!(svg.contains("logarithmic"), "{svg}");
+    }
+
+    #[test]
+    fn lines_of_an_axis_that_are_near_each_other_have_no_figures() {
+        let values = [0.2, 1.0, 4.0, 10.0, 30.0, 90.0, 500.0, 7_000.0, 10_000.0];
+        let expected = ["0.200", "1", "", "10", "30", "", "500", "", "10000"];
+        assert_eq!(values.map(|value| label(&value)), expected);
     }
 
     #[test]
     fn nothing_measured_is_no_chart() {
-        assert_eq!(svg(&[], "").unwrap(), None);
+        assert_eq!(svg(&[], ["", ""]).unwrap(), None);
         let other = [measured("floe", Feed::PackedTwentyMillion, 1)];
-        assert_eq!(svg(&other, "").unwrap(), None);
+        assert_eq!(svg(&other, ["", ""]).unwrap(), None);
     }
 }

@@ -41,6 +41,17 @@ pub(crate) struct Run {
     pub(crate) load: [f64; 2],
 }
 
+impl Run {
+    fn date(&self) -> &str {
+        self.started.split('T').next().unwrap_or_default()
+    }
+
+    /// `2026-11-27, commit abc1234`.
+    fn when(&self) -> String {
+        format!("{}, commit {}", self.date(), self.commit)
+    }
+}
+
 /// A figure and the run it is from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Of<T> {
@@ -253,9 +264,8 @@ impl Record {
 
     /// The same in short, for the README: the contestants side by side, and how many targets hold.
     pub(crate) fn summary(&self) -> String {
-        let date = |run: &Run| run.started.split('T').next().unwrap_or_default().to_owned();
-        let dates: BTreeSet<String> = self.runs.iter().map(date).collect();
-        let dates: Vec<String> = dates.into_iter().collect();
+        let dates: BTreeSet<&str> = self.runs.iter().map(Run::date).collect();
+        let dates: Vec<&str> = dates.into_iter().collect();
         let count =
             |verdict| self.targets.iter().filter(|each| each.figure.verdict == verdict).count();
         format!(
@@ -291,9 +301,12 @@ impl Record {
     /// When they cannot be written.
     pub(crate) fn write_tables(&self, folder: &Path) -> anyhow::Result<()> {
         let told = || format!("cannot write {}", folder.display());
-        let shown: Vec<Measurement> =
-            self.side_by_side().into_iter().map(|each| each.figure).collect();
-        if let Some(svg) = chart::svg(&shown, &self.machine.sentence())? {
+        let shown = self.side_by_side();
+        let runs: BTreeSet<usize> = shown.iter().map(|each| each.run).collect();
+        let runs: Vec<String> = runs.into_iter().map(|run| self.runs[run].when()).collect();
+        let shown: Vec<Measurement> = shown.into_iter().map(|each| each.figure).collect();
+        let captions = [self.machine.sentence(), runs.join("; ")];
+        if let Some(svg) = chart::svg(&shown, captions.each_ref().map(String::as_str))? {
             fs::write(folder.join("chart.svg"), svg).with_context(told)?;
         }
         fs::write(folder.join("tables.md"), self.markdown()).with_context(told)

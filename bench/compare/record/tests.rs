@@ -47,6 +47,8 @@ fn a_record_is_read_as_it_was_written() {
     let tables = fs::read_to_string(folder.path().join("tables.md")).unwrap();
     assert!(tables.contains("| 1 | cost | ≤ 1.10 × |"), "{tables}");
     assert!(tables.contains("Did not: statsite (not on the PATH)."), "{tables}");
+    let chart = fs::read_to_string(folder.path().join("chart.svg")).unwrap();
+    assert!(chart.contains("2026-11-26, commit abc1234"), "{chart}");
 }
 
 #[test]
