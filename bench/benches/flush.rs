@@ -13,6 +13,9 @@
 //! - `timers/<timers>x<values>`: collect and close of timers with three percentiles: target 6.
 //! - `statistics/<values>`: sort, sums and percentiles of one timer.
 //!
+//! What the first flush yields is compared with a plain computation from the lines
+//! (`bench/workloads/expected.rs`): every row, timers to the last digit.
+//!
 //! All but `swap`, `counters_written` and `counters_two_workers` are CPU time; that of `pause` is the
 //! worker's, that of the others the coordinator's.
 
@@ -22,14 +25,15 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use floe_bench::cpu_time::passes;
 use floe_bench::datagrams::{Datagrams, Extent, Packing};
+use floe_bench::expected::{TimerRow, assert_flushed};
 use floe_bench::flushing::{Disk, Extends, interval};
 use floe_bench::lines::Shape;
 use floe_bench::pausing::Felt;
-use floe_bench::pipeline::{Pipeline, settings};
+use floe_bench::pipeline::{PERCENTS, Pipeline, settings};
 use floe_bench::random::Random;
 use floe_bench::{NAMES_LARGE, NAMES_SMALL, is_smoke};
 use floe_core::name::KeyHasher;
-use floe_core::row::{Rows, ThresholdColumns, TimerColumns};
+use floe_core::row::{ThresholdColumns, TimerColumns};
 use floe_core::shard::shard;
 use floe_core::statistics::Statistics;
 use floe_io::clock::monotonic_ns;
@@ -71,8 +75,7 @@ fn flush(
             let mut pipeline = Pipeline::of_workers(workers);
             pipeline.feed(datagrams);
             let parts = pipeline.flush();
-            let names = parts.iter().map(Rows::row_count).sum::<usize>();
-            assert!(3 < names && parts[0].part_index == 0, "rows beside the daemon's own");
+            assert_flushed(&parts, datagrams, workers.into());
             (pipeline, Disk::new())
         });
         bencher.iter_custom(|intervals| {
@@ -132,9 +135,8 @@ fn statistics(group: &mut Group<'_>, count: u32) {
     };
     let mut columns = empty.clone();
     row(&mut columns);
-    let upper = values.iter().copied().fold(0.0, f64::max);
-    assert_eq!(columns.uppers, [upper], "the largest value");
-    assert_eq!(columns.thresholds[0].counts, [u64::from(count / 2)], "half of the values");
+    let expected = TimerRow::computed(values.clone(), &PERCENTS);
+    assert_eq!(TimerRow::of(&columns, 0), expected, "as computed plainly, to the last digit");
     group.throughput(Throughput::Elements(u64::from(count)));
     group.bench_function(BenchmarkId::new("statistics", count), |bencher| {
         let mut columns = empty.clone();

@@ -21,6 +21,8 @@ pub mod pipeline;
 pub mod feeding;
 /// Intervals flushed and timed.
 pub mod flushing;
+/// What a flush must yield.
+pub mod expected;
 /// Rows formatted and sent.
 pub mod delivery;
 

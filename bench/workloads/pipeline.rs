@@ -26,12 +26,14 @@ const BATCH_NS: u64 = 500_000;
 /// End of the first interval, seconds since the epoch.
 const TIMESTAMP_S: u64 = 1_700_000_000;
 
-/// Default settings with three percentiles: 50, 90 and 99.
+/// The percentiles of timers.
+pub const PERCENTS: [f64; 3] = [50.0, 90.0, 99.0];
+
+/// Default settings with [`PERCENTS`].
 #[must_use]
 pub fn settings() -> Settings {
-    let threshold =
-        |percent: u32| Threshold { percent: f64::from(percent), suffix: percent.to_string() };
-    let thresholds = [50, 90, 99].map(threshold).to_vec();
+    let threshold = |percent: f64| Threshold { percent, suffix: percent.to_string() };
+    let thresholds = PERCENTS.map(threshold).to_vec();
     Settings { thresholds, ..config::without_file().settings }
 }
 
