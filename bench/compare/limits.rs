@@ -1,6 +1,6 @@
 //! The highest rate at which a contestant loses less than one datagram in a thousand, by bisection.
 //!
-//! The ends of the search are a thousand datagrams per second and what the sender can offer. A step
+//! The ends of the search are a hundred datagrams per second and what the sender can offer. A step
 //! is long enough for a flush to fall into it.
 
 use std::time::Duration;
@@ -18,11 +18,14 @@ use crate::contestants::{Contestant, Running, Site};
 /// Part of the datagrams that may be lost.
 pub(super) const LOSS_MAX: f64 = 0.001;
 
-/// Halvings of the range, in ratio: from a thousand to a million they find the rate within 6 %.
-const STEPS: u32 = 7;
+/// Halvings of the range, in ratio: from a hundred to a million they find the rate within 4 %.
+const STEPS: u32 = 8;
 
-/// The lowest rate that is tried.
-const LEAST_PER_S: u32 = 1_000;
+/// The lowest rate that is tried, datagrams per second.
+const LEAST_PER_S: u32 = 100;
+
+/// That of records which do not say.
+const LEAST_BEFORE_PER_S: f64 = 1_000.0;
 
 /// Shortest step: a flush falls into it.
 pub(super) const STEP_TIME_MIN: Duration = Duration::from_millis(1_100);
@@ -38,6 +41,9 @@ pub(crate) struct Limit {
     pub(crate) lines_per_s: Option<f64>,
     /// Whether the sender had no more to offer.
     pub(crate) is_of_the_sender: bool,
+    /// The lowest rate that was tried, lines per second.
+    #[serde(default)]
+    pub(crate) least_lines_per_s: Option<f64>,
 }
 
 /// Searches for each contestant and packing.
@@ -60,6 +66,7 @@ pub(crate) fn search(
                         packing: packing.to_owned(),
                         lines_per_s,
                         is_of_the_sender,
+                        least_lines_per_s: Some(f64::from(LEAST_PER_S) * lines_in(packing)),
                     };
                     say(&format!("limit  {packing}  {:<14} {}", contestant.name(), words(&limit)));
                     limits.push(limit);
@@ -101,6 +108,11 @@ fn lines(measurement: &Measurement) -> f64 {
     measurement.offered_lines_per_s()
 }
 
+/// Lines of a datagram.
+fn lines_in(packing: &str) -> f64 {
+    if packing == "packed" { 46.0 } else { 1.0 }
+}
+
 /// The figure of the highest rate for which `try_at` has one.
 pub(super) fn bisect(
     most_per_s: f64,
@@ -116,7 +128,7 @@ pub(super) fn bisect(
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a rate between a thousand and what a sender can"
+            reason = "a rate between a hundred and what a sender can"
         )]
         if let Some(found) = try_at(middle as u32)? {
             best = Some(found);
@@ -132,7 +144,11 @@ fn words(limit: &Limit) -> String {
     match (limit.lines_per_s, limit.is_of_the_sender) {
         (Some(lines), true) => format!("≥ {} M/s, the sender's limit", figure(lines / 1e6)),
         (Some(lines), false) => format!("{} M/s", figure(lines / 1e6)),
-        (None, _) => format!("below {LEAST_PER_S} datagrams/s"),
+        (None, _) => {
+            let least = limit.least_lines_per_s;
+            let least = least.unwrap_or(LEAST_BEFORE_PER_S * lines_in(&limit.packing));
+            format!("below {} M/s", figure(least / 1e6))
+        }
     }
 }
 
@@ -171,18 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn bisection_finds_a_limit_within_six_per_cent() {
-        for limit in [1_500, 20_000, 333_333, 900_000] {
+    fn bisection_finds_a_limit_within_four_per_cent() {
+        for limit in [150, 1_500, 20_000, 333_333, 900_000] {
             let (best, steps) = found(limit, 1e6);
             let best = best.unwrap() / f64::from(limit);
-            assert!(0.94 < best && best <= 1.0, "{limit}: {best}");
+            assert!(0.96 < best && best <= 1.0, "{limit}: {best}");
             assert_eq!(steps, STEPS + 1);
         }
     }
 
     #[test]
     fn contestant_below_the_lowest_rate_has_none() {
-        assert_eq!(found(999, 1e6), (None, 1));
+        assert_eq!(found(99, 1e6), (None, 1));
     }
 
     #[test]
@@ -192,9 +208,35 @@ mod tests {
             packing: packing.to_owned(),
             lines_per_s: Some(880_000.0),
             is_of_the_sender,
+            least_lines_per_s: None,
         };
         let text = table(&[limit("single", true), limit("packed", false)]).markdown();
         let row = "| floe | ≥ 0.880 M/s, the sender's limit | 0.880 M/s |";
         assert!(text.contains(row), "{text}");
+    }
+
+    #[test]
+    fn none_is_told_in_lines_too_and_older_records_tried_no_less_than_a_thousand_datagrams() {
+        let limit = |packing: &str, least_lines_per_s| Limit {
+            contestant: "reference".to_owned(),
+            packing: packing.to_owned(),
+            lines_per_s: None,
+            is_of_the_sender: false,
+            least_lines_per_s,
+        };
+        let text = table(&[limit("single", Some(100.0)), limit("packed", None)]).markdown();
+        assert!(text.contains("| reference | below 0.0001 M/s | below 0.046 M/s |"), "{text}");
+        let written = serde_json::to_value(limit("packed", Some(4_600.0))).unwrap();
+        let read: Limit = serde_json::from_value(written).unwrap();
+        assert_eq!(words(&read), "below 0.0046 M/s");
+    }
+
+    #[test]
+    fn pools_have_the_lines_a_datagram_that_rates_are_told_by() {
+        for (pool, packing) in [(Pool::Single, "single"), (Pool::Packed, "packed")] {
+            let datagrams = pool.make();
+            let lines = datagrams.line_count().div_ceil(datagrams.len() as u64);
+            assert!((lines_in(packing) - lines as f64).abs() < 0.5, "{packing}: {lines}");
+        }
     }
 }
