@@ -33,7 +33,7 @@ const LINES_DEFAULT: u64 = 100_000;
 /// Lines per second where --rate does not say otherwise.
 const RATE_DEFAULT: u64 = 50_000;
 
-/// Longest wait for the books to balance, and for the lines of a round of a search.
+/// Longest wait for the books to balance, and for the lines of a round of a search beyond an interval.
 const SETTLE_DEFAULT: Duration = Duration::from_secs(30);
 const SETTLE_SEARCH_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -65,7 +65,8 @@ enum Command {
     /// Finds the highest rate without loss: doubles the rate until a round fails, then halves the gap.
     ///
     /// Loss is what the daemon's UDP sockets dropped (--pid), or the lines that its own counter did not
-    /// deliver to the sink (--sink), whichever is more. The exit status is 0 if a rate held.
+    /// deliver to the sink (--sink), whichever is more. With a sink it first proves the way there, and learns
+    /// the daemon's interval, from two flushes. The exit status is 0 if a rate held.
     Search(Box<SearchArguments>),
 }
 
@@ -194,8 +195,8 @@ struct LoadArguments {
     /// Other clients send to the same daemon: its own counters may be higher than what was sent
     #[arg(long)]
     shared: bool,
-    /// Longest wait for the books to balance, or in a search for the lines of a round [default: 30s, 5s
-    /// in a search]
+    /// Longest wait for the books to balance, or in a search for the lines of a round beyond the interval
+    /// of the daemon, which the search learns itself [default: 30s, 5s in a search]
     #[arg(long, value_parser = duration)]
     settle: Option<Duration>,
     /// Go on watching this long after they balance

@@ -183,9 +183,11 @@ fn interrupted_json(interrupted: Option<Signal>) -> Option<&'static str> {
 
 /// Refused sends are lost datagrams, whatever a witness says.
 fn outcome_of_refused(refused: Refused, target: &Target) -> Option<Outcome> {
-    let count = refused.total();
-    (0 < count)
-        .then(|| Outcome::Failed(format!("{count} sends to {target} were refused: {refused}")))
+    (0 < refused.total()).then(|| Outcome::Failed(refusal(refused, target)))
+}
+
+pub(crate) fn refusal(refused: Refused, target: &Target) -> String {
+    format!("{} sends to {target} were refused: {refused}", refused.total())
 }
 
 fn moment_json(moment: &Moment) -> Value {

@@ -30,6 +30,7 @@ use crate::watch::{Moment, Watch};
 use crate::workload::Keys;
 
 mod hunt;
+mod way;
 
 /// Longest wait for the start file.
 const START_TIME_MAX: Duration = Duration::from_secs(60);

@@ -123,6 +123,13 @@ pub(crate) struct Found {
     pub(crate) cut: Option<Cut>,
 }
 
+impl Found {
+    /// Nothing, since no round could be made.
+    pub(crate) fn cut_at_once(cut: Cut) -> Found {
+        Found { rate: None, above: None, trials: Vec::new(), cut: Some(cut) }
+    }
+}
+
 /// Sends at a rate, lines per second, for a time.
 pub(crate) type Attempt<'a> = dyn FnMut(u64, Duration) -> Result<Trial, Cut> + 'a;
 

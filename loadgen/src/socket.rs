@@ -109,6 +109,14 @@ impl Socket {
         }
     }
 
+    /// Sends that were refused so far.
+    pub(crate) fn refused(&self) -> Refused {
+        match self {
+            Socket::Datagram(socket) => socket.refused,
+            Socket::Tcp(_) | Socket::UnixStream(_) => Refused::default(),
+        }
+    }
+
     /// Sends that were refused, with what the last one met.
     pub(crate) fn into_refused(self) -> Refused {
         match self {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
+
 fn loadgen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -106,7 +108,7 @@ fn a_run_without_a_witness_is_status_0_and_says_it_was_not_checked() {
 fn explained_books_are_status_0_and_end_the_wait() {
     let output = run_one_counter("10m", 0);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["verdict"], "explained");
     assert_eq!(report["witnesses"][0]["counters"]["explained"], 1);
 }
@@ -115,7 +117,7 @@ fn explained_books_are_status_0_and_end_the_wait() {
 fn a_missing_increment_is_status_1_with_the_name() {
     let output = run_one_counter("1s", -1);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["verdict"], "not explained");
     let difference = &report["witnesses"][0]["differences"][0];
     assert_eq!(difference["name"], "stats_counts.loadgen.c.n000000");
@@ -203,7 +205,7 @@ fn r4_a_run_to_a_port_where_nobody_listens_is_status_1_with_its_report() {
     ] {
         let output = output(&[&["--target", &closed, "--json"][..], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let refused = report["refused_by_cause"]["closed_port"].as_u64().unwrap();
         assert!(0 < refused && report["refused_sends"] == refused, "{report}");
         let told = String::from_utf8(output.stderr).unwrap();
@@ -220,9 +222,55 @@ fn r4_a_search_at_a_port_where_nobody_listens_says_so() {
     let rest = ["--from", "100", "--to", "100", "--round", "50ms", "--packing", "single", "--json"];
     let output = output(&[&arguments[..], &rest].concat());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(0 < report["refused_by_cause"]["closed_port"].as_u64().unwrap(), "{report}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("were refused: nobody listens"));
+}
+
+/// A daemon whose flushes are 10 s apart by their timestamps, and come whenever nothing is sent for a
+/// moment or 20 lines are there. The search gives it no time of its own (`--settle 0s`).
+#[test]
+fn a_search_waits_for_the_flush_whatever_settle_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let ready = directory.path().join("ready");
+    let (socket, target) = receiver();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut command = loadgen(&["search", "--sink", "text=127.0.0.1:0", "--settle", "0s"]);
+    command.args(["--target", &target, "--from", "200", "--to", "200", "--round", "50ms"]);
+    command.args(["--packing", "single", "--json", "--sink-ready-file"]).arg(&ready);
+    let mut child = command.spawn().unwrap();
+    let (mut stream, mut proof, mut lines, mut timestamp) = (None, String::new(), 0, 1_000);
+    while child.try_wait().unwrap().is_none() {
+        let mut buffer = [0; 2_000];
+        if let Ok(length) = socket.recv(&mut buffer) {
+            let line = std::str::from_utf8(&buffer[..length]).unwrap();
+            lines += 1;
+            if let Some(value) = line.strip_prefix("loadgen.search:") {
+                value.strip_suffix("|g").unwrap().clone_into(&mut proof);
+                // A flush for each line of the proof, which come one by one.
+            } else if lines < 20 {
+                continue;
+            }
+        } else if lines == 0 {
+            continue;
+        }
+        let stream = stream.get_or_insert_with(|| {
+            let ready = std::fs::read_to_string(&ready).unwrap();
+            TcpStream::connect(ready.trim().strip_prefix("text=").unwrap()).unwrap()
+        });
+        timestamp += 10;
+        let own = format!("stats_counts.statsd.metrics_received {lines} {timestamp}");
+        // At the end nobody listens any more.
+        drop(writeln!(stream, "stats.gauges.loadgen.search {proof} {timestamp}\n{own}"));
+        lines = 0;
+    }
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["failure"], &report["interval_s"]), (&Value::Null, &10.into()));
+    let rounds = report["rounds"].as_array().unwrap();
+    assert!(0.0 < rounds[0]["lines_per_s"].as_f64().unwrap(), "{report:#}");
+    // Whether the rate was reached is the machine's affair.
+    assert!(rounds.iter().all(|round| round["lost_percent"] == 0.0), "{report:#}");
 }
 
 #[test]
@@ -243,7 +291,7 @@ fn r4_a_connection_that_breaks_is_status_1_with_its_report() {
     drop(listener.accept().unwrap());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["failures"][0].as_str().unwrap().contains("the connection broke"), "{report}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("sender 1 gave up after"));
 }

@@ -1,6 +1,7 @@
 //! The report of a search: its rounds, and what came out.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,8 @@ pub(crate) struct SearchReport<'a> {
     pub(crate) target: String,
     /// How loss was judged.
     pub(crate) judges: &'a str,
+    /// Between two flushes of the daemon, where a sink saw them.
+    pub(crate) interval: Option<Duration>,
     pub(crate) settings: Settings,
     pub(crate) found: &'a Found,
     pub(crate) refused: Refused,
@@ -39,7 +42,11 @@ impl SearchReport<'_> {
 
     pub(crate) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         write_interrupted(out, self.interrupted)?;
-        writeln!(out, "search     {}, loss judged by {}", self.target, self.judges)?;
+        write!(out, "search     {}, loss judged by {}", self.target, self.judges)?;
+        if let Some(interval) = self.interval {
+            write!(out, ", which gets a flush every {} s", interval.as_secs())?;
+        }
+        writeln!(out)?;
         let heads = ["asked for/s", "sent/s", "lost", "worst lag", "CPU per line"];
         let [asked, sent, lost, lag, cpu] = heads;
         writeln!(out, "  {asked:>12}  {sent:>12}  {lost:>9}  {lag:>10}  {cpu:>12}")?;
@@ -115,6 +122,7 @@ impl SearchReport<'_> {
         json!({
             "target": self.target,
             "judged_by": self.judges,
+            "interval_s": self.interval.map(|interval| interval.as_secs()),
             "loss_percent": self.settings.loss_percent,
             "resolution_percent": self.settings.resolution_percent,
             "round_s": self.settings.round.as_secs_f64(),
@@ -162,7 +170,8 @@ mod tests {
         let interrupted = found.cut.as_ref().map(|_| Signal::Interrupt);
         let (judges, refused) = ("drops", Refused::default());
         let found = &found;
-        read(&SearchReport { target, judges, settings, found, refused, interrupted });
+        let interval = None;
+        read(&SearchReport { target, judges, interval, settings, found, refused, interrupted });
     }
 
     #[test]

@@ -6,29 +6,27 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::ProgressBar;
 
+use super::way::{FLUSH_TIME_MAX, Way};
 use super::{DRAIN_TIME_MAX, Outcome, set_up, waiting, write_page};
 use crate::cli::Load;
-use crate::clock::{self, Stopwatch};
 use crate::fleet::{Fleet, Round};
 use crate::process::{Figures, Process};
+use crate::refused::Refused;
 use crate::report::{page, rounds::SearchReport};
-use crate::search::{self, Cut, Settings, Trial};
+use crate::search::{self, Cut, Found, Settings, Trial};
 use crate::sender::Share;
 use crate::sink::Sink;
 use crate::stop::Stop;
-
-/// Between two looks at the sink.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Senders and judges of a search.
 struct Range<'a> {
     fleet: Fleet,
     process: Option<Process>,
     sink: Option<&'a Sink>,
-    /// The daemon's own counter of lines, as Graphite names it.
-    counter: String,
-    /// Longest wait for the lines of a round to come to the sink.
-    settle: Duration,
+    /// Proven before the first round where there is a sink.
+    way: Option<Way<'a>>,
+    /// Of the proof.
+    refused: Refused,
     progress: ProgressBar,
     stop: Stop,
 }
@@ -41,21 +39,28 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<Outcome> {
         fleet: Fleet::prepare(&load.plan, &load.shape)?,
         process,
         sink: sinks.first(),
-        counter: load.naming.own_counter("metrics_received"),
-        settle: load.patience.settle,
+        way: None,
+        refused: Refused::default(),
         progress: waiting(true),
         stop: Stop::on_signals()?,
     };
     let judges = range.judges()?;
-    let found = search::find(settings, &mut |rate, time| range.attempt(rate, time))?;
+    let found = match range.prove(load) {
+        Ok(()) => search::find(settings, &mut |rate, time| range.attempt(rate, time))?,
+        Err(cut) => Found::cut_at_once(cut),
+    };
     range.progress.finish_and_clear();
     let interrupted = range.stop.signal().filter(|_| matches!(found.cut, Some(Cut::Interrupted)));
+    let interval = range.way.as_ref().map(|way| way.interval);
+    let mut refused = range.refused;
+    refused.add(range.fleet.into_refused());
     let report = SearchReport {
         target: load.plan.target.to_string(),
         judges,
+        interval,
         settings,
         found: &found,
-        refused: range.fleet.into_refused(),
+        refused,
         interrupted,
     };
     let mut out = io::stdout().lock();
@@ -81,16 +86,25 @@ impl Range<'_> {
         }
     }
 
+    /// Makes sure that what is sent can come to the sink.
+    fn prove(&mut self, load: &Load) -> Result<(), Cut> {
+        let Some(sink) = self.sink else { return Ok(()) };
+        self.progress.set_message("two flushes of the daemon, to prove the way to the sink");
+        let proof = Way::prove(sink, load, FLUSH_TIME_MAX, &mut self.refused, &self.stop);
+        self.way = Some(proof?);
+        Ok(())
+    }
+
     fn attempt(&mut self, rate: u64, time: Duration) -> Result<Trial, Cut> {
         self.progress.set_message(format!("{rate} lines/s"));
-        let received = self.received();
+        let received = self.way.as_ref().map_or(0.0, Way::received);
         let before = self.process.as_ref().map(Process::figures).transpose()?;
         let share = Share { lines_max: u64::MAX, duration_max: Some(time), rate: Some(rate) };
         let round = self.fleet.run(share, &self.stop, &mut |_| {});
         if let Some(failure) = round.failures.first() {
             return Err(Cut::Failed(anyhow!("{failure}")));
         }
-        let mut lost_percent = self.wait_for(received, &round);
+        let mut lost_percent = self.lost_percent(received, &round)?;
         let mut cpu_ns_per_line = None;
         if let (Some(process), Some(before)) = (&self.process, before) {
             process.drain(DRAIN_TIME_MAX)?;
@@ -117,30 +131,11 @@ impl Range<'_> {
         })
     }
 
-    /// Lines that the daemon says it received, by what came to the sink.
-    fn received(&self) -> f64 {
-        self.sink.map_or(0.0, |sink| {
-            let received = sink.received();
-            received.points(&self.counter).iter().fold(0.0, |sum, point| sum + point.value)
-        })
-    }
-
-    /// Waits until the lines of `round` came on top of `before`; gives the percent that did not.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    fn wait_for(&self, before: f64, round: &Round) -> f64 {
-        if self.sink.is_none() {
-            return 0.0;
-        }
-        let lines = round.lines as f64;
-        let stopwatch = Stopwatch::start();
-        loop {
-            let missing = (lines - (self.received() - before)).max(0.0);
-            let is_over = self.settle <= stopwatch.elapsed() || self.stop.is_asked();
-            if missing == 0.0 || is_over {
-                return if lines == 0.0 { 0.0 } else { 100.0 * missing / lines };
-            }
-            clock::pause(LOOK_EVERY);
-        }
+    /// Percent of the lines of `round` that do not come to the sink on top of `before`.
+    #[expect(clippy::cast_precision_loss, reason = "shown rounded")]
+    fn lost_percent(&self, before: f64, round: &Round) -> Result<f64, Cut> {
+        let Some(way) = self.way.as_ref().filter(|_| 0 < round.lines) else { return Ok(0.0) };
+        Ok(100.0 * way.missing(before, round.lines, &self.stop)? / round.lines as f64)
     }
 }
 
