@@ -53,12 +53,14 @@ pub(crate) struct Look {
 pub(crate) struct Round {
     /// Lines per second asked for; none where it was as fast as possible.
     pub(crate) offered: Option<u64>,
+    /// Lines asked for; `u64::MAX` where the time alone is the end.
+    pub(crate) lines_max: u64,
     pub(crate) lines: u64,
     /// Datagrams, or writes to a stream.
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
-    /// Lines that were due until the end.
+    /// Lines that were due until the end, or would have been were there so many.
     pub(crate) due: u64,
     /// Of every send, in nanoseconds.
     pub(crate) lag: Histogram<u64>,
@@ -75,8 +77,9 @@ impl Round {
 
     /// How far it kept the rate that was asked for.
     pub(crate) fn kept(&self) -> Option<Kept> {
-        let behind_lines = self.due.saturating_sub(self.lines);
-        let behind = due(behind_lines, self.offered?);
+        let behind = due(self.due.saturating_sub(self.lines), self.offered?);
+        // Nobody owes more than was asked for, however late it left.
+        let behind_lines = self.due.min(self.lines_max).saturating_sub(self.lines);
         // Never rounded up to the whole.
         let parts = u128::from(self.lines) * 10_000 / u128::from(self.due.max(1));
         let parts = if self.due <= self.lines { 10_000 } else { parts };
@@ -90,8 +93,9 @@ impl Round {
 pub(crate) struct Kept {
     /// What left, of what was due.
     pub(crate) percent: f64,
-    /// What was missing at the end, as time at the rate asked for.
+    /// How late the end was, as time at the rate asked for.
     pub(crate) behind: Duration,
+    /// What had not left by then.
     pub(crate) behind_lines: u64,
 }
 
@@ -165,6 +169,7 @@ impl Fleet {
         });
         let mut round = Round {
             offered: share.rate,
+            lines_max: share.lines_max,
             lines: 0,
             datagrams: 0,
             bytes: 0,

@@ -103,7 +103,7 @@ pub(crate) struct Done {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
-    /// Lines that were due until then; those of a datagram that was not yet due are not among them.
+    /// Lines that were due until then; of a user who cut it short, none of a datagram that was not yet due.
     pub(crate) due: u64,
     /// Of every send, in nanoseconds.
     pub(crate) lag: Histogram<u64>,
@@ -137,11 +137,12 @@ impl Sender {
         stop: &Stop,
     ) -> Done {
         let mut pacer = Pacer::new(stopwatch, share.rate, self.manner.pacing);
-        let (mut lines, mut datagrams, mut bytes, mut failure) = (0, 0, 0, None);
+        let mut gone = Gone::default();
         // Of the next send, once there was one.
         let mut step = u64::MAX;
         let mut now = pacer.now();
-        while lines < share.lines_max && failure.is_none() && !stop.is_asked() {
+        let mut is_waiting = true;
+        while gone.lines < share.lines_max && gone.failure.is_none() && !stop.is_asked() {
             if share.duration_max.is_some_and(|duration| duration <= now) {
                 break;
             }
@@ -151,34 +152,80 @@ impl Sender {
                 now = pacer.now();
                 continue;
             }
-            let left = share.lines_max - lines;
-            let stock = &mut self.flows[self.turn].stock;
-            stock.prepare(left);
-            step = pacer.step(stock.lines_of(self.manner.burst)).min(left);
-            let allowed = pacer.allowed(now).saturating_sub(lines).min(left);
-            if allowed < step {
+            let left = share.lines_max - gone.lines;
+            step = self.step(&pacer, left);
+            let allowed = pacer.allowed(now).saturating_sub(gone.lines).min(left);
+            is_waiting = allowed < step;
+            if is_waiting {
                 // A long wait is cut into pieces, so that the user is heard.
-                let due = pacer.due(lines + step).min(now + ASK_EVERY);
+                let due = pacer.due(gone.lines + step).min(now + ASK_EVERY);
                 now = pacer.wait(share.duration_max.map_or(due, |duration| due.min(duration)));
                 continue;
             }
-            let first_lines = stock.lines_of(1).min(left);
-            let gone = self.send(allowed, stop);
-            self.turn = (self.turn + 1) % self.flows.len();
-            now = pacer.now();
-            let lag = pacer.sent(now, lines + first_lines);
-            lines += gone.lines;
-            datagrams += gone.datagrams;
-            bytes += gone.bytes;
-            failure = gone.failure;
-            meter.set(lines, lag);
+            now = self.send_paced(allowed, &mut pacer, &mut gone, meter, stop);
         }
-        self.sent.datagrams += datagrams;
-        self.sent.bytes += bytes;
-        let allowed = pacer.allowed(now);
-        let is_behind = share.rate.is_some() && lines.saturating_add(step) <= allowed;
-        let due = if is_behind { allowed } else { lines };
+        let end = share.duration_max.map_or(now, |duration| duration.min(now));
+        let due = pacer.allowed(end);
+        if share.rate.is_some() && gone.lines < share.lines_max {
+            step = self.step(&pacer, share.lines_max - gone.lines);
+            // Who did not keep up owes whole datagrams, and has no more time for them.
+            if is_waiting || due < gone.lines.saturating_add(step) {
+                let last = due.min(share.lines_max).min(gone.lines.saturating_add(step));
+                self.send_rest(last, &mut pacer, &mut gone, meter, stop);
+                now = pacer.now();
+            }
+        }
+        self.sent.datagrams += gone.datagrams;
+        self.sent.bytes += gone.bytes;
+        let is_behind = share.rate.is_some() && gone.lines.saturating_add(step) <= due;
+        let due = if is_behind { due } else { gone.lines };
+        let Gone { lines, datagrams, bytes, failure } = gone;
         Done { lines, datagrams, bytes, elapsed: now, due, lag: pacer.into_lag(), failure }
+    }
+
+    /// Lines of the next send, where `left` are left.
+    fn step(&mut self, pacer: &Pacer, left: u64) -> u64 {
+        let stock = &mut self.flows[self.turn].stock;
+        stock.prepare(left);
+        pacer.step(stock.lines_of(self.manner.burst)).min(left)
+    }
+
+    /// Sends what is due at the end, up to line number `last`, if it does not fill a datagram either.
+    fn send_rest(
+        &mut self,
+        last: u64,
+        pacer: &mut Pacer,
+        gone: &mut Gone,
+        meter: &Meter,
+        stop: &Stop,
+    ) {
+        while gone.lines < last && gone.failure.is_none() && !stop.is_asked() {
+            if self.manner.quiet.is_some_and(|quiet| !quiet.left(clock::unix_time()).is_zero()) {
+                return;
+            }
+            let left = last - gone.lines;
+            self.flows[self.turn].stock.prepare(left);
+            self.send_paced(left, pacer, gone, meter, stop);
+        }
+    }
+
+    /// Sends what `allowed` lines allow, enters how late that was, and gives the time then.
+    fn send_paced(
+        &mut self,
+        allowed: u64,
+        pacer: &mut Pacer,
+        gone: &mut Gone,
+        meter: &Meter,
+        stop: &Stop,
+    ) -> Duration {
+        let first_lines = self.flows[self.turn].stock.lines_of(1).min(allowed);
+        let sent = self.send(allowed, stop);
+        self.turn = (self.turn + 1) % self.flows.len();
+        let now = pacer.now();
+        let lag = pacer.sent(now, gone.lines + first_lines);
+        gone.add(sent);
+        meter.set(gone.lines, lag);
+        now
     }
 
     /// Sends what `lines` lines allow of the flow whose turn it is.
@@ -218,12 +265,22 @@ impl Sender {
     }
 }
 
-/// What one send took.
+/// What one send took, or several.
+#[derive(Debug, Default)]
 struct Gone {
     lines: u64,
     datagrams: u64,
     bytes: u64,
     failure: Option<Error>,
+}
+
+impl Gone {
+    fn add(&mut self, other: Gone) {
+        self.lines += other.lines;
+        self.datagrams += other.datagrams;
+        self.bytes += other.bytes;
+        self.failure = other.failure;
+    }
 }
 
 /// Rests where it has to, for a while at the most, and gives the time that went by.

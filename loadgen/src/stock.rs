@@ -9,6 +9,8 @@
 //! its passes, and at the end draws the same lines from the same seed once more and enters each as often
 //! as it went out. A gauge's first line of every pass sets it, so its value is the last pass's alone.
 
+use std::ops::Range;
+
 use crate::compose::{BATCH_DATAGRAMS_MAX, Batch, BatchRoom, Composer, Packing};
 use crate::ledger::Sent;
 use crate::workload::{Line, Workload};
@@ -34,8 +36,8 @@ enum Supply {
         origin: Box<Workload>,
         /// Whole passes that have left.
         passes: u64,
-        /// Lines of a last, cut datagram that have left.
-        cut_lines: u64,
+        /// Lines of the stock that have left in cut datagrams: one at the end of each round at most.
+        cuts: Vec<Range<u64>>,
     },
 }
 
@@ -53,7 +55,7 @@ impl Stock {
         let mut batch = Batch::default();
         let room = BatchRoom { lines_max: lines.max(1), datagrams_max: usize::MAX };
         Composer::new(packing, workload).fill(&mut batch, room, &mut |_| {});
-        let supply = Supply::Rotation { origin, passes: 0, cut_lines: 0 };
+        let supply = Supply::Rotation { origin, passes: 0, cuts: Vec::new() };
         Stock { batch, position: 0, supply }
     }
 
@@ -100,8 +102,8 @@ impl Stock {
         }
     }
 
-    /// Enters that the next `lines` lines have left. A rotation must not go on where they end within a
-    /// datagram.
+    /// Enters that the next `lines` lines have left. A rotation that goes on where they end within a
+    /// datagram sends it again, from its first line: its gauges are not booked right then.
     pub(crate) fn leave(&mut self, lines: u64, sent: &mut Sent) {
         let whole = self.within(lines);
         let rest = lines - self.lines_of(whole);
@@ -125,26 +127,28 @@ impl Stock {
 
     /// Enters that the first `cut` lines of the next datagram have left.
     fn advance_cut(&mut self, cut: u64, sent: &mut Sent) {
+        let first = self.batch.lines_before(self.position);
         match &mut self.supply {
             Supply::Fresh { lines, .. } => {
-                let first = self.batch.lines_before(self.position);
                 self.position += 1;
                 for line in &lines[index(first)..index(first + cut)] {
                     sent.record(*line);
                 }
             }
-            Supply::Rotation { cut_lines, .. } => *cut_lines = cut,
+            Supply::Rotation { cuts, .. } => cuts.push(first..first + cut),
         }
     }
 
     /// Enters what is not in the books yet.
     pub(crate) fn close(&self, sent: &mut Sent) {
-        let Supply::Rotation { origin, passes, cut_lines } = &self.supply else { return };
-        let in_pass = self.batch.lines_before(self.position) + cut_lines;
+        let Supply::Rotation { origin, passes, cuts } = &self.supply else { return };
         if 0 < *passes {
-            enter(origin, self.batch.lines(), *passes, sent);
+            enter(origin, 0..self.batch.lines(), *passes, sent);
         }
-        enter(origin, in_pass, 1, sent);
+        enter(origin, 0..self.batch.lines_before(self.position), 1, sent);
+        for cut in cuts {
+            enter(origin, cut.clone(), 1, sent);
+        }
     }
 }
 
@@ -152,13 +156,16 @@ fn index(line: u64) -> usize {
     usize::try_from(line).expect("a line of a batch in memory")
 }
 
-/// Enters the first `lines` lines of the stream that begins at `origin`.
-fn enter(origin: &Workload, lines: u64, times: u64, sent: &mut Sent) {
+/// Enters `lines` of the stream that begins at `origin`.
+fn enter(origin: &Workload, lines: Range<u64>, times: u64, sent: &mut Sent) {
     let mut workload = origin.clone();
     let mut text = Vec::new();
-    for _ in 0..lines {
+    for number in 0..lines.end {
         text.clear();
-        sent.record_times(workload.next_line(&mut text), times);
+        let line = workload.next_line(&mut text);
+        if lines.start <= number {
+            sent.record_times(line, times);
+        }
     }
 }
 
@@ -235,6 +242,23 @@ mod tests {
             }
             assert_eq!(texts.len() as u64, lines);
             assert_eq!(sent, expected, "{lines} lines");
+        }
+    }
+
+    /// As rounds do that end with a part of a datagram each.
+    #[test]
+    fn a_stock_goes_on_after_a_cut() {
+        for mut stock in
+            [Stock::fresh(PACKING, workload()), Stock::rotation(PACKING, workload(), 500)]
+        {
+            let mut sent = Sent::new(&Keys::new(&shape()));
+            for lines in [1, 2, 3] {
+                stock.prepare(1_000);
+                assert_eq!(stock.within(lines), 0);
+                stock.leave(lines, &mut sent);
+            }
+            stock.close(&mut sent);
+            assert_eq!(sent.lines, 6);
         }
     }
 

@@ -118,7 +118,6 @@ fn a_second_round_goes_on_where_the_first_one_ended() {
     let plan = Plan { rotation_lines: Some(250), ..plan(target) };
     let mut fleet = Fleet::prepare(&plan, &shape()).unwrap();
     let mut looks = Vec::new();
-    // Whole datagrams only: a cut one ends the stock.
     let short = Share { duration_max: Some(Duration::from_millis(20)), ..share(u64::MAX) };
     let stop = Stop::default();
     let round = fleet.run(short, &stop, &mut |at| looks.push(at));
@@ -222,7 +221,26 @@ fn r4_a_rate_that_no_sender_reaches_is_said_to_be_missed() {
     assert_eq!(kept.behind_lines, round.due - round.lines);
 }
 
-/// A datagram of dozens of lines that is due after the end is not what the sender owes.
+/// A packed datagram has dozens of lines: the part of it that is due leaves at the end.
+#[test]
+fn what_is_due_at_the_end_leaves_whether_it_fills_a_datagram_or_not() {
+    let ms = Duration::from_millis;
+    for (rate, duration, is_single, due) in
+        [(3, ms(1_000), false, 3), (100, ms(50), false, 5), (20, ms(50), true, 1)]
+    {
+        for rotation_lines in [None, Some(100)] {
+            let (target, datagrams) = receiver(due);
+            let mut plan = Plan { rotation_lines, ..plan(target) };
+            plan.packing.is_single = is_single;
+            let share = Share { duration_max: Some(duration), rate: Some(rate), ..share(u64::MAX) };
+            let (round, sent, _) = run(&plan, share);
+            assert_eq!((round.lines, sent.lines, round.due), (due as u64, due as u64, due as u64));
+            drop(datagrams.join().unwrap());
+        }
+    }
+}
+
+/// What is due after the end is not what the sender owes.
 #[test]
 fn r4_what_is_not_due_yet_is_not_behind() {
     let (target, _datagrams) = receiver(0);

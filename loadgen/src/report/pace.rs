@@ -1,6 +1,7 @@
 //! What rate was asked for and what became of it, in words and numbers.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,9 @@ pub(super) fn write_text(out: &mut impl Write, round: &Round, target: &Target) -
         return writeln!(out, "pace       as fast as the sender can");
     };
     let percent = kept.percent;
+    if round.due == 0 {
+        return writeln!(out, "pace       nothing was due yet at the {offered} lines/s asked for");
+    }
     if kept.is_reached() {
         writeln!(out, "pace       {percent:.2} % of the {offered} lines/s asked for")?;
     } else {
@@ -26,11 +30,16 @@ pub(super) fn write_text(out: &mut impl Write, round: &Round, target: &Target) -
             "pace       NOT KEPT: {percent:.2} % of the {offered} lines/s asked for; {limit}"
         )?;
     }
+    // Where all that was asked for has left, it is only late.
+    let lines = match (kept.behind_lines, kept.behind) {
+        (0, Duration::ZERO) => " (0 lines)".to_owned(),
+        (0, _) => String::new(),
+        (lines, _) => format!(" ({lines} lines)"),
+    };
     writeln!(
         out,
-        "lag        {} ({} lines) behind at the end; p50 {}, p99 {}, worst {}",
+        "lag        {}{lines} behind at the end; p50 {}, p99 {}, worst {}",
         show_ns(u64::try_from(kept.behind.as_nanos()).unwrap_or(u64::MAX)),
-        kept.behind_lines,
         show_ns(round.lag.value_at_quantile(0.5)),
         show_ns(round.lag.value_at_quantile(0.99)),
         show_ns(round.lag.max())
@@ -39,7 +48,7 @@ pub(super) fn write_text(out: &mut impl Write, round: &Round, target: &Target) -
 
 /// Adds it to `value`; what has no meaning without a rate is null.
 pub(super) fn add_json(value: &mut Value, round: &Round) {
-    let kept = round.kept();
+    let kept = round.kept().filter(|_| 0 < round.due);
     let lag = |quantile| kept.map(|_| milliseconds(round.lag.value_at_quantile(quantile)));
     let figures = json!({
         "offered_lines_per_s": round.offered,

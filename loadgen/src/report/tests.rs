@@ -29,6 +29,7 @@ fn round() -> Round {
     }
     Round {
         offered: Some(600),
+        lines_max: u64::MAX,
         lines: 1_000,
         datagrams: 100,
         bytes: 20_000,
@@ -223,6 +224,31 @@ fn r4_a_rate_that_was_not_kept_is_said_to_be_missed() {
     assert_eq!((&json["offered_percent"], &json["offered_kept"]), (&83.33.into(), &false.into()));
     assert_eq!(json["behind_lines"], 200);
     assert!(with(&[], |report| page::of_run(report).unwrap()).contains("NOT KEPT"));
+}
+
+#[test]
+fn nobody_is_behind_by_lines_that_were_not_asked_for() {
+    let (words, json) = with(&[], |report| {
+        let round = Round { lines_max: 1_000, ..round() };
+        let report = Report { round: &round, ..*report };
+        (text_of(&report), report.to_json())
+    });
+    assert!(words.contains("lag        333.33 ms behind at the end; "), "{words}");
+    assert_eq!(json["behind_lines"], 0);
+}
+
+#[test]
+fn a_rate_of_which_nothing_was_due_was_neither_kept_nor_missed() {
+    let (words, json) = with(&[], |report| {
+        let round = Round { lines: 0, due: 0, ..round() };
+        let report = Report { round: &round, ..*report };
+        (text_of(&report), report.to_json())
+    });
+    let pace = "pace       nothing was due yet at the 600 lines/s asked for\ndaemon";
+    assert!(words.contains(pace), "{words}");
+    for name in ["offered_percent", "offered_kept", "behind_lines", "lag_ms_max"] {
+        assert_eq!(json[name], Value::Null, "{name}");
+    }
 }
 
 #[test]
