@@ -45,9 +45,11 @@ pub(crate) fn of_run(report: &Report<'_>) -> Result<String> {
     // Without figures a plot has no points, and is left out.
     plots.push((
         cores(report.moments),
-        "CPU time of the daemon per second: all of its threads, and those that used most.",
+        "CPU time of the daemon per second: all of its threads, and those that used most meanwhile.",
     ));
-    plots.push((drops(report.moments), "What its UDP sockets dropped, and what waited in them."));
+    plots.push((drops(report.moments), "What its UDP sockets dropped."));
+    plots
+        .push((queues(report.moments), "What waited in its UDP sockets, as the kernel counts it."));
     if let Some(latency) = report.latency {
         let points = (0..=100u8).map(|percent| {
             let quantile = f64::from(percent) / 100.0;
@@ -144,34 +146,46 @@ fn cores(moments: &[Moment]) -> Plot {
         |points: Vec<(f64, f64)>| points.into_iter().map(|(at, ns)| (at, ns / 1e9)).collect();
     let all = growth(moments, |moment| moment.figures.as_ref().map(|figures| figures.cpu_ns()));
     let mut curves = vec![line("all threads", cores(all))];
-    let mut used: BTreeMap<u32, (u64, String)> = BTreeMap::new();
-    for figures in moments.iter().rev().filter_map(|moment| moment.figures.as_ref()).take(1) {
-        for thread in &figures.threads {
-            used.insert(thread.id, (thread.cpu_ns, thread.name.clone()));
-        }
-    }
-    let mut most: Vec<(u64, u32, String)> =
-        used.into_iter().map(|(id, (cpu_ns, name))| (cpu_ns, id, name)).collect();
-    most.sort_unstable_by(|one, other| other.cmp(one));
-    for (_, id, name) in most.into_iter().take(THREADS_MAX) {
+    for (_, id, name) in used_most(moments).into_iter().take(THREADS_MAX) {
         let of_thread = growth(moments, |moment| {
             let threads = &moment.figures.as_ref()?.threads;
             threads.iter().find(|thread| thread.id == id).map(|thread| thread.cpu_ns)
         });
-        curves.push(line(&name, cores(of_thread)));
+        curves.push(line(name, cores(of_thread)));
     }
     Plot { title: "CPU of the daemon", across: "seconds", up: "cores", curves }
 }
 
+/// CPU time, number and name of the threads, those first that used most since the first moment.
+fn used_most(moments: &[Moment]) -> Vec<(u64, u32, &str)> {
+    let mut figures = moments.iter().filter_map(|moment| moment.figures.as_ref());
+    let Some(first) = figures.next() else { return Vec::new() };
+    let before: BTreeMap<u32, u64> =
+        first.threads.iter().map(|thread| (thread.id, thread.cpu_ns)).collect();
+    let last = figures.next_back().unwrap_or(first);
+    let used = last.threads.iter().map(|thread| {
+        // A thread that was not there yet began at nothing.
+        let before = before.get(&thread.id).copied().unwrap_or(0);
+        (thread.cpu_ns.saturating_sub(before), thread.id, thread.name.as_str())
+    });
+    let mut used: Vec<(u64, u32, &str)> = used.collect();
+    used.sort_unstable_by(|one, other| other.cmp(one));
+    used
+}
+
 fn drops(moments: &[Moment]) -> Plot {
     let dropped = growth(moments, |moment| moment.figures.as_ref()?.drops());
+    let curves = vec![line("dropped", dropped)];
+    Plot { title: "Drops", across: "seconds", up: "datagrams/s", curves }
+}
+
+fn queues(moments: &[Moment]) -> Plot {
     let queue = moments.iter().filter_map(|moment| {
         let figures = moment.figures.as_ref()?;
         Some((moment.at.as_secs_f64(), float(figures.queue_bytes()?) / 1_024.0))
     });
-    let curves =
-        vec![line("dropped datagrams/s", dropped), line("KiB in the queues", queue.collect())];
-    Plot { title: "Drops and queues", across: "seconds", up: "datagrams/s, KiB", curves }
+    let curves = vec![line("waiting", queue.collect())];
+    Plot { title: "Queues", across: "seconds", up: "KiB", curves }
 }
 
 fn page(title: &str, text: &str, plots: &[(Plot, &str)]) -> Result<String> {
@@ -197,7 +211,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Figures, Thread};
+    use crate::process::{Figures, Thread, UdpSocket};
     use std::time::Duration;
 
     fn moments() -> Vec<Moment> {
@@ -233,6 +247,39 @@ mod tests {
         let names: Vec<&str> = plot.curves.iter().map(|curve| curve.name.as_str()).collect();
         assert_eq!(names, ["all threads", "worker-5", "worker-4", "worker-3"]);
         assert!((plot.curves[1].points[0].1 - 0.05).abs() < 1e-9);
+    }
+
+    /// A thread that worked for an hour before the run and rests during it.
+    #[test]
+    fn what_a_thread_used_before_the_run_does_not_count() {
+        let mut moments = moments();
+        for moment in &mut moments {
+            let threads = &mut moment.figures.as_mut().unwrap().threads;
+            threads[0].cpu_ns = 3_600_000_000_000;
+        }
+        let plot = cores(&moments);
+        let names: Vec<&str> = plot.curves.iter().map(|curve| curve.name.as_str()).collect();
+        assert_eq!(names, ["all threads", "worker-5", "worker-4", "worker-3"]);
+        // One that was started meanwhile has used all it has.
+        moments[0].figures.as_mut().unwrap().threads.truncate(2);
+        let most: Vec<u32> = used_most(&moments).into_iter().map(|(_, id, _)| id).collect();
+        assert_eq!(most, [5, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn drops_and_queues_have_an_axis_each() {
+        let mut moments = moments();
+        for (number, moment) in (0..).zip(&mut moments) {
+            let address = "127.0.0.1:8125".parse().unwrap();
+            let (drops, queue_bytes) = (number * 3, 4_096);
+            let socket = UdpSocket { inode: 9, address, queue_bytes, drops };
+            moment.figures.as_mut().unwrap().sockets.push(socket);
+        }
+        let (drops, queues) = (drops(&moments), queues(&moments));
+        assert_eq!((drops.up, drops.curves.len()), ("datagrams/s", 1));
+        assert!((drops.curves[0].points[0].1 - 30.0).abs() < 1e-9);
+        assert_eq!((queues.up, queues.curves.len()), ("KiB", 1));
+        assert!((queues.curves[0].points[0].1 - 4.0).abs() < 1e-9);
     }
 
     #[test]
