@@ -162,6 +162,8 @@ impl Fleet {
                 thread::park_timeout(LOOK_EVERY);
                 watch(look(stopwatch, &meters));
             }
+            // Between the last look and the end a sender may have sent more.
+            watch(look(stopwatch, &meters));
             running
                 .into_iter()
                 .map(|thread| thread.join().expect("a sender never panics"))
