@@ -73,7 +73,7 @@ impl Socket {
             }
             Target::UnixDatagram(path) => {
                 let socket = UnixDatagram::unbound().context("cannot make a Unix socket")?;
-                socket.connect(path).with_context(reach)?;
+                socket.connect(path).map_err(|error| of_kind(error, "unix")).with_context(reach)?;
                 socket.set_write_timeout(Some(ASK_EVERY)).context(TIMEOUT)?;
                 Ok(Socket::Datagram(DatagramSocket::new(socket.into(), false)))
             }
@@ -84,7 +84,9 @@ impl Socket {
                 Ok(Socket::Tcp(stream))
             }
             Target::UnixStream(path) => {
-                let stream = UnixStream::connect(path).with_context(reach)?;
+                let stream = UnixStream::connect(path)
+                    .map_err(|error| of_kind(error, "unixgram"))
+                    .with_context(reach)?;
                 stream.set_write_timeout(Some(ASK_EVERY)).context(TIMEOUT)?;
                 Ok(Socket::UnixStream(stream))
             }
@@ -124,6 +126,15 @@ impl Socket {
             Socket::Tcp(_) | Socket::UnixStream(_) => Refused::default(),
         }
     }
+}
+
+/// What is wrong with the path of a Unix socket; one of the other kind is reached by `word`.
+fn of_kind(error: io::Error, word: &str) -> Error {
+    if error.raw_os_error() != Some(libc::EPROTOTYPE) {
+        return Error::new(error);
+    }
+    let kind = if word == "unix" { "a stream" } else { "for datagrams" };
+    anyhow!("the socket is {kind}: say {word}:PATH")
 }
 
 fn write(stream: &mut impl io::Write, bytes: &[u8], stop: &Stop) -> Taken {
@@ -416,6 +427,22 @@ mod tests {
             all_left(sender.send(&batch, 0..3, &Stop::default()));
             let got: Vec<Vec<u8>> = (0..3).map(|_| receive(&receiver)).collect();
             assert_eq!(got, [b"a:1|c".to_vec(), b"".to_vec(), b"b:2|ms\nc:3|g".to_vec()]);
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_of_the_other_kind_says_how_it_is_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stream, datagrams) = (folder.path().join("stream"), folder.path().join("datagrams"));
+        let _listener = UnixListener::bind(&stream).unwrap();
+        let _receiver = UnixDatagram::bind(&datagrams).unwrap();
+        for (target, words) in [
+            (Target::UnixDatagram(stream), "the socket is a stream: say unix:PATH"),
+            (Target::UnixStream(datagrams), "the socket is for datagrams: say unixgram:PATH"),
+            (Target::UnixStream(folder.path().join("absent")), "No such file or directory"),
+        ] {
+            let told = format!("{:#}", Socket::connect(&target, None).unwrap_err());
+            assert!(told.starts_with(&format!("cannot reach {target}: {words}")), "{told}");
         }
     }
 
