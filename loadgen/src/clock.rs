@@ -58,6 +58,22 @@ pub(crate) fn unix_seconds() -> i64 {
     i64::try_from(unix_time().as_secs()).unwrap_or(i64::MAX)
 }
 
+/// `seconds` since 1970 as a date and a time of UTC: `2026-11-27T09:02:10Z`.
+pub(crate) fn utc(seconds: i64) -> String {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days since 1 March of year 0, so that a leap day ends a year; 400 years have 146,097.
+    let (era, day) = ((days + 719_468).div_euclid(146_097), (days + 719_468).rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // Months from March on: five of them have 153 days.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = year + era * 400 + next;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Time since 1970.
 #[expect(clippy::disallowed_methods, reason = "the load generator's one wall clock")]
 pub(crate) fn unix_time() -> Duration {
@@ -73,6 +89,20 @@ mod tests {
         let stopwatch = Stopwatch::start();
         assert!(Duration::from_millis(3) <= stopwatch.wait_until(Duration::from_millis(3)));
         stopwatch.wait_until(Duration::ZERO);
+    }
+
+    #[test]
+    fn a_moment_has_a_date() {
+        for (seconds, date) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), date);
+        }
     }
 
     #[test]

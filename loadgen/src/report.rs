@@ -18,9 +18,11 @@ use crate::target::Target;
 use crate::watch::Moment;
 use crate::workload::Kind;
 
+use origin::Origin;
 use usage::Usage;
 
 mod latency;
+pub(crate) mod origin;
 mod pace;
 pub(crate) mod page;
 mod plot;
@@ -34,6 +36,7 @@ const DIFFERENCES_SHOWN_MAX: usize = 10;
 /// Everything that is known at the end of a run.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
+    pub(crate) origin: &'a Origin,
     pub(crate) seed: u64,
     pub(crate) plan: &'a Plan,
     pub(crate) round: &'a Round,
@@ -157,6 +160,7 @@ impl Report<'_> {
             "datagrams_per_s": round.per_second(round.datagrams),
             "bytes_per_s": round.per_second(round.bytes),
         });
+        self.origin.add_json(&mut value);
         pace::add_json(&mut value, round);
         match self.usage {
             Some(Ok(usage)) => value["daemon"] = usage.to_json(round),

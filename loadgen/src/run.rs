@@ -20,6 +20,7 @@ use crate::ledger::Terms;
 use crate::probe::{Arrivals, Latency, Probe, Sent};
 use crate::process::Process;
 use crate::replay;
+use crate::report::origin::Origin;
 use crate::report::replayed::ReplayReport;
 use crate::report::usage::Usage;
 use crate::report::{Report, page};
@@ -70,6 +71,7 @@ fn run_load(load: &Load) -> Result<Outcome> {
     // From here on there is something to report.
     let stop = Stop::on_signals()?;
     let probe = start_probe(load, &sinks, &stop)?;
+    let origin = Origin::now(load);
     let Course { mut round, usage, moments } = send(load, &mut fleet, process.as_ref(), &stop)?;
     let (mut sent, mut refused) = fleet.close();
     let probed = match probe.map(Probe::end) {
@@ -102,6 +104,7 @@ fn run_load(load: &Load) -> Result<Outcome> {
     let latency = latency(load, &witnesses, probed.as_ref());
 
     let report = Report {
+        origin: &origin,
         seed: load.shape.seed,
         plan: &load.plan,
         round: &round,

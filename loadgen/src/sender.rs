@@ -21,8 +21,8 @@ use crate::stop::{ASK_EVERY, Stop};
 /// A rest around each wall-clock multiple of an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quiet {
-    interval: Duration,
-    margin: Duration,
+    pub(crate) interval: Duration,
+    pub(crate) margin: Duration,
 }
 
 impl Quiet {

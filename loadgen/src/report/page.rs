@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::origin::Origin;
 use super::plot::{Curve, Plot, STYLE};
 use super::rounds::SearchReport;
 use super::{Report, float, milliseconds};
@@ -65,7 +66,8 @@ pub(crate) fn of_run(report: &Report<'_>) -> Result<String> {
             "With the wait for the flush: one interval long from the fastest to the slowest by nature.",
         ));
     }
-    page(&format!("loadgen: {}", report.plan.target), &String::from_utf8_lossy(&text), &plots)
+    let title = format!("loadgen: {}", report.plan.target);
+    page(&title, &String::from_utf8_lossy(&text), report.origin, &plots)
 }
 
 /// The page of one search.
@@ -108,7 +110,7 @@ pub(crate) fn of_search(report: &SearchReport<'_>) -> Result<String> {
         ),
     ];
     let title = format!("loadgen search: {}", report.target);
-    page(&title, &String::from_utf8_lossy(&text), &plots)
+    page(&title, &String::from_utf8_lossy(&text), report.origin, &plots)
 }
 
 fn line(name: &str, points: Vec<(f64, f64)>) -> Curve {
@@ -188,7 +190,7 @@ fn queues(moments: &[Moment]) -> Plot {
     Plot { title: "Queues", across: "seconds", up: "KiB", curves }
 }
 
-fn page(title: &str, text: &str, plots: &[(Plot, &str)]) -> Result<String> {
+fn page(title: &str, text: &str, origin: &Origin, plots: &[(Plot, &str)]) -> Result<String> {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n\
@@ -200,6 +202,8 @@ fn page(title: &str, text: &str, plots: &[(Plot, &str)]) -> Result<String> {
         let svg = plot.to_svg()?;
         page.push_str(&format!("<h2>{}</h2>\n<p>{words}</p>\n{svg}\n", plot.title));
     }
+    let origin = escaped(&origin.to_text());
+    page.push_str(&format!("<h2>How to repeat it</h2>\n<pre>{origin}</pre>\n"));
     page.push_str("</body>\n</html>\n");
     Ok(page)
 }
@@ -212,6 +216,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::process::{Figures, Thread, UdpSocket};
+    use crate::report::origin::tests::origin;
     use std::time::Duration;
 
     fn moments() -> Vec<Moment> {
@@ -284,9 +289,11 @@ mod tests {
 
     #[test]
     fn a_page_is_whole_and_asks_for_nothing() {
-        let page = page("a <b>", "1 < 2 & 3", &[(lag(&moments()), "words")]).unwrap();
+        let plots = [(lag(&moments()), "words")];
+        let page = page("a <b>", "1 < 2 & 3", &origin(&["--names", "77"]), &plots).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
         assert!(page.contains("a &lt;b&gt;") && page.contains("1 &lt; 2 &amp; 3"));
+        assert!(page.contains("2026-11-27T09:02:10Z") && page.contains("\nnames = 77\n"));
         assert!(page.contains("prefers-color-scheme:dark"));
         for outside in ["src=", "href=", "@import", "url(", "<script"] {
             assert!(!page.contains(outside), "{outside}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::origin::Origin;
 use super::{interrupted_json, outcome_of_refused, show_ns, write_interrupted};
 use crate::refused::Refused;
 use crate::run::Outcome;
@@ -15,6 +16,7 @@ use crate::target::Target;
 /// Everything that is known at the end of a search.
 #[derive(Debug)]
 pub(crate) struct SearchReport<'a> {
+    pub(crate) origin: &'a Origin,
     pub(crate) target: String,
     /// How loss was judged.
     pub(crate) judges: &'a str,
@@ -119,12 +121,14 @@ impl SearchReport<'_> {
             .found
             .above
             .map(|(rate, verdict)| json!({"lines_per_s": rate, "verdict": verdict.word()}));
-        json!({
+        let mut value = json!({
             "target": self.target,
             "judged_by": self.judges,
             "interval_s": self.interval.map(|interval| interval.as_secs()),
             "loss_percent": self.settings.loss_percent,
             "resolution_percent": self.settings.resolution_percent,
+            "from_lines_per_s": self.settings.from,
+            "to_lines_per_s": self.settings.to,
             "round_s": self.settings.round.as_secs_f64(),
             "interrupted_by": interrupted_json(self.interrupted),
             "failure": match &self.found.cut {
@@ -138,13 +142,16 @@ impl SearchReport<'_> {
             "refused_sends": self.refused.total(),
             "refused_by_cause": self.refused.to_json(),
             "rounds": trials,
-        })
+        });
+        self.origin.add_json(&mut value);
+        value
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::origin::tests::origin;
     use crate::search::find;
 
     fn report(capacity: u64, reach: u64, read: impl Fn(&SearchReport<'_>)) {
@@ -169,9 +176,18 @@ mod tests {
         let (target, found) = ("udp:127.0.0.1:1".to_owned(), found.unwrap());
         let interrupted = found.cut.as_ref().map(|_| Signal::Interrupt);
         let (judges, refused) = ("drops", Refused::default());
-        let found = &found;
+        let (found, origin) = (&found, &origin(&[]));
         let interval = None;
-        read(&SearchReport { target, judges, interval, settings, found, refused, interrupted });
+        read(&SearchReport {
+            origin,
+            target,
+            judges,
+            interval,
+            settings,
+            found,
+            refused,
+            interrupted,
+        });
     }
 
     #[test]

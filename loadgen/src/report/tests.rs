@@ -3,6 +3,7 @@
 use super::*;
 use std::time::Duration;
 
+use super::origin::tests::origin;
 use crate::compose::{End, Packing};
 use crate::ledger::{Difference, Tally};
 use crate::pacer::{Pacing, lag_histogram};
@@ -98,6 +99,7 @@ fn with_usage<T>(
     let (plan, round) = (plan("127.0.0.1:8125"), round());
     let figures = usage.as_ref().ok().map(|usage| usage.figures.clone());
     read(&Report {
+        origin: &origin(&[]),
         seed: 42,
         plan: &plan,
         round: &round,

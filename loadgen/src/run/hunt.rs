@@ -12,6 +12,7 @@ use crate::cli::Load;
 use crate::fleet::{Fleet, Round};
 use crate::process::{Figures, Process};
 use crate::refused::Refused;
+use crate::report::origin::Origin;
 use crate::report::{page, rounds::SearchReport};
 use crate::search::{self, Cut, Found, Settings, Trial};
 use crate::sender::Share;
@@ -44,6 +45,7 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<Outcome> {
         progress: waiting(true),
         stop: Stop::on_signals()?,
     };
+    let origin = Origin::of_search(load);
     let judges = range.judges()?;
     let found = match range.prove(load) {
         Ok(()) => search::find(settings, &mut |rate, time| range.attempt(rate, time))?,
@@ -55,6 +57,7 @@ pub(super) fn run_search(load: &Load, settings: Settings) -> Result<Outcome> {
     let mut refused = range.refused;
     refused.add(range.fleet.into_refused());
     let report = SearchReport {
+        origin: &origin,
         target: load.plan.target.to_string(),
         judges,
         interval,
