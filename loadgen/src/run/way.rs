@@ -30,6 +30,9 @@ const PROVE_EVERY: Duration = Duration::from_millis(200);
 /// Longest wait for a flush of the proof, less `--settle`: daemons flush once a minute or more often.
 pub(super) const FLUSH_TIME_MAX: Duration = Duration::from_secs(65);
 
+/// Shortest wait beyond an interval, which is known in whole seconds, and whose flush takes a moment.
+const SETTLE_MIN: Duration = Duration::from_secs(1);
+
 /// After as many times an interval and `--settle` lines may not still be coming.
 const WAITS_MAX: u32 = 5;
 
@@ -127,6 +130,11 @@ impl<'a> Way<'a> {
         Ok(way)
     }
 
+    /// Without a line for this long, none comes any more.
+    fn patience(&self) -> Duration {
+        self.interval + self.settle.max(SETTLE_MIN)
+    }
+
     /// Lines that the daemon says it received, by what came to the sink.
     pub(super) fn received(&self) -> f64 {
         let received = self.sink.received();
@@ -140,7 +148,7 @@ impl<'a> Way<'a> {
     /// Where lines go on coming, so that the next round would begin among them.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(super) fn missing(&self, before: f64, lines: u64, stop: &Stop) -> Result<f64, Cut> {
-        let mut tide = Tide::new(lines as f64, self.interval + self.settle);
+        let mut tide = Tide::new(lines as f64, self.patience());
         let stopwatch = Stopwatch::start();
         loop {
             match tide.look(stopwatch.elapsed(), self.received() - before) {

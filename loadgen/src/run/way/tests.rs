@@ -3,6 +3,7 @@
 use super::*;
 use crate::cli::{Arguments, Task};
 use crate::received::Point;
+use crate::sink::Protocol;
 use std::ffi::OsString;
 use std::net::UdpSocket;
 
@@ -69,6 +70,17 @@ fn a_sink_that_nothing_reaches_ends_the_search_before_its_first_round() {
     let why = prove(&target, &mut Refused::default());
     assert!(why.starts_with("cannot judge by the text sink SINK: within "), "{why}");
     assert!(why.contains(&format!("udp:{target}, nobody connected to it")), "{why}");
+}
+
+/// A flush that is on its way when the interval is over is not lost.
+#[test]
+fn a_wait_is_longer_than_the_interval_whatever_settle_says() {
+    let sink = Sink::bind(Protocol::Text, "127.0.0.1:0".parse().unwrap()).unwrap();
+    for (settle_s, patience_s) in [(0, 11), (1, 11), (5, 15)] {
+        let (interval, settle) = (Duration::from_secs(10), Duration::from_secs(settle_s));
+        let way = Way { sink: &sink, names: names(), since: 0, interval, settle };
+        assert_eq!(way.patience(), Duration::from_secs(patience_s));
+    }
 }
 
 /// A daemon that flushes every 10 s and delivers after 3.
