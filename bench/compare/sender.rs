@@ -3,8 +3,8 @@
 //! *Plain*: `sendmmsg` of up to 64 datagrams, each of which the kernel carries to the receiver's
 //! socket on this CPU; about 1 µs per datagram, the sender's limit. *Segmented* (`UDP_SEGMENT`): one
 //! call carries up to 64 datagrams as one buffer that the kernel cuts, for receivers that a plain
-//! sender does not saturate; the datagrams are of one length. *Paced*: spins until the next few are due, for a sender that sleeps
-//! sends bunches and hides loss.
+//! sender does not saturate; the datagrams are of one length. *Paced*: spins until the next few are
+//! due, for a sender that sleeps sends bunches and hides loss.
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, UdpSocket};
